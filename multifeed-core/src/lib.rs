@@ -1,0 +1,7 @@
+//! Multifeed's feeds, storage requests and scheduling as sans-IO state machines.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod storage;

@@ -1,0 +1,233 @@
+//! Storage as requests: what a machine asks of the files, and what it is answered.
+//!
+//! Nothing here does I/O. A [`Batch`] goes out, a [`BatchResult`] comes back.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+/// Number of a batch; unique for the life of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// A path below the directory of the store, with `/` between its parts and no `.` or `..` in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilePath(String);
+
+/// Operations that belong together.
+///
+/// The operations of a batch may run in any order or at once. The batch starts when the batch
+/// `after` was answered, well or badly; without `after` at once. A [`Op::Read`] sees every [`Op::Write`]
+/// of the batches submitted before its own, answered or not.
+///
+/// If any operation of the batch `after` failed, the operations of this one are not run and are
+/// answered with [`StorageErrorKind::Skipped`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Number to answer with.
+    pub id: BatchId,
+    /// The batch that must be over before this one starts.
+    pub after: Option<BatchId>,
+    /// What to do.
+    pub ops: Vec<Op>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Read up to `len` bytes. Fewer come back at the end of the file, none if it does not exist:
+    /// [`Answer::Bytes`] or [`Answer::NotFound`].
+    Read {
+        /// The file.
+        path: FilePath,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: usize,
+    },
+    /// Ask for the length of a file in bytes: [`Answer::Length`] or [`Answer::NotFound`].
+    Length {
+        /// The file.
+        path: FilePath,
+    },
+    /// Write all of `data`; makes the file and the folders above it if they are not there, and
+    /// fills a gap before `offset` with zeros.
+    Write {
+        /// The file.
+        path: FilePath,
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        data: Bytes,
+    },
+    /// Cut a file, or lengthen it with zeros. Makes it like [`Op::Write`].
+    Truncate {
+        /// The file.
+        path: FilePath,
+        /// New length in bytes.
+        len: u64,
+    },
+    /// Turn a range into zeros and give its disk space back where the file system can.
+    Punch {
+        /// The file.
+        path: FilePath,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+    },
+    /// Write a whole new file that others may not read (mode 0600 where modes exist), completely or
+    /// not at all: under another name, then renamed.
+    CreateSecret {
+        /// The file.
+        path: FilePath,
+        /// What is in it.
+        data: Bytes,
+    },
+    /// Remove a file, or a folder with all below it. One that does not exist is no error.
+    Remove {
+        /// The file or folder.
+        path: FilePath,
+    },
+    /// Give a file another name, replacing what has it.
+    Rename {
+        /// Name so far.
+        from: FilePath,
+        /// Name from here on.
+        to: FilePath,
+    },
+    /// Names in a folder, sorted: [`Answer::Names`] or [`Answer::NotFound`].
+    List {
+        /// The folder; the empty path is the store itself.
+        path: FilePath,
+    },
+    /// Wait until a file, with its name in its folder, is on stable storage.
+    Sync {
+        /// The file.
+        path: FilePath,
+    },
+    /// Take the lock of the store until it is closed, and leave the number of this process in the
+    /// file. Fails with [`StorageErrorKind::InUse`].
+    Lock {
+        /// The lock file.
+        path: FilePath,
+    },
+}
+
+/// How an operation went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; for all operations that ask for nothing.
+    Done,
+    /// The bytes read.
+    Bytes(Bytes),
+    /// Length of the file in bytes.
+    Length(u64),
+    /// Names in the folder, sorted.
+    Names(Vec<String>),
+    /// There is no such file or folder.
+    NotFound,
+}
+
+/// The answer to a [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchResult {
+    /// Number of the batch.
+    pub id: BatchId,
+    /// One answer for each operation, in their order.
+    pub answers: Vec<Result<Answer, StorageError>>,
+}
+
+/// An operation that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{doing} {path}: {kind}")]
+pub struct StorageError {
+    /// What was being done: `read`, `write`, …
+    pub doing: &'static str,
+    /// The file.
+    pub path: FilePath,
+    /// What went wrong.
+    pub kind: StorageErrorKind,
+}
+
+/// What went wrong with an operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageErrorKind {
+    /// The disk, or the quota, is full.
+    #[error("no space left on the disk; nothing that was acknowledged is lost, make room and try again")]
+    Full,
+    /// The operating system does not allow it.
+    #[error("permission denied")]
+    Denied,
+    /// Another process has the store open.
+    #[error("the store is in use by process {process}")]
+    InUse {
+        /// Its number, 0 if unknown.
+        process: u32,
+    },
+    /// Too many files are open in this process or system.
+    #[error("too many open files")]
+    TooManyFiles,
+    /// Not run, because the batch before it failed.
+    #[error("not done because an earlier operation failed")]
+    Skipped,
+    /// Anything else; the text is the operating system's.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl FilePath {
+    /// The folder of the store itself.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// Joins `parts`, which must hold no empty part, `.`, `..` or `\`.
+    ///
+    /// # Panics
+    ///
+    /// If a part does; paths are made by this crate, never taken from a peer.
+    #[must_use]
+    pub fn new(parts: &[&str]) -> Self {
+        let mut path = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+        for part in parts.iter().flat_map(|part| part.split('/')) {
+            assert!(
+                !part.is_empty() && part != "." && part != ".." && !part.contains('\\'),
+                "not a part of a path"
+            );
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(part);
+        }
+        Self(path)
+    }
+
+    /// The file `name` in this folder.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self::new(&[name]) } else { Self::new(&[&self.0, name]) }
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,55 @@
+//! The limits and times of one connection.
+
+use core::time::Duration;
+
+/// Limits and times of one connection. Every number that a peer sends is checked against these
+/// before it drives an allocation, a loop or an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// No byte for this long ends the connection. JavaScript peers do the same after 20 s.
+    pub idle_timeout: Duration,
+    /// A keepalive goes out when nothing was sent for this long. Half the peer's idle timeout at most.
+    pub keepalive: Duration,
+    /// The Noise handshake must be over this long after the start, however busily it dribbles.
+    pub handshake_timeout: Duration,
+    /// The multifeed handshake of a root key must be over this long after [`join`](crate::Connection::join).
+    pub multifeed_timeout: Duration,
+    /// Longest Noise handshake message accepted, in bytes.
+    pub max_handshake_message: usize,
+    /// Longest frame body accepted and sent, in bytes; the JavaScript ends the stream above 8 MiB.
+    pub max_frame_body: usize,
+    /// Highest channel number that the remote may use.
+    pub max_channel: u32,
+    /// Channels that the remote may open for keys that we know nothing about.
+    pub max_pending_channels: usize,
+    /// Extension names that the remote may register in one scope.
+    pub max_extensions: usize,
+    /// Bytes of one extension name.
+    pub max_extension_name: usize,
+    /// Feed keys that one remote may offer for one root key in all.
+    pub max_offered_feeds: usize,
+    /// Feed keys put into one manifest that we send.
+    pub manifest_keys: usize,
+    /// Pages of 8,192 blocks that one remote may describe bit by bit for one feed, 1 KiB of memory each.
+    pub max_have_pages: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(20),
+            keepalive: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(20),
+            multifeed_timeout: Duration::from_secs(10),
+            max_handshake_message: 1024,
+            max_frame_body: 8 * 1024 * 1024,
+            max_channel: (1 << 27) - 1,
+            max_pending_channels: 1024,
+            max_extensions: 256,
+            max_extension_name: 256,
+            max_offered_feeds: 131_072,
+            manifest_keys: 8192,
+            max_have_pages: 16_384,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Errors, by whose fault they are.
+
+use alloc::string::String;
+
+/// The peer sent something that cannot be accepted. The connection is over.
+///
+/// The names of the layers and their required reactions are those of the JavaScript stack;
+/// `code` gives the JavaScript's error code where it has one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// A Noise message of no bytes, or more than [`Config::max_handshake_message`](crate::Config).
+    #[error("handshake message of {len} bytes, 1 to {max} allowed")]
+    HandshakeLength {
+        /// Announced length in bytes.
+        len: u64,
+        /// Greatest length allowed.
+        max: usize,
+    },
+    /// A Noise message that did not decrypt, was too short, or held a low-order point.
+    #[error("noise handshake failed; the peer speaks another protocol or the stream is damaged")]
+    Handshake,
+    /// The last Noise payload held no nonce of 24 bytes.
+    #[error("noise payload without a nonce of 24 bytes")]
+    HandshakePayload,
+    /// The Noise handshake took longer than [`Config::handshake_timeout`](crate::Config).
+    #[error("the noise handshake took too long")]
+    HandshakeTimeout,
+    /// A varint of more than 8 bytes before a frame, or of more than 10 in a message.
+    #[error("a varint does not end")]
+    Varint,
+    /// A frame shorter than its header or with a body longer than [`Config::max_frame_body`](crate::Config).
+    #[error("frame body of {len} bytes, 0 to {max} allowed")]
+    FrameLength {
+        /// Announced body length; negative if the frame is shorter than its header.
+        len: i128,
+        /// Greatest body length allowed.
+        max: usize,
+    },
+    /// A channel number above [`Config::max_channel`](crate::Config).
+    #[error("channel {channel} is above the limit of {max}")]
+    ChannelLimit {
+        /// The peer's channel number.
+        channel: u64,
+        /// Greatest number allowed.
+        max: u32,
+    },
+    /// A message body that is not what its type says.
+    #[error("malformed {message} message: {problem}")]
+    Message {
+        /// Name of the message type as in the JavaScript schema.
+        message: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Too many channels opened for keys that we do not know.
+    #[error("the peer opened more than {max} channels for unknown feeds")]
+    PendingChannels {
+        /// Greatest number allowed.
+        max: usize,
+    },
+    /// The peer does not prove that it knows the key of a channel that both sides opened.
+    #[error("invalid remote channel capability: the peer does not know this key")]
+    Capability,
+    /// More extension names, or longer ones, than allowed.
+    #[error("the peer registered too many or too long extension names")]
+    Extensions,
+    /// A multifeed message that is not the JSON it should be.
+    #[error("malformed {message}: not the expected JSON")]
+    Json {
+        /// Name of the extension message.
+        message: &'static str,
+    },
+    /// The major versions of the multifeed protocol differ (`ERR_VERSION_MISMATCH`).
+    #[error("protocol version mismatch! us={ours} them={theirs}")]
+    VersionMismatch {
+        /// Our version.
+        ours: &'static str,
+        /// The peer's version, shortened if very long.
+        theirs: String,
+    },
+    /// The peer is not a multifeed (`ERR_CLIENT_MISMATCH`).
+    #[error("client mismatch! expected {ours} but got {theirs}")]
+    ClientMismatch {
+        /// Our client name.
+        ours: &'static str,
+        /// The peer's client name, shortened if very long.
+        theirs: String,
+    },
+    /// No multifeed handshake in time: usually the peer has another root key, or speaks the
+    /// dialect of multifeed 6.
+    #[error(
+        "no multifeed handshake from the peer: it has another root key or speaks another dialect"
+    )]
+    MultifeedTimeout,
+    /// More feeds offered than [`Config::max_offered_feeds`](crate::Config).
+    #[error("the peer offers more than {max} feeds")]
+    OfferedFeeds {
+        /// Greatest number allowed.
+        max: usize,
+    },
+    /// A bitfield that is no valid run-length encoding, or decodes to more than was asked for.
+    #[error("invalid RLE bitfield")]
+    Bitfield,
+    /// Nothing arrived for [`Config::idle_timeout`](crate::Config).
+    #[error("the peer was silent for too long")]
+    Silent,
+    /// The peer ended the stream inside a handshake or a frame.
+    #[error("the stream ended in the middle of a message")]
+    Truncated,
+    /// The peer answered with a block or proof that does not verify.
+    #[error("block {index} of feed {feed} does not verify: {problem}")]
+    Proof {
+        /// First digits of the feed key.
+        feed: String,
+        /// Index of the block.
+        index: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A request was not answered in time.
+    #[error("request timeout: block {index} of feed {feed} was announced but never sent")]
+    RequestTimeout {
+        /// First digits of the feed key.
+        feed: String,
+        /// Index of the block.
+        index: u64,
+    },
+    /// More answers held back for verification than allowed.
+    #[error("the peer sent {bytes} bytes that cannot be verified yet, {max} allowed")]
+    Held {
+        /// Bytes held.
+        bytes: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
+}
+
+impl PeerError {
+    /// A stable name for programs: the JavaScript's code where it has one, else ours.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
+            Self::ClientMismatch { .. } => "ERR_CLIENT_MISMATCH",
+            Self::HandshakeLength { .. }
+            | Self::Handshake
+            | Self::HandshakePayload => "ERR_HANDSHAKE",
+            Self::HandshakeTimeout => "ERR_HANDSHAKE_TIMEOUT",
+            Self::Varint | Self::FrameLength { .. } | Self::ChannelLimit { .. } => "ERR_FRAME",
+            Self::Message { .. } | Self::Bitfield => "ERR_MESSAGE",
+            Self::PendingChannels { .. } => "ERR_PENDING_CHANNELS",
+            Self::Capability => "ERR_CAPABILITY",
+            Self::Extensions => "ERR_EXTENSIONS",
+            Self::Json { .. } => "ERR_JSON",
+            Self::MultifeedTimeout => "ERR_MULTIFEED_TIMEOUT",
+            Self::OfferedFeeds { .. } => "ERR_OFFERED_FEEDS",
+            Self::Silent => "ETIMEDOUT",
+            Self::Truncated => "ERR_TRUNCATED",
+            Self::Proof { .. } => "ERR_PROOF",
+            Self::RequestTimeout { .. } => "ERR_REQUEST_TIMEOUT",
+            Self::Held { .. } => "ERR_HELD",
+        }
+    }
+}
+
+/// The caller asked for something that does not fit the state of the connection; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// The connection is over.
+    #[error("the connection is closed")]
+    Closed,
+    /// No open channel has this number.
+    #[error("no such channel")]
+    UnknownChannel,
+    /// The root key was not joined on this connection, or its multifeed handshake is not done.
+    #[error("no multifeed with this root key is ready on the connection")]
+    UnknownRoot,
+    /// The channel is not open on both sides yet.
+    #[error("the remote has not opened this channel")]
+    NotOpen,
+    /// The message would be larger than a frame may be.
+    #[error("a message of {len} bytes does not fit a frame of {max}")]
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
+}

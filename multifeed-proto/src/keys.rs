@@ -1,0 +1,172 @@
+//! The keys that name feeds and multifeeds, and what is derived from them for the wire.
+
+use alloc::string::String;
+use core::fmt;
+
+use blake2::Blake2bMac;
+use blake2::digest::{FixedOutput, KeyInit, Update, consts::U32};
+use zeroize::Zeroize;
+
+/// The root key that the JavaScript uses when the application gives none. Anybody knows it.
+///
+/// Source: `multifeed@6.0.0/index.js`, `hypermultifeed@1.1.0/index.js`.
+pub const INSECURE_DEFAULT_ROOT_KEY: RootKey = RootKey([
+    0xbe, 0xe8, 0x0f, 0xf3, 0xa4, 0xee, 0x5e, 0x72, 0x7d, 0xc4, 0x41, 0x97, 0xcb, 0x9d, 0x25, 0xbf,
+    0x8f, 0x19, 0xd5, 0x0b, 0x0f, 0x3a, 0xd2, 0x98, 0x4c, 0xfe, 0x5b, 0x7d, 0x14, 0xe7, 0x5d, 0xe7,
+]);
+
+/// The ed25519 public key of one feed (hypercore). Whoever knows it can read the feed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedKey(pub [u8; 32]);
+
+/// The secret that names a multifeed: peers that know it sync its feeds.
+///
+/// Never sent and never printed; wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RootKey([u8; 32]);
+
+/// The public name of a key on the wire and on disk: a keyed hash that does not reveal it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiscoveryKey(pub [u8; 32]);
+
+/// Why a text is not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyParseError {
+    /// Not 64 characters.
+    #[error("a key is 64 hexadecimal digits, got {got} characters")]
+    Length {
+        /// Characters in the text.
+        got: usize,
+    },
+    /// A character that is no hexadecimal digit.
+    #[error("a key is 64 hexadecimal digits, character {position} is none")]
+    Digit {
+        /// Byte position in the text, from 0.
+        position: usize,
+    },
+}
+
+impl FeedKey {
+    /// Reads 64 hexadecimal digits of either case.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyParseError`] says what is wrong with `text`.
+    pub fn from_hex(text: &str) -> Result<Self, KeyParseError> {
+        parse_hex(text).map(Self)
+    }
+
+    /// 64 lower-case hexadecimal digits, the form used in the multifeed messages.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
+    }
+
+    /// `BLAKE2b-256(key = public key, "hypercore")` (`hypercore-crypto/index.js`, `discoveryKey`).
+    #[must_use]
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        DiscoveryKey(keyed_hash(&self.0, &[b"hypercore"]))
+    }
+}
+
+impl RootKey {
+    /// Takes 32 bytes as they are. Use unpredictable ones.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads 64 hexadecimal digits of either case.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyParseError`] says what is wrong, without repeating the text.
+    pub fn from_hex(text: &str) -> Result<Self, KeyParseError> {
+        parse_hex(text).map(Self)
+    }
+
+    /// The secret bytes.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The name of this multifeed's channel on the wire.
+    #[must_use]
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        DiscoveryKey(keyed_hash(&self.0, &[b"hypercore"]))
+    }
+}
+
+impl Drop for RootKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl DiscoveryKey {
+    /// 64 lower-case hexadecimal digits, the form used in folder names.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
+    }
+}
+
+impl fmt::Debug for FeedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeedKey({}..)", to_hex(&self.0[..4]))
+    }
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootKey(..)")
+    }
+}
+
+impl fmt::Debug for DiscoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DiscoveryKey({}..)", to_hex(&self.0[..4]))
+    }
+}
+
+/// BLAKE2b-256 with a key, over `parts` as one message.
+#[must_use]
+pub fn keyed_hash(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac =
+        Blake2bMac::<U32>::new_from_slice(key).expect("32 bytes are a legal BLAKE2b key length");
+    for part in parts {
+        Update::update(&mut mac, part);
+    }
+    mac.finalize_fixed().into()
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    out
+}
+
+fn parse_hex(text: &str) -> Result<[u8; 32], KeyParseError> {
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return Err(KeyParseError::Length { got: text.len() });
+    }
+    let digit = |position: usize| match text[position] {
+        c @ b'0'..=b'9' => Ok(c - b'0'),
+        c @ b'a'..=b'f' => Ok(c - b'a' + 10),
+        c @ b'A'..=b'F' => Ok(c - b'A' + 10),
+        _ => Err(KeyParseError::Digit { position }),
+    };
+    let mut out = [0; 32];
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = digit(2 * i)? << 4 | digit(2 * i + 1)?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,298 @@
+#!/usr/bin/env node
+'use strict'
+// One hypermultifeed in one directory, driven by JSON lines on stdin, answering with JSON lines on
+// stdout. What it can do and what it answers is in ../README.md.
+
+const net = require('net')
+const crypto = require('crypto')
+const readline = require('readline')
+const raf = require('random-access-file')
+const { block } = require('./contents')
+
+const usage = 'peer.js DIR [--key HEX] [--version V] [--client NAME] [--timeout MS]'
+
+function main () {
+  const options = parse(process.argv.slice(2))
+  if (options.version || options.client) patchHandshake(options)
+  const peer = new Peer(options)
+  peer.open().then(() => {
+    say({ event: 'ready', directory: options.directory, feeds: peer.multi.feeds().length })
+    listenToCommands(peer)
+  }, fail)
+}
+
+function parse (args) {
+  const options = {}
+  while (args.length) {
+    const arg = args.shift()
+    if (['--key', '--version', '--client', '--timeout'].includes(arg)) options[arg.slice(2)] = args.shift()
+    else if (!options.directory && !arg.startsWith('-')) options.directory = arg
+    else throw new Error(`unexpected argument ${arg}; usage: ${usage}`)
+  }
+  if (!options.directory) throw new Error(`no directory; usage: ${usage}`)
+  return options
+}
+
+// What this peer announces in its multifeed handshake and expects in the other's. The package has
+// them as constants of a module, so they are replaced while it is loaded.
+function patchHandshake ({ version, client }) {
+  const Module = require('module')
+  const file = require.resolve('hypermultifeed/mux.js')
+  const compile = Module.prototype._compile
+  Module.prototype._compile = function (source, name) {
+    if (name === file) {
+      if (version) source = replaced(source, "var PROTOCOL_VERSION = '4.0.0'", `var PROTOCOL_VERSION = ${JSON.stringify(version)}`)
+      if (client) source = replaced(source, "var MULTIFEED = 'MULTIFEED'", `var MULTIFEED = ${JSON.stringify(client)}`)
+    }
+    return compile.call(this, source, name)
+  }
+}
+
+function replaced (source, from, to) {
+  if (!source.includes(from)) throw new Error(`hypermultifeed/mux.js has no ${from}`)
+  return source.replace(from, to)
+}
+
+class Peer {
+  constructor (options) {
+    const hypermultifeed = require('hypermultifeed')
+    const Corestore = require('corestore')
+    // A store of our own, because closing a multifeed leaves the feeds of its own store open.
+    this.store = new Corestore(path => raf(`${options.directory}/${path}`))
+    this.multi = hypermultifeed(this.store, options.key ? { rootKey: options.key } : {})
+    this.multi.on('error', report)
+    this.timeout = options.timeout && Number(options.timeout)
+    this.sockets = new Set()
+    this.server = null
+  }
+
+  open () {
+    return call(done => this.multi.ready(done)).then(() => this.allReady())
+  }
+
+  allReady () {
+    return Promise.all(this.multi.feeds().map(feed => call(done => feed.ready(done))))
+  }
+
+  // Appends `blocks` blocks to the local writer `writer`; block i has `sizes[i % sizes.length]` bytes.
+  async write ({ writer, blocks = 0, sizes = [100], batch = 1000 }) {
+    const feed = await call(done => this.multi.writer(writer, done))
+    await call(done => feed.ready(done))
+    const end = feed.length + blocks
+    while (feed.length < end) {
+      const list = []
+      for (let i = feed.length; i < end && list.length < batch; i++) {
+        list.push(block(writer, i, sizes[i % sizes.length]))
+      }
+      await call(done => feed.append(list.length === 1 ? list[0] : list, done))
+    }
+    await this.flushList()
+    return { key: feed.key.toString('hex'), length: feed.length }
+  }
+
+  // Many writers, `prefix` and a number each.
+  async writeMany ({ prefix, writers, blocks, sizes }) {
+    for (let i = 0; i < writers; i++) await this.write({ writer: prefix + i, blocks, sizes })
+    return {}
+  }
+
+  async listen ({ port = 0, host = '127.0.0.1' }) {
+    this.server = net.createServer(socket => this.replicate(false, socket))
+    await call(done => this.server.listen(port, host, done))
+    return { port: this.server.address().port }
+  }
+
+  async connect ({ port, host = '127.0.0.1' }) {
+    const socket = net.connect(port, host)
+    await new Promise((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', reject)
+    })
+    this.connectedAt = process.hrtime.bigint()
+    this.replicate(true, socket)
+    return {}
+  }
+
+  replicate (initiator, socket) {
+    socket.setNoDelay(true)
+    this.sockets.add(socket)
+    const options = { live: true }
+    if (this.timeout) options.timeout = this.timeout
+    const stream = this.multi.replicate(initiator, options)
+    const failures = new Set()
+    const failed = error => {
+      // The package reports each failure twice: by an event of its own and by the destroyed stream.
+      if (!failures.has(error.message)) report(error)
+      failures.add(error.message)
+    }
+    stream.on('error', failed)
+    stream.on('remote-feeds', () => say({ event: 'remote-feeds' }))
+    stream.on('close', () => socket.destroy())
+    socket.on('error', failed)
+    socket.on('close', () => {
+      this.sockets.delete(socket)
+      stream.destroy()
+      say({ event: 'closed', errors: [...failures] })
+    })
+    say({ event: 'connected', initiator })
+    stream.pipe(socket).pipe(stream)
+  }
+
+  // Resolves when at least `feeds` feeds are in the set, every key of `lengths` has that many blocks
+  // here, and everything is written to the files.
+  wait ({ feeds = 0, lengths = {} }) {
+    return new Promise((resolve, reject) => {
+      const missing = new Map(Object.entries(lengths))
+      const check = () => {
+        if (missing.size || this.multi.feeds().length < feeds) return
+        this.multi.removeListener('feed', onfeed)
+        const milliseconds = this.connectedAt ? Number(process.hrtime.bigint() - this.connectedAt) / 1e6 : undefined
+        this.flush().then(() => resolve({ milliseconds }), reject)
+      }
+      const watch = feed => {
+        const key = feed.key.toString('hex')
+        if (!missing.has(key)) return
+        const length = missing.get(key)
+        feed.ready(error => {
+          if (error) return reject(error)
+          let left = length - feed.downloaded(0, length)
+          const arrived = count => {
+            left -= count
+            if (left > 0) return
+            feed.removeListener('download', ondownload)
+            feed.removeListener('append', onappend)
+            missing.delete(key)
+            check()
+          }
+          const ondownload = index => { if (index < length) arrived(1) }
+          // `append` says nothing about which blocks are held here unless we are the writer.
+          const onappend = () => { if (feed.writable) arrived(left - (length - feed.downloaded(0, length))) }
+          feed.on('download', ondownload)
+          feed.on('append', onappend)
+          arrived(0)
+        })
+      }
+      const onfeed = feed => { watch(feed); check() }
+      this.multi.on('feed', onfeed)
+      for (const feed of this.multi.feeds()) watch(feed)
+      check()
+    })
+  }
+
+  // `download` is emitted before the bitfield is written: a process that left then would lose blocks.
+  async flush () {
+    for (const feed of this.multi.feeds()) {
+      await call(done => feed.ready(done))
+      await call(done => feed._sync(null, done))
+    }
+    await this.flushList()
+  }
+
+  flushList () {
+    return call(done => this.multi._handlers.feed.flush(done))
+  }
+
+  feeds () {
+    const feeds = this.multi.feeds().map(feed => ({
+      key: feed.key.toString('hex'),
+      name: [...this.multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
+      writable: feed.writable,
+      length: feed.length,
+      blocks: feed.downloaded(0, feed.length)
+    }))
+    return { feeds: feeds.sort((a, b) => (a.key < b.key ? -1 : 1)) }
+  }
+
+  // SHA-256 over the held blocks of each feed, each as its length (u64, little endian) and its bytes.
+  async digest () {
+    const { feeds } = this.feeds()
+    for (const info of feeds) {
+      const feed = this.multi.feed(info.key)
+      const hash = crypto.createHash('sha256')
+      for (let i = 0; i < info.length; i++) {
+        if (!feed.has(i)) continue
+        const value = await call(done => feed.get(i, { wait: false }, done))
+        const length = Buffer.alloc(8)
+        length.writeBigUInt64LE(BigInt(value.length))
+        hash.update(length).update(value)
+      }
+      info.digest = hash.digest('hex')
+    }
+    return { feeds }
+  }
+
+  async disconnect () {
+    for (const socket of [...this.sockets]) {
+      await new Promise(resolve => {
+        socket.once('close', resolve)
+        socket.destroy()
+      })
+    }
+    return {}
+  }
+
+  async close () {
+    if (this.server) this.server.close()
+    await this.disconnect()
+    await this.flush()
+    await call(done => this.multi.close(done))
+    await call(done => this.store.close(done))
+    return {}
+  }
+}
+
+function listenToCommands (peer) {
+  const commands = ['write', 'writeMany', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close']
+  const lines = readline.createInterface({ input: process.stdin })
+  let last = Promise.resolve()
+  lines.on('line', line => {
+    // One after another; `wait` is for the answer, not a queue, so later commands go past it.
+    let command
+    try {
+      command = JSON.parse(line)
+      if (!commands.includes(command.do)) throw new Error(`unknown command ${command.do}; known: ${commands.join(', ')}`)
+    } catch (error) {
+      return report(error)
+    }
+    const run = () => peer[command.do](command).then(
+      answer => say({ event: 'done', id: command.id, do: command.do, ...answer }),
+      error => say({ event: 'failed', id: command.id, do: command.do, message: error.message, stack: error.stack }))
+    if (command.do === 'wait') run()
+    else last = last.then(run)
+    if (command.do === 'close') last.then(leave)
+  })
+  lines.on('close', () => last.then(leave))
+}
+
+function call (start) {
+  return new Promise((resolve, reject) => {
+    start((error, value) => (error ? reject(error) : resolve(value)))
+  })
+}
+
+function say (line) {
+  process.stdout.write(JSON.stringify(line) + '\n')
+}
+
+function report (error) {
+  const { code, usVersion, themVersion, usClient, themClient } = error
+  say({ event: 'error', message: error.message, code, usVersion, themVersion, usClient, themClient })
+}
+
+// The last line may still be in the pipe.
+function leave () {
+  process.stdout.write('', () => process.exit(0))
+}
+
+function fail (error) {
+  report(error)
+  console.error(error.stack)
+  process.exitCode = 1
+}
+
+process.on('uncaughtException', error => {
+  say({ event: 'crashed', message: error.message, stack: error.stack })
+  process.exit(1)
+})
+
+main()

@@ -1,0 +1,135 @@
+//! The JavaScript peer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::contents::{Contents, Held};
+use crate::install;
+use crate::process::{Process, json_u64};
+
+/// A Node process that holds one hypermultifeed; see `js/peer.js`.
+#[derive(Debug)]
+pub struct JsPeer {
+    process: Process,
+    last_id: u64,
+}
+
+/// A command whose answer has not been waited for; give it to [`JsPeer::finish`].
+#[derive(Debug)]
+#[must_use]
+pub struct Pending(u64);
+
+impl JsPeer {
+    /// Opens `directory` with the root key `key`; `arguments` are further ones of `peer.js`.
+    pub fn open(directory: &Path, key: &str, arguments: &[&str]) -> Self {
+        let javascript = install::javascript();
+        let mut command = Command::new("node");
+        command.arg(javascript.join("peer.js")).arg(directory).args(["--key", key]).args(arguments);
+        let mut process = Process::start("the JavaScript peer", &mut command);
+        process.expect_event("ready");
+        Self { process, last_id: 0 }
+    }
+
+    /// The process, to wait for its events.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Sets how long each wait lasts before the test fails; 60 s unless told.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.process.set_patience(patience);
+        self
+    }
+
+    /// Appends `blocks` blocks whose sizes repeat `sizes` to the writer; gives its key (hex).
+    pub fn write(&mut self, writer: &str, blocks: u64, sizes: &[usize]) -> String {
+        let answer =
+            self.call(json!({"do": "write", "writer": writer, "blocks": blocks, "sizes": sizes}));
+        answer["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes `writers` writers at once, named `prefix` and a number, each with blocks as for `write`.
+    pub fn write_many(&mut self, prefix: &str, writers: u64, blocks: u64, sizes: &[usize]) {
+        self.call(json!({
+            "do": "writeMany", "prefix": prefix, "writers": writers, "blocks": blocks, "sizes": sizes
+        }));
+    }
+
+    /// Listens on a free port and gives it.
+    pub fn listen(&mut self) -> u16 {
+        let answer = self.call(json!({"do": "listen"}));
+        u16::try_from(json_u64(&answer, "port")).unwrap()
+    }
+
+    /// Connects to a port of this machine; the exchange runs on by itself.
+    pub fn connect(&mut self, port: u16) {
+        self.call(json!({"do": "connect", "port": port}));
+    }
+
+    /// Starts waiting until the peer has at least `feeds` feeds, all blocks of the feeds in
+    /// `lengths` (key → blocks), and everything written to its files.
+    pub fn wait(&mut self, feeds: usize, lengths: &BTreeMap<String, u64>) -> Pending {
+        self.begin(json!({"do": "wait", "feeds": feeds, "lengths": lengths}))
+    }
+
+    /// Waits until the peer holds all of `contents`, feeds and blocks, and compares it.
+    pub fn wait_for(&mut self, contents: &Contents) {
+        let lengths = contents.iter().map(|(key, held)| (key.clone(), held.length)).collect();
+        let pending = self.wait(contents.len(), &lengths);
+        self.finish(pending);
+        assert_eq!(&self.contents(), contents, "what the JavaScript peer holds");
+    }
+
+    /// What the peer holds.
+    pub fn contents(&mut self) -> Contents {
+        let answer = self.call(json!({"do": "digest"}));
+        answer["feeds"].as_array().unwrap().iter().map(Held::from_json).collect()
+    }
+
+    /// The list of feeds: key, name, writable, length, blocks.
+    pub fn feeds(&mut self) -> Vec<Value> {
+        let answer = self.call(json!({"do": "feeds"}));
+        answer["feeds"].as_array().unwrap().clone()
+    }
+
+    /// Ends all connections.
+    pub fn disconnect(&mut self) {
+        self.call(json!({"do": "disconnect"}));
+    }
+
+    /// Closes the store and waits for the end of the process.
+    pub fn close(mut self) {
+        self.call(json!({"do": "close"}));
+        let (status, _) = self.process.finish();
+        assert!(status.success(), "the JavaScript peer ended with {status}");
+    }
+
+    /// Sends a command and waits for its answer.
+    fn call(&mut self, command: Value) -> Value {
+        let pending = self.begin(command);
+        self.finish(pending)
+    }
+
+    fn begin(&mut self, mut command: Value) -> Pending {
+        self.last_id += 1;
+        command["id"] = self.last_id.into();
+        self.process.send(format!("{command}\n").as_bytes());
+        Pending(self.last_id)
+    }
+
+    /// Waits for the answer of a command.
+    pub fn finish(&mut self, pending: Pending) -> Value {
+        let answer = self.process.expect(&format!("answer command {}", pending.0), |line| {
+            line["id"] == pending.0 || line["event"] == "crashed"
+        });
+        if answer["event"] != "done" {
+            self.process.fail("do as told", &answer.to_string());
+        }
+        answer
+    }
+}

@@ -4,4 +4,6 @@
 
 extern crate alloc;
 
+#[cfg(feature = "std")]
+pub mod disk;
 pub mod storage;

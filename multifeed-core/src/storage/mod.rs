@@ -1,6 +1,20 @@
 //! Storage as requests: what a machine asks of the files, and what it is answered.
 //!
-//! Nothing here does I/O. A [`Batch`] goes out, a [`BatchResult`] comes back.
+//! Nothing here does I/O. A [`Batch`] goes out, a [`BatchResult`] comes back. Beside the types:
+//! [`Memory`] executes batches in memory, [`Journal`] does so and remembers every effect for crash
+//! tests, [`Queue`] is the order in which an executor that runs several batches at once may start
+//! them. The executor on files is `disk`, which needs `std`.
+
+mod failed;
+mod file;
+mod journal;
+mod memory;
+mod queue;
+
+pub use failed::Failed;
+pub use journal::{Effect, Journal};
+pub use memory::{Fault, Memory};
+pub use queue::Queue;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -157,7 +171,9 @@ pub struct StorageError {
 #[non_exhaustive]
 pub enum StorageErrorKind {
     /// The disk, or the quota, is full.
-    #[error("no space left on the disk; nothing that was acknowledged is lost, make room and try again")]
+    #[error(
+        "no space left on the disk; nothing that was acknowledged is lost, make room and try again"
+    )]
     Full,
     /// The operating system does not allow it.
     #[error("permission denied")]
@@ -177,6 +193,50 @@ pub enum StorageErrorKind {
     /// Anything else; the text is the operating system's.
     #[error("{0}")]
     Io(String),
+}
+
+impl Op {
+    /// What the operation does, in one word, for errors and logs.
+    #[must_use]
+    pub const fn doing(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "read",
+            Self::Length { .. } => "measure",
+            Self::Write { .. } => "write",
+            Self::Truncate { .. } => "truncate",
+            Self::Punch { .. } => "clear part of",
+            Self::CreateSecret { .. } => "create",
+            Self::Remove { .. } => "remove",
+            Self::Rename { .. } => "rename",
+            Self::List { .. } => "list",
+            Self::Sync { .. } => "sync",
+            Self::Lock { .. } => "lock",
+        }
+    }
+
+    /// The file or folder it is about; for [`Op::Rename`] the name so far.
+    #[must_use]
+    pub const fn path(&self) -> &FilePath {
+        match self {
+            Self::Read { path, .. }
+            | Self::Length { path }
+            | Self::Write { path, .. }
+            | Self::Truncate { path, .. }
+            | Self::Punch { path, .. }
+            | Self::CreateSecret { path, .. }
+            | Self::Remove { path }
+            | Self::Rename { from: path, .. }
+            | Self::List { path }
+            | Self::Sync { path }
+            | Self::Lock { path } => path,
+        }
+    }
+
+    /// The error of this operation that failed as `kind`.
+    #[must_use]
+    pub fn error(&self, kind: StorageErrorKind) -> StorageError {
+        StorageError { doing: self.doing(), path: self.path().clone(), kind }
+    }
 }
 
 impl FilePath {
@@ -211,6 +271,23 @@ impl FilePath {
     #[must_use]
     pub fn join(&self, name: &str) -> Self {
         if self.0.is_empty() { Self::new(&[name]) } else { Self::new(&[&self.0, name]) }
+    }
+
+    /// The folder that this file or folder is in; `None` for the store itself.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.rfind('/').unwrap_or(0);
+        Some(Self(String::from(&self.0[..end])))
+    }
+
+    /// Whether this path is `folder` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, folder: &Self) -> bool {
+        let Some(rest) = self.0.strip_prefix(folder.as_str()) else { return false };
+        folder.0.is_empty() || rest.is_empty() || rest.starts_with('/')
     }
 
     /// The path as text.

@@ -1,0 +1,450 @@
+//! Storage on files: the executor of batches that all adapters share. Needs the feature `std`.
+//!
+//! Synchronous and free of any runtime: an adapter calls [`Disk::execute`] where it stands for small
+//! work on the page cache, and from a thread for what may take long. What is asked for, and in which
+//! order, is decided elsewhere (`node`); how files look inside is `format`.
+
+mod pool;
+mod positioned;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use fs4::fs_std::FileExt;
+
+use self::pool::{Mode, Pool};
+use self::positioned::{create_secret, is_too_many_files, read_fully, sync_folder, write_fully};
+use crate::storage::{
+    Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
+};
+
+/// The files of one store.
+///
+/// Batches may be executed from several threads at once; which of them may, [`Queue`] knows. At most
+/// 256 files are kept open (less where the operating system allows less), so thousands of feeds
+/// work.
+///
+/// How each operation is done: a [`Op::Write`] is one positioned write of the operating system;
+/// [`Op::Punch`] writes zeros over what is not zero, so that holes stay holes, and gives no space
+/// back; [`Op::CreateSecret`] writes `NAME.tmp` with mode 0600, syncs and renames it; [`Op::Sync`]
+/// is `fdatasync` of the file and, the first time and after anything was made, `fsync` of the
+/// folders above it.
+///
+/// [`Queue`]: crate::storage::Queue
+#[derive(Debug)]
+pub struct Disk {
+    root: PathBuf,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: Pool,
+    locks: BTreeMap<FilePath, File>,
+    failed: Failed,
+    /// Folders whose names are on stable storage.
+    stable: BTreeSet<FilePath>,
+    /// Number of times that a name was made or removed.
+    changes: u64,
+}
+
+impl Disk {
+    /// The store in the folder `directory`, which is made when the first file is.
+    ///
+    /// # Errors
+    ///
+    /// If `directory` exists and is no folder, cannot be looked at, or is empty text.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        Self::with_open_files(directory, OPEN_FILES)
+    }
+
+    /// The same with another number of files that are kept open, at least 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn with_open_files(directory: &Path, open_files: usize) -> io::Result<Self> {
+        // A later change of the working directory must not move the store.
+        let root = std::path::absolute(directory)?;
+        match fs::metadata(&root) {
+            Ok(found) if !found.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let shared = Shared {
+            pool: Pool::new(open_files.max(1)),
+            locks: BTreeMap::new(),
+            failed: Failed::default(),
+            stable: BTreeSet::new(),
+            changes: 0,
+        };
+        Ok(Self { root, shared: Mutex::new(shared) })
+    }
+
+    /// The folder of the store.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs the operations of a batch in their order. Blocks until they are over.
+    ///
+    /// Waits for no other batch: whoever runs several at once must start them in an order that
+    /// [`Queue`](crate::storage::Queue) allows.
+    pub fn execute(&self, batch: &Batch) -> BatchResult {
+        if let Some(skipped) = self.shared().failed.skip(batch) {
+            return skipped;
+        }
+        let answers = batch.ops.iter().map(|op| self.run(op).map_err(|e| op.error(kind(&e))));
+        let answers = answers.collect::<Vec<Result<Answer, StorageError>>>();
+        self.shared().failed.answer(batch.id, answers)
+    }
+
+    /// Closes all files and gives the lock up. Operations may go on afterwards, without a lock.
+    pub fn close(&self) {
+        let mut shared = self.shared();
+        shared.pool.forget(&FilePath::root());
+        shared.locks.clear();
+    }
+
+    fn run(&self, op: &Op) -> io::Result<Answer> {
+        match op {
+            Op::Read { path, offset, len } => self.read(path, *offset, *len),
+            Op::Length { path } => {
+                let found = or_missing(fs::metadata(self.disk_path(path)))?;
+                let Some(found) = found else { return Ok(Answer::NotFound) };
+                if !found.is_file() {
+                    return Err(io::Error::other("not a file"));
+                }
+                Ok(Answer::Length(found.len()))
+            }
+            Op::Write { path, offset, data } => {
+                check_end(*offset, data.len() as u64)?;
+                write_fully(&*self.file(path, Mode::Create)?, data, *offset)?;
+                Ok(Answer::Done)
+            }
+            Op::Truncate { path, len } => {
+                check_end(*len, 0)?;
+                self.file(path, Mode::Create)?.set_len(*len)?;
+                Ok(Answer::Done)
+            }
+            Op::Punch { path, offset, len } => {
+                if let Some(file) = or_missing(self.file(path, Mode::Change))? {
+                    write_zeros(&file, *offset, *len)?;
+                }
+                Ok(Answer::Done)
+            }
+            Op::CreateSecret { path, data } => self.create_secret(path, data),
+            Op::Remove { path } => self.remove(path),
+            Op::Rename { from, to } => self.rename(from, to),
+            Op::List { path } => self.list(path),
+            Op::Sync { path } => self.sync(path),
+            Op::Lock { path } => self.lock(path),
+        }
+    }
+
+    fn read(&self, path: &FilePath, offset: u64, len: usize) -> io::Result<Answer> {
+        let Some(file) = or_missing(self.file(path, Mode::Read))? else {
+            return Ok(Answer::NotFound);
+        };
+        let held = file.metadata()?.len().saturating_sub(offset);
+        let len = len.min(usize::try_from(held).unwrap_or(usize::MAX));
+        let mut bytes = vec![0; len];
+        let count = read_fully(&file, &mut bytes, offset)?;
+        bytes.truncate(count);
+        Ok(Answer::Bytes(Bytes::from(bytes)))
+    }
+
+    fn create_secret(&self, path: &FilePath, data: &[u8]) -> io::Result<Answer> {
+        let disk_path = self.disk_path(path);
+        let mut temporary = disk_path.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        self.make_folders(path)?;
+        // What an interrupted attempt left there was never given its name.
+        or_missing(fs::remove_file(&temporary))?;
+        let file = self.shared().pool.with_room(|| create_secret(&temporary))?;
+        (&file).write_all(data)?;
+        file.sync_all()?;
+        drop(file);
+        self.shared().pool.forget(path);
+        fs::rename(&temporary, &disk_path)?;
+        self.name_changed(path);
+        self.sync_folders(path)?;
+        Ok(Answer::Done)
+    }
+
+    fn remove(&self, path: &FilePath) -> io::Result<Answer> {
+        if *path == FilePath::root() {
+            return Err(io::Error::other("the store itself cannot be removed"));
+        }
+        self.shared().pool.forget(path);
+        let disk_path = self.disk_path(path);
+        // Links are removed, never followed.
+        match or_missing(fs::symlink_metadata(&disk_path))? {
+            Some(found) if found.is_dir() => or_missing(fs::remove_dir_all(&disk_path))?,
+            Some(_) => or_missing(fs::remove_file(&disk_path))?,
+            None => None,
+        };
+        let mut shared = self.shared();
+        shared.stable.retain(|folder| !folder.is_within(path));
+        drop(shared);
+        self.name_changed(path);
+        Ok(Answer::Done)
+    }
+
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<Answer> {
+        let disk_from = self.disk_path(from);
+        let Some(found) = or_missing(fs::metadata(&disk_from))? else {
+            return Ok(Answer::NotFound);
+        };
+        if !found.is_file() {
+            return Err(io::Error::other("only files are renamed"));
+        }
+        self.make_folders(to)?;
+        let mut shared = self.shared();
+        shared.pool.forget(from);
+        shared.pool.forget(to);
+        drop(shared);
+        fs::rename(disk_from, self.disk_path(to))?;
+        self.name_changed(from);
+        self.name_changed(to);
+        Ok(Answer::Done)
+    }
+
+    fn list(&self, path: &FilePath) -> io::Result<Answer> {
+        let disk_path = self.disk_path(path);
+        let opened = self.shared().pool.with_room(|| fs::read_dir(&disk_path));
+        let Some(entries) = or_missing(opened)? else { return Ok(Answer::NotFound) };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is no text is none of ours.
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(Answer::Names(names))
+    }
+
+    fn sync(&self, path: &FilePath) -> io::Result<Answer> {
+        let file = or_missing(self.file(path, Mode::Change))?;
+        let answer = if let Some(file) = file {
+            file.sync_data()?;
+            Answer::Done
+        } else {
+            Answer::NotFound
+        };
+        self.sync_folders(path)?;
+        Ok(answer)
+    }
+
+    /// Syncs the folders above `path` in which a name may have changed since they last were.
+    fn sync_folders(&self, path: &FilePath) -> io::Result<()> {
+        let mut above = path.parent();
+        while let Some(folder) = above {
+            above = folder.parent();
+            let shared = self.shared();
+            if shared.stable.contains(&folder) {
+                continue;
+            }
+            let changes = shared.changes;
+            drop(shared);
+            let disk_path = self.disk_path(&folder);
+            let synced = self.shared().pool.with_room(|| sync_folder(&disk_path));
+            or_missing(synced)?;
+            let mut shared = self.shared();
+            if shared.stable.len() >= STABLE_FOLDERS {
+                shared.stable.clear();
+            }
+            // Something made meanwhile may not be covered.
+            if shared.changes == changes {
+                shared.stable.insert(folder);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &FilePath) -> io::Result<Answer> {
+        self.make_folders(path)?;
+        let disk_path = self.disk_path(path);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = self.shared().pool.with_room(|| options.open(&disk_path))?;
+        if !FileExt::try_lock_exclusive(&file)? {
+            return Err(io::Error::other(InUse { process: read_process(&file) }));
+        }
+        file.set_len(0)?;
+        write_fully(&file, format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        self.name_changed(path);
+        self.shared().locks.insert(path.clone(), file);
+        Ok(Answer::Done)
+    }
+
+    /// The file, open; made with its folders if `mode` says so.
+    fn file(&self, path: &FilePath, mode: Mode) -> io::Result<Arc<File>> {
+        let mut shared = self.shared();
+        if let Some(file) = shared.pool.get(path, mode) {
+            return Ok(file);
+        }
+        let disk_path = self.disk_path(path);
+        let opened = match shared.pool.open(path, &disk_path, mode) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && mode == Mode::Create => {
+                drop(shared);
+                self.make_folders(path)?;
+                shared = self.shared();
+                shared.pool.open(path, &disk_path, mode)
+            }
+            other => other,
+        };
+        let (file, made) = opened?;
+        drop(shared);
+        if made {
+            self.name_changed(path);
+        }
+        Ok(file)
+    }
+
+    /// Makes the folders above `path`.
+    fn make_folders(&self, path: &FilePath) -> io::Result<()> {
+        let Some(folder) = path.parent() else { return Ok(()) };
+        let disk_path = self.disk_path(&folder);
+        if disk_path.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(disk_path)?;
+        let mut made = Some(folder);
+        while let Some(folder) = made {
+            self.name_changed(&folder);
+            made = folder.parent();
+        }
+        Ok(())
+    }
+
+    /// The folder of `path` must be synced for its names to last.
+    fn name_changed(&self, path: &FilePath) {
+        let mut shared = self.shared();
+        shared.changes += 1;
+        if let Some(folder) = path.parent() {
+            shared.stable.remove(&folder);
+        }
+    }
+
+    fn disk_path(&self, path: &FilePath) -> PathBuf {
+        let mut disk_path = self.root.clone();
+        disk_path.extend(path.as_str().split('/').filter(|part| !part.is_empty()));
+        disk_path
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // Nothing in there is left half changed by a panic.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lock is held by someone else.
+#[derive(Debug, thiserror::Error)]
+#[error("in use")]
+struct InUse {
+    process: u32,
+}
+
+/// `None` for what does not exist, in a folder or because its folder is a file.
+fn or_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses places that the calls of the operating system cannot express.
+fn check_end(offset: u64, len: u64) -> io::Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if i64::try_from(end).is_ok() => Ok(()),
+        Some(_) | None => Err(io::ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// Writes zeros over a range, as far as the file goes and where it is not zero.
+fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let end = offset.saturating_add(len).min(file.metadata()?.len());
+    let zeros = vec![0; ZEROS];
+    let mut found = vec![0; ZEROS];
+    let mut at = offset;
+    while at < end {
+        let count = usize::try_from(end - at).map_or(ZEROS, |rest| rest.min(ZEROS));
+        let read = read_fully(file, &mut found[..count], at)?;
+        if found[..read] != zeros[..read] {
+            write_fully(file, &zeros[..read], at)?;
+        }
+        if read < count {
+            break;
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// The number that [`Op::Lock`] left in a lock file; 0 if there is none.
+fn read_process(file: &File) -> u32 {
+    let mut text = String::new();
+    let read = file.take(16).read_to_string(&mut text);
+    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn kind(error: &io::Error) -> StorageErrorKind {
+    use io::ErrorKind;
+    if let Some(in_use) = error.get_ref().and_then(|inner| inner.downcast_ref::<InUse>()) {
+        return StorageErrorKind::InUse { process: in_use.process };
+    }
+    if is_too_many_files(error) {
+        return StorageErrorKind::TooManyFiles;
+    }
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        return StorageErrorKind::Full;
+    }
+    if matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
+        return StorageErrorKind::Denied;
+    }
+    StorageErrorKind::Io(error.to_string())
+}
+
+/// Number of files kept open unless said otherwise.
+const OPEN_FILES: usize = 256;
+
+/// Number of folders remembered as synced.
+const STABLE_FOLDERS: usize = 4096;
+
+/// Bytes of zeros written at once.
+const ZEROS: usize = 0x1_0000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_sorted_by_what_the_user_can_do() {
+        let sorted = |error: io::ErrorKind| kind(&error.into());
+        assert_eq!(sorted(io::ErrorKind::StorageFull), StorageErrorKind::Full);
+        assert_eq!(sorted(io::ErrorKind::QuotaExceeded), StorageErrorKind::Full);
+        assert_eq!(sorted(io::ErrorKind::PermissionDenied), StorageErrorKind::Denied);
+        assert_eq!(sorted(io::ErrorKind::ReadOnlyFilesystem), StorageErrorKind::Denied);
+        assert!(matches!(sorted(io::ErrorKind::TimedOut), StorageErrorKind::Io(_)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_codes_of_the_operating_system_are_known() {
+        let sorted = |code| kind(&io::Error::from_raw_os_error(code));
+        assert_eq!(sorted(28), StorageErrorKind::Full, "ENOSPC");
+        assert_eq!(sorted(122), StorageErrorKind::Full, "EDQUOT");
+        assert_eq!(sorted(13), StorageErrorKind::Denied, "EACCES");
+        assert_eq!(sorted(24), StorageErrorKind::TooManyFiles, "EMFILE");
+    }
+}

@@ -1,0 +1,186 @@
+//! Crash tests: what a disk holds when the process, or the power, ends in the middle.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::memory::Memory;
+use super::{Answer, Batch, BatchId, BatchResult, Failed, Fault, FilePath, Op, StorageError};
+
+/// An executor in memory that remembers every effect, for crash tests.
+///
+/// [`state_after`](Self::state_after) is the disk after a process was killed between two effects,
+/// [`state_torn`](Self::state_torn) in the middle of one, and
+/// [`state_after_power_loss`](Self::state_after_power_loss) after the machine lost its power:
+///
+/// ```
+/// use multifeed_core::storage::{Batch, BatchId, FilePath, Journal, Op};
+///
+/// let mut journal = Journal::default();
+/// let path = FilePath::new(&["data"]);
+/// let write = Op::Write { path: path.clone(), offset: 0, data: "hello".into() };
+/// journal.execute(&Batch { id: BatchId(0), after: None, ops: vec![write] });
+/// assert_eq!(journal.state_after(0).contents(&path), None);
+/// assert_eq!(journal.state_torn(0, 2).contents(&path), Some(b"he".to_vec()));
+/// assert_eq!(journal.state_after(1).contents(&path), Some(b"hello".to_vec()));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    start: Memory,
+    memory: Memory,
+    failed: Failed,
+    effects: Vec<Effect>,
+}
+
+/// One change of the files. Effects happen one after the other, whatever order the operations of a
+/// batch are allowed; to test another order, reverse or shuffle `ops` before executing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// The batch it belongs to.
+    pub batch: BatchId,
+    /// The operation: one that changes files, or [`Op::Sync`], which makes changes last.
+    pub op: Op,
+}
+
+impl Journal {
+    /// A journal that begins with the files of `memory`.
+    #[must_use]
+    pub fn new(memory: Memory) -> Self {
+        Self { start: memory.clone(), memory, failed: Failed::default(), effects: Vec::new() }
+    }
+
+    /// Runs the operations of a batch in their order.
+    pub fn execute(&mut self, batch: &Batch) -> BatchResult {
+        if let Some(skipped) = self.failed.skip(batch) {
+            return skipped;
+        }
+        let answers = batch.ops.iter().map(|op| self.run(batch.id, op)).collect();
+        self.failed.answer(batch.id, answers)
+    }
+
+    /// Makes changes fail from a moment on: see [`Memory::set_fault`].
+    pub fn set_fault(&mut self, fault: Option<Fault>) {
+        self.memory.set_fault(fault);
+    }
+
+    /// The effects so far, oldest first.
+    #[must_use]
+    pub fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+
+    /// The files at this moment.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The files after the first `count` effects.
+    #[must_use]
+    pub fn state_after(&self, count: usize) -> Memory {
+        self.rebuild(self.effects.iter().take(count))
+    }
+
+    /// The files after the first `whole` effects and `bytes` bytes of the one after them.
+    ///
+    /// Effects that no file system tears (a rename, a secret file, which is renamed into place) and
+    /// those that are shorter have then happened completely only if `bytes` reaches
+    /// [`torn_len`](Self::torn_len).
+    #[must_use]
+    pub fn state_torn(&self, whole: usize, bytes: usize) -> Memory {
+        let mut memory = self.state_after(whole);
+        let Some(effect) = self.effects.get(whole) else { return memory };
+        if bytes >= self.torn_len(whole) {
+            apply(&mut memory, &effect.op);
+        } else if let Op::Write { path, offset, data } = &effect.op {
+            let data = Bytes::copy_from_slice(&data[..bytes]);
+            apply(&mut memory, &Op::Write { path: path.clone(), offset: *offset, data });
+        }
+        memory
+    }
+
+    /// Number of places at which the effect `index` can be torn: the bytes of a write, 1 for all else.
+    #[must_use]
+    pub fn torn_len(&self, index: usize) -> usize {
+        match self.effects.get(index).map(|effect| &effect.op) {
+            Some(Op::Write { data, .. }) => data.len().max(1),
+            Some(_) | None => 1,
+        }
+    }
+
+    /// The files when the power is lost after the first `count` effects: those that a later
+    /// [`Op::Sync`] of their file covers are there, of the others those for which `kept`, called
+    /// with their number, says so.
+    #[must_use]
+    pub fn state_after_power_loss(
+        &self,
+        count: usize,
+        mut kept: impl FnMut(usize) -> bool,
+    ) -> Memory {
+        let effects = &self.effects[..count.min(self.effects.len())];
+        let lasts = |index: usize, effect: &Effect| {
+            // A secret file is synced before it gets its name.
+            matches!(effect.op, Op::CreateSecret { .. })
+                || effects[index..].iter().any(
+                    |later| matches!(&later.op, Op::Sync { path } if target(&effect.op) == path),
+                )
+        };
+        let kept = effects.iter().enumerate().filter(|(i, effect)| lasts(*i, effect) || kept(*i));
+        self.rebuild(kept.map(|(_, effect)| effect))
+    }
+
+    fn run(&mut self, batch: BatchId, op: &Op) -> Result<Answer, StorageError> {
+        let answer = self.memory.run(op)?;
+        if changes(op) {
+            self.effects.push(Effect { batch, op: op.clone() });
+        }
+        Ok(answer)
+    }
+
+    fn rebuild<'a>(&self, effects: impl Iterator<Item = &'a Effect>) -> Memory {
+        let mut memory = self.start.clone();
+        memory.set_fault(None);
+        for effect in effects {
+            apply(&mut memory, &effect.op);
+        }
+        memory.unlock();
+        memory
+    }
+}
+
+/// Applies an effect that once went well; that it fails on a file whose folder was lost with the
+/// power is part of the loss.
+fn apply(memory: &mut Memory, op: &Op) {
+    let _lost = memory.run(op);
+}
+
+/// The file whose sync makes an effect last.
+const fn target(op: &Op) -> &FilePath {
+    match op {
+        Op::Rename { to, .. } => to,
+        Op::Read { .. }
+        | Op::Length { .. }
+        | Op::Write { .. }
+        | Op::Truncate { .. }
+        | Op::Punch { .. }
+        | Op::CreateSecret { .. }
+        | Op::Remove { .. }
+        | Op::List { .. }
+        | Op::Sync { .. }
+        | Op::Lock { .. } => op.path(),
+    }
+}
+
+const fn changes(op: &Op) -> bool {
+    match op {
+        Op::Read { .. } | Op::Length { .. } | Op::List { .. } => false,
+        Op::Write { .. }
+        | Op::Truncate { .. }
+        | Op::Punch { .. }
+        | Op::CreateSecret { .. }
+        | Op::Remove { .. }
+        | Op::Rename { .. }
+        | Op::Sync { .. }
+        | Op::Lock { .. } => true,
+    }
+}

@@ -1,0 +1,151 @@
+//! What only files can show: modes, locks between processes, limits of the operating system.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use multifeed_core::disk::Disk;
+use multifeed_core::storage::{
+    Answer, Batch, BatchId, FilePath, Op, StorageError, StorageErrorKind,
+};
+
+fn path(name: &str) -> FilePath {
+    FilePath::new(&[name])
+}
+
+fn write(name: &str, data: &'static [u8]) -> Op {
+    Op::Write { path: path(name), offset: 0, data: data.into() }
+}
+
+fn run(disk: &Disk, op: Op) -> Result<Answer, StorageError> {
+    disk.execute(&Batch { id: BatchId(0), after: None, ops: vec![op] }).answers.remove(0)
+}
+
+#[test]
+fn opening_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(&folder.path().join("store")).unwrap();
+    let read = Op::Read { path: path("a"), offset: 0, len: 1 };
+    assert_eq!(run(&disk, read), Ok(Answer::NotFound));
+    assert!(!disk.directory().exists());
+}
+
+#[test]
+fn a_file_in_place_of_the_folder_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(Disk::open(file.path()).is_err());
+}
+
+#[test]
+fn another_disk_sees_the_lock_and_the_process_until_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (Disk::open(folder.path()).unwrap(), Disk::open(folder.path()).unwrap());
+    let lock = Op::Lock { path: path("LOCK") };
+    assert_eq!(run(&one, lock.clone()), Ok(Answer::Done));
+    let kind = run(&two, lock.clone()).unwrap_err().kind;
+    assert_eq!(kind, StorageErrorKind::InUse { process: std::process::id() });
+    one.close();
+    assert_eq!(run(&two, lock.clone()), Ok(Answer::Done));
+    drop(two);
+    assert_eq!(run(&one, lock), Ok(Answer::Done));
+}
+
+#[test]
+fn threads_share_a_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::with_open_files(folder.path(), 2).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let disk = &disk;
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let path = path(&format!("{thread}/{}", round % 5));
+                    let data = vec![thread; 100].into();
+                    let write = Op::Write { path: path.clone(), offset: 0, data };
+                    run(disk, write).unwrap();
+                    run(disk, Op::Sync { path: path.clone() }).unwrap();
+                    let read = run(disk, Op::Read { path, offset: 0, len: 100 });
+                    assert_eq!(read, Ok(Answer::Bytes(vec![thread; 100].into())));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_rest_of_an_interrupted_secret_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("key.tmp"), "half").unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    run(&disk, Op::CreateSecret { path: path("key"), data: b"whole"[..].into() }).unwrap();
+    assert_eq!(fs::read(folder.path().join("key")).unwrap(), b"whole");
+    assert!(!folder.path().join("key.tmp").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    run(&disk, Op::CreateSecret { path: path("key"), data: b"secret"[..].into() }).unwrap();
+    let mode = fs::metadata(folder.path().join("key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_removed_and_not_followed() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(other.path().join("kept"), "kept").unwrap();
+    std::os::unix::fs::symlink(other.path(), folder.path().join("link")).unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    run(&disk, Op::Remove { path: path("link") }).unwrap();
+    assert!(!folder.path().join("link").exists());
+    assert!(other.path().join("kept").exists());
+}
+
+/// Runs itself again in a shell that allows few open files.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hundred_files_work_under_a_low_limit_of_open_files() {
+    const FOLDER: &str = "MULTIFEED_TEST_LOW_LIMIT";
+    if let Ok(folder) = std::env::var(FOLDER) {
+        return few_open_files(Path::new(&folder));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = "ulimit -n 24 && exec \"$0\" --exact --test-threads 1 \
+        a_hundred_files_work_under_a_low_limit_of_open_files";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(std::env::current_exe().unwrap());
+    let output = command.env(FOLDER, folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(fs::read_dir(folder.path().join("files")).unwrap().count(), 100);
+}
+
+#[cfg(target_os = "linux")]
+fn few_open_files(folder: &Path) {
+    let disk = Disk::open(folder).unwrap();
+    for _ in 0..2 {
+        for number in 0..100 {
+            run(&disk, write(&format!("files/{number}"), b"contents")).unwrap();
+        }
+    }
+    run(&disk, Op::List { path: path("files") }).unwrap();
+    run(&disk, Op::Sync { path: path("files/7") }).unwrap();
+
+    let mut taken = Vec::new();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    run(&disk, write("files/0", b"contents")).unwrap();
+    disk.close();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let kind = run(&disk, write("files/1", b"contents")).unwrap_err().kind;
+    assert_eq!(kind, StorageErrorKind::TooManyFiles);
+    drop(taken);
+    run(&disk, write("files/1", b"contents")).unwrap();
+}

@@ -1,0 +1,119 @@
+//! The order in which batches may run at once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use multifeed_core::storage::{Batch, BatchId, FilePath, Op, Queue};
+
+fn path(name: &str) -> FilePath {
+    FilePath::new(&[name])
+}
+
+fn read(name: &str) -> Op {
+    Op::Read { path: path(name), offset: 0, len: 1 }
+}
+
+fn write(name: &str) -> Op {
+    Op::Write { path: path(name), offset: 0, data: b"x"[..].into() }
+}
+
+fn sync(name: &str) -> Op {
+    Op::Sync { path: path(name) }
+}
+
+fn queue(batches: Vec<(Option<u64>, Vec<Op>)>) -> Queue {
+    let mut queue = Queue::new();
+    for (id, (after, ops)) in (0..).zip(batches) {
+        queue.submit(Batch { id: BatchId(id), after: after.map(BatchId), ops });
+    }
+    queue
+}
+
+/// The batches that may run at this moment.
+fn started(queue: &mut Queue) -> Vec<u64> {
+    std::iter::from_fn(|| queue.start()).map(|batch| batch.id.0).collect()
+}
+
+#[test]
+fn batches_on_different_files_run_at_once() {
+    let mut queue = queue(vec![(None, vec![write("a")]), (None, vec![write("b"), read("c")])]);
+    assert_eq!(started(&mut queue), [0, 1]);
+    assert_eq!(queue.len(), 2);
+    queue.finished(BatchId(0));
+    queue.finished(BatchId(1));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_read_waits_for_the_write_before_it() {
+    let mut queue = queue(vec![(None, vec![write("a")]), (None, vec![read("a")])]);
+    assert_eq!(started(&mut queue), [0]);
+    queue.finished(BatchId(0));
+    assert_eq!(started(&mut queue), [1]);
+}
+
+#[test]
+fn a_write_waits_for_the_read_before_it() {
+    let mut queue = queue(vec![(None, vec![read("a")]), (None, vec![write("a")])]);
+    assert_eq!(started(&mut queue), [0]);
+}
+
+#[test]
+fn reads_do_not_wait_for_a_sync() {
+    let mut queue = queue(vec![(None, vec![sync("a")]), (None, vec![read("a")])]);
+    assert_eq!(started(&mut queue), [0, 1]);
+}
+
+#[test]
+fn a_batch_waits_for_the_one_it_follows() {
+    let batches = vec![(None, vec![sync("a")]), (Some(0), vec![write("b")])];
+    let mut queue = queue(batches);
+    assert_eq!(started(&mut queue), [0]);
+    queue.finished(BatchId(0));
+    assert_eq!(started(&mut queue), [1]);
+}
+
+#[test]
+fn a_read_sees_a_write_that_itself_has_to_wait() {
+    let batches = vec![
+        (None, vec![sync("a")]),
+        (Some(0), vec![write("b")]),
+        (None, vec![read("b")]),
+        (None, vec![read("c")]),
+        (Some(2), vec![read("d")]),
+    ];
+    let mut queue = queue(batches);
+    assert_eq!(started(&mut queue), [0, 3]);
+    queue.finished(BatchId(0));
+    assert_eq!(started(&mut queue), [1]);
+    queue.finished(BatchId(1));
+    assert_eq!(started(&mut queue), [2]);
+    queue.finished(BatchId(2));
+    assert_eq!(started(&mut queue), [4]);
+}
+
+#[test]
+fn a_batch_that_follows_an_answered_one_runs_at_once() {
+    let mut queue = queue(vec![(Some(77), vec![write("a")])]);
+    assert_eq!(started(&mut queue), [0]);
+}
+
+#[test]
+fn what_touches_a_folder_waits_for_the_files_below() {
+    let batches = vec![
+        (None, vec![write("a/b")]),
+        (None, vec![Op::Remove { path: path("a") }]),
+        (None, vec![Op::List { path: FilePath::root() }]),
+        (None, vec![write("ab")]),
+    ];
+    let mut queue = queue(batches);
+    assert_eq!(started(&mut queue), [0]);
+    queue.finished(BatchId(0));
+    assert_eq!(started(&mut queue), [1]);
+}
+
+#[test]
+fn both_names_of_a_rename_count() {
+    let rename = Op::Rename { from: path("a"), to: path("b") };
+    let batches = vec![(None, vec![rename]), (None, vec![read("a")]), (None, vec![read("b")])];
+    let mut queue = queue(batches);
+    assert_eq!(started(&mut queue), [0]);
+}

@@ -1,4 +1,10 @@
 //! The messages of a channel, checked: a value of these types is always well formed.
+//!
+//! - [`codec`] turns them into the bodies of frames and back, and lists where it is stricter than the
+//!   JavaScript;
+//! - `schema` has the protobuf fields, `scan` the checks that come before they are decoded.
+//!
+//! Frames are in [`crate::wire`], what the messages mean in [`crate::session`].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,6 +12,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::DiscoveryKey;
+
+pub mod codec;
+mod scan;
+mod schema;
 
 /// Any message that can arrive on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,38 @@
 //! Bytes to messages and back: Noise handshake, stream cipher, frames.
 //!
 //! Knows nothing of what the messages mean. Usable on its own.
+//!
+//! - [`Wire`] is the whole of it: bytes in, [`WireEvent`]s out, messages in, bytes out;
+//! - [`noise`] the handshake, on the primitives in `resolver`;
+//! - [`cipher`] what travels after it goes through;
+//! - [`frame`] and [`varint`] how messages are told apart;
+//! - `inbox` and `outbox` the buffers.
+//!
+//! The bodies of messages are in [`crate::messages`]; channels, timers and the meaning of messages in
+//! [`crate::session`] and [`crate::Connection`].
 
+use core::fmt;
+
+use zeroize::Zeroize;
+
+use crate::keyed_hash;
 use crate::messages::Message;
-use crate::{Config, Entropy, PeerError, Role};
+
+pub mod cipher;
+pub mod frame;
+mod inbox;
+mod machine;
+pub mod noise;
+mod outbox;
+mod resolver;
+pub mod varint;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vector_tests;
+
+pub use machine::Wire;
 
 /// What came out of the byte stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +55,7 @@ pub enum WireEvent {
     },
 }
 
-/// The two keys that a Noise handshake ends with.
+/// The two keys that a Noise handshake ends with. Never printed; wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SplitKeys {
     /// Key of what this side sends.
@@ -34,3 +63,34 @@ pub struct SplitKeys {
     /// Key of what this side receives.
     pub rx: [u8; 32],
 }
+
+impl Drop for SplitKeys {
+    fn drop(&mut self) {
+        self.tx.zeroize();
+        self.rx.zeroize();
+    }
+}
+
+impl fmt::Debug for SplitKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SplitKeys(..)")
+    }
+}
+
+/// What this side sends in `Open` to prove that it knows `key`.
+///
+/// Source: `simple-hypercore-protocol@2.1.2/index.js`, `capability`.
+#[must_use]
+pub fn capability(keys: &SplitKeys, key: &[u8; 32]) -> [u8; 32] {
+    keyed_hash(&keys.rx, &[CAPABILITY, &keys.tx, key])
+}
+
+/// What the peer must have sent in `Open` if it knows `key`.
+///
+/// Source: `simple-hypercore-protocol@2.1.2/index.js`, `remoteCapability`.
+#[must_use]
+pub fn remote_capability(keys: &SplitKeys, key: &[u8; 32]) -> [u8; 32] {
+    keyed_hash(&keys.tx, &[CAPABILITY, &keys.rx, key])
+}
+
+const CAPABILITY: &[u8] = b"hypercore capability";

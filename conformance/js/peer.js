@@ -203,14 +203,19 @@ class Peer {
     return { feeds: feeds.sort((a, b) => (a.key < b.key ? -1 : 1)) }
   }
 
-  // SHA-256 over the held blocks of each feed, each as its length (u64, little endian) and its bytes.
+  // Which blocks of each feed are held, and SHA-256 over them, each as its length (u64, little
+  // endian) and its bytes.
   async digest () {
     const { feeds } = this.feeds()
     for (const info of feeds) {
       const feed = this.multi.feed(info.key)
       const hash = crypto.createHash('sha256')
+      info.ranges = []
       for (let i = 0; i < info.length; i++) {
         if (!feed.has(i)) continue
+        const last = info.ranges[info.ranges.length - 1]
+        if (last && last[1] === i) last[1]++
+        else info.ranges.push([i, i + 1])
         const value = await call(done => feed.get(i, { wait: false }, done))
         const length = Buffer.alloc(8)
         length.writeBigUInt64LE(BigInt(value.length))

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::process::json_u64;
+
 /// What one store holds of one feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Blocks in the log, as far as this store knows.
     pub length: u64,
-    /// Blocks held here.
-    pub blocks: u64,
+    /// Which blocks are held here: start and end (exclusive), ascending, never touching.
+    pub ranges: Vec<(u64, u64)>,
     /// SHA-256 (hex) over the held blocks: each as its length (u64, little endian) and its bytes.
     pub sha256: String,
 }
@@ -19,15 +21,25 @@ pub struct Held {
 impl Held {
     /// A feed of which every block is held.
     pub fn all<B: AsRef<[u8]>>(blocks: impl IntoIterator<Item = B>) -> Self {
+        let blocks: Vec<B> = blocks.into_iter().collect();
+        let length = blocks.len() as u64;
+        Self::some(length, (0..).zip(blocks))
+    }
+
+    /// A feed of `length` blocks of which these, ascending, are held.
+    pub fn some<B: AsRef<[u8]>>(length: u64, blocks: impl IntoIterator<Item = (u64, B)>) -> Self {
         let mut hash = Sha256::new();
-        let mut length = 0;
-        for block in blocks {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (index, block) in blocks {
             hash.update((block.as_ref().len() as u64).to_le_bytes());
             hash.update(block.as_ref());
-            length += 1;
+            match ranges.last_mut() {
+                Some((_, end)) if *end == index => *end += 1,
+                Some(_) | None => ranges.push((index, index + 1)),
+            }
         }
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { length, blocks: length, sha256 }
+        Self { length, ranges, sha256 }
     }
 
     /// What `JsPeer::write` makes of a new writer: `count` blocks whose sizes repeat `sizes`.
@@ -36,14 +48,20 @@ impl Held {
         Self::all((0..count).map(|index| block(writer, index, size(index))))
     }
 
+    /// How many blocks are held.
+    pub fn blocks(&self) -> u64 {
+        self.ranges.iter().map(|(start, end)| end - start).sum()
+    }
+
     /// Reads the answer of `peer.js` to `digest`.
     pub(crate) fn from_json(feed: &Value) -> (String, Self) {
-        let number =
-            |field: &str| feed[field].as_u64().unwrap_or_else(|| panic!("{field}: {feed}"));
         let text =
             |field: &str| feed[field].as_str().unwrap_or_else(|| panic!("{feed}")).to_owned();
-        let held =
-            Self { length: number("length"), blocks: number("blocks"), sha256: text("digest") };
+        let held = Self {
+            length: json_u64(feed, "length"),
+            ranges: serde_json::from_value(feed["ranges"].clone()).unwrap(),
+            sha256: text("digest"),
+        };
         (text("key"), held)
     }
 }

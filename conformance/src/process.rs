@@ -128,11 +128,14 @@ impl Process {
         (status, self.waiting.drain(..).collect())
     }
 
-    /// Kills the child at once (SIGKILL) and waits until it is gone.
-    pub fn kill(&mut self) {
+    /// Kills the child at once (SIGKILL), waits until it is gone and gives the lines nobody waited
+    /// for; half a line at the end is dropped.
+    pub fn kill(&mut self) -> Vec<Value> {
         // Fails only for a child that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let rest = self.lines.iter().map_while(|line| serde_json::from_str(&line).ok());
+        self.waiting.drain(..).chain(rest).collect()
     }
 
     /// Sends the child what Ctrl-C would (SIGINT).

@@ -31,9 +31,10 @@ impl CuttingProxy {
         let port = listener.local_addr().unwrap().port();
         let transfers = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&transfers);
-        let mut cuts = cuts.to_vec().into_iter();
+        let cuts = cuts.to_vec();
         // Lives as long as the test process; each accepted connection ends with its peers.
         thread::spawn(move || {
+            let mut cuts = cuts.into_iter();
             for client in listener.incoming().map_while(Result::ok) {
                 let transfer = Transfer::default();
                 shared.lock().unwrap().push(transfer.clone());

@@ -109,6 +109,11 @@ impl Store {
         last.clone()
     }
 
+    /// What our library finds in the store.
+    pub fn contents(&self) -> Contents {
+        self.javascript_contents() // TODO library
+    }
+
     /// What a JavaScript peer finds in the store.
     pub fn javascript_contents(&self) -> Contents {
         let mut peer = self.javascript();

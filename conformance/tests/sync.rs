@@ -133,6 +133,29 @@ fn a_feed_crosses_three_peers_in_a_line_from_rust_over_javascript_to_rust() {
 }
 
 #[test]
+fn two_connections_between_the_same_two_peers_do_no_harm() {
+    let key = root_key("two connections");
+    let (js, rust) = (Store::new(&key), Store::new(&key));
+    rust.append_lines("ours", &lines("ours", 0..1_000, 100));
+    let mut expected = rust_lines(&rust, "ours", 1_000);
+    let mut peer = js.javascript();
+    expected.insert(peer.write("theirs", 1_000, SIZES), Held::written("theirs", 1_000, SIZES));
+    let serving = rust.serve(&[]);
+    peer.connect(serving.port);
+    peer.connect(serving.port);
+    peer.wait_for(&expected);
+    // A third peer that gets everything from the program shows that the program has everything.
+    let other = Store::new(&key);
+    let mut reader = other.javascript();
+    reader.connect(serving.port);
+    reader.wait_for(&expected);
+    peer.close();
+    reader.close();
+    serving.stop();
+    assert_eq!(rust.contents(), expected);
+}
+
+#[test]
 fn two_rust_programs_sync() {
     let key = root_key("rust to rust");
     let (one, two) = (Store::new(&key), Store::new(&key));

@@ -32,6 +32,11 @@ pub struct Config {
     pub manifest_keys: usize,
     /// Pages of 8,192 blocks that one remote may describe bit by bit for one feed, 1 KiB of memory each.
     pub max_have_pages: usize,
+    /// The same for all feeds of the connection together.
+    pub max_have_pages_in_all: usize,
+    /// Bytes that may wait for a peer that keeps sending but does not read. The owner stops sending
+    /// blocks long before; this bounds the answers that the protocol itself calls for.
+    pub max_outbox: usize,
 }
 
 impl Default for Config {
@@ -50,6 +55,8 @@ impl Default for Config {
             max_offered_feeds: 131_072,
             manifest_keys: 8192,
             max_have_pages: 16_384,
+            max_have_pages_in_all: 65_536,
+            max_outbox: 128 * 1024 * 1024,
         }
     }
 }

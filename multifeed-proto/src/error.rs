@@ -102,6 +102,14 @@ pub enum PeerError {
     /// A bitfield that is no valid run-length encoding, or decodes to more than was asked for.
     #[error("invalid RLE bitfield")]
     Bitfield,
+    /// The peer lets more wait for it than [`Config::max_outbox`](crate::Config).
+    #[error("{bytes} bytes wait for the peer, which does not read; {max} allowed")]
+    Outbox {
+        /// Bytes waiting.
+        bytes: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
     /// Nothing arrived for [`Config::idle_timeout`](crate::Config).
     #[error("the peer was silent for too long")]
     Silent,
@@ -143,9 +151,9 @@ impl PeerError {
         match self {
             Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
             Self::ClientMismatch { .. } => "ERR_CLIENT_MISMATCH",
-            Self::HandshakeLength { .. }
-            | Self::Handshake
-            | Self::HandshakePayload => "ERR_HANDSHAKE",
+            Self::HandshakeLength { .. } | Self::Handshake | Self::HandshakePayload => {
+                "ERR_HANDSHAKE"
+            }
             Self::HandshakeTimeout => "ERR_HANDSHAKE_TIMEOUT",
             Self::Varint | Self::FrameLength { .. } | Self::ChannelLimit { .. } => "ERR_FRAME",
             Self::Message { .. } | Self::Bitfield => "ERR_MESSAGE",
@@ -155,6 +163,7 @@ impl PeerError {
             Self::Json { .. } => "ERR_JSON",
             Self::MultifeedTimeout => "ERR_MULTIFEED_TIMEOUT",
             Self::OfferedFeeds { .. } => "ERR_OFFERED_FEEDS",
+            Self::Outbox { .. } => "ERR_OUTBOX",
             Self::Silent => "ETIMEDOUT",
             Self::Truncated => "ERR_TRUNCATED",
             Self::Proof { .. } => "ERR_PROOF",
@@ -180,6 +189,18 @@ pub enum UsageError {
     /// The channel is not open on both sides yet.
     #[error("the remote has not opened this channel")]
     NotOpen,
+    /// The key belongs to a root where a feed is meant, or the other way round.
+    #[error("the key is in use on this connection, as that of a root or of a feed")]
+    KeyInUse,
+    /// All channel numbers of the connection were used.
+    #[error("no channel number is left on the connection")]
+    Channels,
+    /// The user data of a handshake is no JSON text.
+    #[error("the user data is not JSON")]
+    UserData,
+    /// No extension of this name was registered on the stream or channel.
+    #[error("no extension of this name is registered here")]
+    UnknownExtension,
     /// The message would be larger than a frame may be.
     #[error("a message of {len} bytes does not fit a frame of {max}")]
     TooLarge {

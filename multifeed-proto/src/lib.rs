@@ -16,12 +16,13 @@ mod time;
 pub mod wire;
 
 pub use config::Config;
-pub use connection::{Connection, Output};
+pub use connection::{Connection, Output, RootId};
 pub use entropy::Entropy;
 pub use error::{PeerError, UsageError};
 pub use keys::{
     DiscoveryKey, FeedKey, INSECURE_DEFAULT_ROOT_KEY, KeyParseError, RootKey, keyed_hash, to_hex,
 };
+pub use session::FeedOptions;
 pub use time::Now;
 
 /// Which end of the byte stream this is. Noise needs to know who speaks first.

@@ -1,0 +1,268 @@
+//! The machine that joins wire, session and timers.
+
+use core::fmt;
+
+use super::output::Output;
+use super::timers::{Timer, Timers};
+use crate::session::Session;
+use crate::wire::{Wire, WireEvent};
+use crate::{Config, Entropy, Now, PeerError, Role};
+
+/// One end of one connection to a peer: bytes and time in, bytes and [`Output`]s out.
+///
+/// It has no socket, clock, thread or task. Its owner tells it what happened (`handle_*`) and what
+/// the application wants (the other verbs), and after each such call follows **the drain rule**:
+/// [`poll_output`](Self::poll_output) until `None`, write what [`transmit`](Self::transmit)
+/// returns, sleep until [`poll_timeout`](Self::poll_timeout) or news. Doing these too often is
+/// harmless.
+///
+/// What is legal on the stream is decided here; what to ask for and what to answer is not:
+/// [`Output`] says which verb answers it.
+///
+/// [`Output::Closed`] is the last output. After it, or after the call that led to it, input is
+/// ignored and verbs return [`UsageError::Closed`](crate::UsageError::Closed).
+pub struct Connection {
+    pub(super) config: Config,
+    pub(super) wire: Wire,
+    pub(super) session: Session,
+    pub(super) timers: Timers,
+    pub(super) now: Now,
+    pub(super) phase: Phase,
+    connected: Option<Output>,
+    closed: Option<Output>,
+    received: u64,
+    sent: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Nothing more is sent; the remote's end is awaited.
+    ShutDown,
+    /// Ended in order. What waits in the outbox may still be written.
+    Ended,
+    Failed,
+}
+
+impl Connection {
+    /// A connection that begins at `now`. Its Noise identity is made from `entropy`.
+    #[must_use]
+    pub fn new(role: Role, config: Config, entropy: Entropy, now: Now) -> Self {
+        let wire = Wire::new(role, entropy, &config);
+        Self::with_wire(wire, config, now)
+    }
+
+    /// A connection with a lasting Noise identity, `secret`: an X25519 secret of any 32 bytes.
+    #[must_use]
+    pub fn with_static_key(
+        role: Role,
+        config: Config,
+        entropy: Entropy,
+        secret: [u8; 32],
+        now: Now,
+    ) -> Self {
+        let wire = Wire::with_static_key(role, entropy, &config, secret);
+        Self::with_wire(wire, config, now)
+    }
+
+    /// A connection over a fresh `wire` that was made with the same `config`.
+    #[must_use]
+    pub fn with_wire(wire: Wire, config: Config, now: Now) -> Self {
+        let mut timers = Timers::default();
+        timers.start(Timer::Handshake, now, config.handshake_timeout);
+        timers.start(Timer::Idle, now, config.idle_timeout);
+        Self {
+            wire,
+            session: Session::new(&config),
+            timers,
+            now,
+            phase: Phase::Open,
+            connected: None,
+            closed: None,
+            received: 0,
+            sent: 0,
+            config,
+        }
+    }
+
+    /// Takes bytes that arrived, cut anywhere. What is wrong with them becomes an
+    /// [`Output::Closed`], after the outputs of what was right before.
+    pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
+        self.advance(now);
+        if self.is_closed() || bytes.is_empty() {
+            return;
+        }
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        self.timers.start(Timer::Idle, self.now, self.config.idle_timeout);
+        let result = self.wire.handle_bytes(bytes).and_then(|()| self.read());
+        if let Err(error) = result {
+            self.end(Some(error));
+        }
+    }
+
+    /// The remote ended its side of the stream.
+    ///
+    /// In order if no message was cut off: then what waits in the outbox may still be written, as
+    /// the JavaScript does. Else the connection ends with [`PeerError::Truncated`].
+    pub fn handle_eof(&mut self, now: Now) {
+        self.advance(now);
+        if self.is_closed() {
+            return;
+        }
+        self.end(self.wire.is_mid_message().then_some(PeerError::Truncated));
+    }
+
+    /// The moment of [`poll_timeout`](Self::poll_timeout) has come. Harmless when early.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.advance(now);
+        if self.is_closed() {
+            return;
+        }
+        if let Err(error) = self.session.handle_timeout(self.now) {
+            self.end(Some(error));
+            return;
+        }
+        while let Some(timer) = self.timers.expired(self.now) {
+            match timer {
+                Timer::Handshake => return self.end(Some(PeerError::HandshakeTimeout)),
+                Timer::Idle | Timer::Linger => return self.end(Some(PeerError::Silent)),
+                Timer::Keepalive => {
+                    self.wire.send_keepalive();
+                    self.timers.start(Timer::Keepalive, self.now, self.config.keepalive);
+                }
+            }
+        }
+    }
+
+    /// The next thing to look at.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let first = self.connected.take().or_else(|| self.session.poll_output());
+        first.or_else(|| self.closed.take())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) must be called; `None`: no timer runs.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Now> {
+        self.timers.next().into_iter().chain(self.session.poll_timeout()).min()
+    }
+
+    /// Bytes to be written. Write any prefix, then say how much with
+    /// [`transmitted`](Self::transmitted).
+    #[must_use]
+    pub fn transmit(&mut self) -> &[u8] {
+        match self.phase {
+            Phase::Open | Phase::ShutDown | Phase::Ended => self.wire.transmit(),
+            Phase::Failed => &[],
+        }
+    }
+
+    /// The first `n` bytes of [`transmit`](Self::transmit) were written.
+    pub fn transmitted(&mut self, now: Now, n: usize) {
+        self.advance(now);
+        if n == 0 || self.phase == Phase::Failed {
+            return;
+        }
+        self.wire.transmitted(n);
+        self.sent = self.sent.saturating_add(n as u64);
+        if self.phase == Phase::Open && self.wire.is_connected() {
+            self.timers.start(Timer::Keepalive, self.now, self.config.keepalive);
+        }
+    }
+
+    /// Whether the connection is over; [`Output::Closed`] is out or next after what came before.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Failed)
+    }
+
+    /// Whether [`shutdown`](Self::shutdown) was called: end our side of the stream once
+    /// [`transmit`](Self::transmit) is empty, and keep reading.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.phase == Phase::ShutDown
+    }
+
+    /// Bytes waiting to be written: the measure of back-pressure.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        if self.phase == Phase::Failed { 0 } else { self.wire.buffered() }
+    }
+
+    /// Bytes taken by [`handle_bytes`](Self::handle_bytes) so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes reported by [`transmitted`](Self::transmitted) so far.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent
+    }
+
+    /// Takes the time; time that goes backwards stands still.
+    pub(super) fn advance(&mut self, now: Now) {
+        self.now = self.now.max(now);
+    }
+
+    /// Moves what the session wants to say into the outbox.
+    pub(super) fn flush(&mut self) {
+        while let Some((channel, message)) = self.session.poll_message() {
+            if self.phase != Phase::Open {
+                continue;
+            }
+            let sent = self.wire.send(channel, &message);
+            debug_assert!(sent.is_ok(), "the session lets no message pass that fits no frame");
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn end(&mut self, error: Option<PeerError>) {
+        self.flush();
+        self.phase = if error.is_none() { Phase::Ended } else { Phase::Failed };
+        self.session.stop();
+        self.timers.stop_all();
+        self.closed = Some(Output::Closed { error });
+    }
+
+    /// Drops the outputs that nobody has looked at.
+    pub(super) fn forget_outputs(&mut self) {
+        self.connected = None;
+        while self.session.poll_output().is_some() {}
+    }
+
+    fn read(&mut self) -> Result<(), PeerError> {
+        while let Some(event) = self.wire.poll_event()? {
+            match event {
+                WireEvent::Connected { remote_public_key, handshake_hash, keys } => {
+                    self.connected = Some(Output::Connected { remote_public_key, handshake_hash });
+                    self.timers.stop(Timer::Handshake);
+                    self.timers.start(Timer::Keepalive, self.now, self.config.keepalive);
+                    self.session.handle_connected(self.now, keys);
+                }
+                WireEvent::Message { channel, message } => {
+                    self.session.handle_message(self.now, channel, message)?;
+                }
+            }
+            self.flush();
+            let (bytes, max) = (self.wire.buffered(), self.config.max_outbox);
+            if bytes > max {
+                return Err(PeerError::Outbox { bytes, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("phase", &self.phase)
+            .field("session", &self.session)
+            .field("timers", &self.timers)
+            .field("received", &self.received)
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
+    }
+}

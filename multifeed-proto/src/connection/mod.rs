@@ -1,0 +1,15 @@
+//! Bytes and time to meaning: [`Wire`](crate::wire::Wire), [`Session`](crate::session::Session) and
+//! timers joined.
+//!
+//! In this folder: `machine` ([`Connection`] and what happens to it), `verbs` (what the
+//! application can do), `timers`, `output` ([`Output`]).
+//!
+//! Not here: what a message means (`session`), how it is written (`wire`).
+
+mod machine;
+mod output;
+mod timers;
+mod verbs;
+
+pub use machine::Connection;
+pub use output::{Output, RootId};

@@ -1,0 +1,538 @@
+//! Which blocks of a feed the remote has.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::ops::Range;
+
+use super::bits::{Bits, PAGE_BLOCKS, PAGE_BYTES};
+
+/// The set of blocks that a remote announced for one feed, whether we have them too or not.
+///
+/// Filled by the peer, so its memory is bounded: runs of full pages of 8,192 blocks are kept as
+/// ranges however long they are, a page with one run of blocks costs a few bytes, any other page
+/// 1 KiB. An announcement that would need more pages than
+/// [`Config::max_have_pages`](crate::Config::max_have_pages) is ignored as far as it does not fit;
+/// the remote is then merely asked for less.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteBlocks {
+    /// Pages that are neither empty nor full, by number.
+    pages: BTreeMap<u64, Page>,
+    /// Runs of full pages: first page, page behind the last. Neither empty nor touching.
+    full: BTreeMap<u64, u64>,
+    count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Page {
+    /// One run of blocks, counted from the start of the page: what an append-only log looks like.
+    Run(u16, u16),
+    Bits(Box<Bits>),
+}
+
+impl RemoteBlocks {
+    /// Whether the remote has block `index`.
+    #[must_use]
+    pub fn contains(&self, index: u64) -> bool {
+        let (page, bit) = split(index);
+        match self.pages.get(&page) {
+            Some(partial) => partial.contains_all(bit, bit + 1),
+            None => self.run_of(page).is_some(),
+        }
+    }
+
+    /// Whether the remote has every block of `range`; true for an empty one.
+    #[must_use]
+    pub fn contains_all(&self, range: Range<u64>) -> bool {
+        if range.is_empty() {
+            return true;
+        }
+        self.first_missing(range.start, range.end).is_none()
+    }
+
+    /// The first block of `range` that the remote has.
+    #[must_use]
+    pub fn first_in(&self, range: Range<u64>) -> Option<u64> {
+        let (mut page, mut from) = split(range.start);
+        // A page in between is not empty, so only the two pages at the ends can fail to answer.
+        while page.saturating_mul(PAGE_BLOCKS) < range.end {
+            let partial = self.pages.range(page..).next();
+            let full = match self.run_of(page) {
+                Some(_) => Some(page),
+                None => self.full.range(page..).next().map(|(first, _)| *first),
+            };
+            let at = match (partial, full) {
+                (Some((partial, _)), Some(full)) => full.min(*partial),
+                (Some((partial, _)), None) => *partial,
+                (None, Some(full)) => full,
+                (None, None) => return None,
+            };
+            if at > page {
+                from = 0;
+            }
+            let base = at.saturating_mul(PAGE_BLOCKS);
+            let to = range.end.saturating_sub(base).min(PAGE_BLOCKS);
+            let found = match partial.filter(|(number, _)| **number == at) {
+                Some((_, partial)) => partial.first(from, to),
+                None => (from < to).then_some(from),
+            };
+            if let Some(bit) = found {
+                return Some(base + bit);
+            }
+            (page, from) = (at + 1, 0);
+        }
+        None
+    }
+
+    /// The first unbroken run of blocks in `range` that the remote has, cut off at the range's end.
+    #[must_use]
+    pub fn run_in(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let start = self.first_in(range.clone())?;
+        let end = self.first_missing(start, range.end).unwrap_or(range.end);
+        Some(start..end)
+    }
+
+    /// Number of blocks that the remote has.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether the remote has no block at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Pages and runs held, the measure of memory.
+    pub(crate) fn entries(&self) -> usize {
+        self.pages.len() + self.full.len()
+    }
+
+    /// Adds the blocks of `range` as far as `limit` entries allow.
+    pub(crate) fn insert(&mut self, range: Range<u64>, limit: usize) {
+        let range = range.start..range.end.min(MAX_BLOCKS);
+        if range.is_empty() {
+            return;
+        }
+        let (first, from) = split(range.start);
+        let (last, until) = split(range.end - 1);
+        if first == last {
+            self.insert_in(first, from, until + 1, limit);
+            return;
+        }
+        self.insert_in(first, from, PAGE_BLOCKS, limit);
+        self.insert_full(first + 1, last, limit);
+        self.insert_in(last, 0, until + 1, limit);
+    }
+
+    /// Adds the blocks set in `bytes`, most significant bit first, from page `page` on.
+    pub(crate) fn insert_bits(&mut self, page: u64, bytes: &[u8], limit: usize) {
+        for (page, chunk) in (page..).zip(bytes.chunks(PAGE_BYTES)) {
+            let bits = Bits::from_bytes(chunk);
+            match bits.single_run() {
+                Some((from, to)) => self.insert_in(page, from, to, limit),
+                None if bits.count() > 0 => self.merge(page, bits, limit),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes the blocks of `range` out. A page that no longer fits into `limit` is forgotten whole.
+    pub(crate) fn remove(&mut self, range: Range<u64>, limit: usize) {
+        let range = range.start..range.end.min(MAX_BLOCKS);
+        if range.is_empty() {
+            return;
+        }
+        let (first, from) = split(range.start);
+        let (last, until) = split(range.end - 1);
+        if first == last {
+            self.remove_in(first, from, until + 1, limit);
+            return;
+        }
+        self.remove_in(first, from, PAGE_BLOCKS, limit);
+        self.remove_pages(first + 1, last, limit);
+        self.remove_in(last, 0, until + 1, limit);
+    }
+
+    /// Takes every block out.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The first block of `start..end` that the remote lacks.
+    fn first_missing(&self, start: u64, end: u64) -> Option<u64> {
+        let mut at = start;
+        // Runs do not touch and partial pages are not full: a few steps reach a gap.
+        while at < end {
+            let (page, bit) = split(at);
+            at = match self.pages.get(&page) {
+                Some(partial) => match partial.first_missing(bit) {
+                    Some(gap) => {
+                        return Some(page * PAGE_BLOCKS + gap).filter(|gap| *gap < end);
+                    }
+                    None => (page + 1).saturating_mul(PAGE_BLOCKS),
+                },
+                None => match self.run_of(page) {
+                    Some(run) => run.end.saturating_mul(PAGE_BLOCKS),
+                    None => return Some(at),
+                },
+            };
+        }
+        None
+    }
+
+    /// The run of full pages that `page` is in.
+    fn run_of(&self, page: u64) -> Option<Range<u64>> {
+        let (first, end) = self.full.range(..=page).next_back()?;
+        (page < *end).then_some(*first..*end)
+    }
+
+    fn insert_in(&mut self, page: u64, from: u64, to: u64, limit: usize) {
+        if to - from == PAGE_BLOCKS {
+            self.insert_full(page, page + 1, limit);
+            return;
+        }
+        if self.run_of(page).is_some() {
+            return;
+        }
+        let full = self.entries() >= limit;
+        match self.pages.get_mut(&page) {
+            Some(partial) => {
+                self.count += partial.insert(from, to);
+                self.settle(page, limit);
+            }
+            None if full => {}
+            None => {
+                self.pages.insert(page, Page::run(from, to));
+                self.count += to - from;
+            }
+        }
+    }
+
+    fn merge(&mut self, page: u64, bits: Bits, limit: usize) {
+        if self.run_of(page).is_some() {
+            return;
+        }
+        let full = self.entries() >= limit;
+        match self.pages.get_mut(&page) {
+            Some(partial) => {
+                self.count += partial.as_bits().merge(&bits);
+                self.settle(page, limit);
+            }
+            None if full => {}
+            None => {
+                self.count += bits.count();
+                self.pages.insert(page, Page::Bits(Box::new(bits)));
+            }
+        }
+    }
+
+    /// Moves `page` to where it belongs if it has become full or empty.
+    fn settle(&mut self, page: u64, limit: usize) {
+        match self.pages.get(&page).map_or(0, Page::count) {
+            0 => {
+                self.pages.remove(&page);
+            }
+            PAGE_BLOCKS => self.insert_full(page, page + 1, limit),
+            _ => {}
+        }
+    }
+
+    /// Adds whole pages, joined with the runs that they touch.
+    fn insert_full(&mut self, first: u64, end: u64, limit: usize) {
+        if first >= end {
+            return;
+        }
+        let before = self.full.range(..=first).next_back().map(|(first, end)| (*first, *end));
+        let joins_before = before.filter(|(_, before_end)| *before_end >= first);
+        if joins_before.is_some_and(|(_, before_end)| before_end >= end) {
+            return;
+        }
+        let joins = joins_before.is_some()
+            || self.full.range(first..=end).next().is_some()
+            || self.pages.range(first..end).next().is_some();
+        if !joins && self.entries() >= limit {
+            return;
+        }
+        while let Some((&page, partial)) = self.pages.range(first..end).next() {
+            self.count -= partial.count();
+            self.pages.remove(&page);
+        }
+        let mut run = first..end;
+        if let Some((before_first, before_end)) = joins_before {
+            self.take_run(before_first, before_end);
+            run.start = before_first;
+        }
+        while let Some((&next, &next_end)) = self.full.range(first..=end).next() {
+            self.take_run(next, next_end);
+            run.end = run.end.max(next_end);
+        }
+        self.put_run(run.start, run.end);
+    }
+
+    fn remove_in(&mut self, page: u64, from: u64, to: u64, limit: usize) {
+        if to - from == PAGE_BLOCKS {
+            self.remove_pages(page, page + 1, limit);
+            return;
+        }
+        if let Some(partial) = self.pages.get_mut(&page) {
+            self.count -= partial.remove(from, to);
+            self.settle(page, limit);
+        } else if self.run_of(page).is_some() {
+            self.remove_pages(page, page + 1, limit);
+            self.insert_in(page, 0, from, limit);
+            self.insert_in(page, to, PAGE_BLOCKS, limit);
+        }
+    }
+
+    /// Takes whole pages out.
+    fn remove_pages(&mut self, first: u64, end: u64, limit: usize) {
+        if first >= end {
+            return;
+        }
+        while let Some((&page, partial)) = self.pages.range(first..end).next() {
+            self.count -= partial.count();
+            self.pages.remove(&page);
+        }
+        if let Some(run) = self.run_of(first).filter(|run| run.start < first) {
+            self.take_run(run.start, run.end);
+            self.put_run(run.start, first);
+            // Only a run that reaches over both ends becomes two.
+            if run.end > end && self.entries() < limit {
+                self.put_run(end, run.end);
+            }
+        }
+        while let Some((&next, &next_end)) = self.full.range(first..end).next() {
+            self.take_run(next, next_end);
+            if next_end > end {
+                self.put_run(end, next_end);
+            }
+        }
+    }
+
+    fn put_run(&mut self, first: u64, end: u64) {
+        self.full.insert(first, end);
+        self.count += (end - first) * PAGE_BLOCKS;
+    }
+
+    fn take_run(&mut self, first: u64, end: u64) {
+        self.full.remove(&first);
+        self.count -= (end - first) * PAGE_BLOCKS;
+    }
+}
+
+impl Page {
+    #[expect(clippy::cast_possible_truncation, reason = "places in a page are at most 8,192")]
+    fn run(from: u64, to: u64) -> Self {
+        Self::Run(from as u16, to as u16)
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Self::Run(from, to) => u64::from(to - from),
+            Self::Bits(bits) => bits.count(),
+        }
+    }
+
+    fn contains_all(&self, from: u64, to: u64) -> bool {
+        match self {
+            Self::Run(first, end) => from >= u64::from(*first) && to <= u64::from(*end),
+            Self::Bits(bits) => bits.first_missing(from).is_none_or(|gap| gap >= to),
+        }
+    }
+
+    fn first(&self, from: u64, to: u64) -> Option<u64> {
+        match self {
+            Self::Run(first, end) => {
+                let at = from.max(u64::from(*first));
+                (at < to.min(u64::from(*end))).then_some(at)
+            }
+            Self::Bits(bits) => bits.first(from).filter(|at| *at < to),
+        }
+    }
+
+    fn first_missing(&self, from: u64) -> Option<u64> {
+        match self {
+            Self::Run(first, end) if from >= u64::from(*first) => {
+                Some(from.max(u64::from(*end))).filter(|gap| *gap < PAGE_BLOCKS)
+            }
+            Self::Run(..) => Some(from),
+            Self::Bits(bits) => bits.first_missing(from),
+        }
+    }
+
+    /// Adds `from..to` and says how many of these blocks were missing.
+    fn insert(&mut self, from: u64, to: u64) -> u64 {
+        let before = self.count();
+        match self {
+            Self::Run(first, end) if from <= u64::from(*end) && to >= u64::from(*first) => {
+                *self = Self::run(from.min(u64::from(*first)), to.max(u64::from(*end)));
+                self.count() - before
+            }
+            Self::Run(..) | Self::Bits(_) => self.as_bits().insert(from, to),
+        }
+    }
+
+    /// Takes `from..to` out and says how many of these blocks there were.
+    fn remove(&mut self, from: u64, to: u64) -> u64 {
+        let before = self.count();
+        match self {
+            Self::Run(first, end) => {
+                let (first, end) = (u64::from(*first), u64::from(*end));
+                if to <= first || from >= end {
+                    return 0;
+                }
+                match (from > first, to < end) {
+                    (true, true) => return self.as_bits().remove(from, to),
+                    (true, false) => *self = Self::run(first, from),
+                    (false, true) => *self = Self::run(to, end),
+                    (false, false) => *self = Self::run(0, 0),
+                }
+                before - self.count()
+            }
+            Self::Bits(bits) => bits.remove(from, to),
+        }
+    }
+
+    fn as_bits(&mut self) -> &mut Bits {
+        if let Self::Run(from, to) = self {
+            let mut bits = Box::<Bits>::default();
+            bits.insert(u64::from(*from), u64::from(*to));
+            *self = Self::Bits(bits);
+        }
+        match self {
+            Self::Bits(bits) => bits,
+            Self::Run(..) => unreachable!("a run was turned into bits just above"),
+        }
+    }
+}
+
+/// Page of a block, and its place in the page.
+fn split(index: u64) -> (u64, u64) {
+    (index / PAGE_BLOCKS, index % PAGE_BLOCKS)
+}
+
+/// Blocks above this number cannot be named exactly by a JavaScript peer.
+pub(crate) const MAX_BLOCKS: u64 = 1 << 53;
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// A small generator, so that a failure can be replayed from its seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) % n
+        }
+    }
+
+    #[test]
+    fn it_agrees_with_a_plain_set_under_random_operations() {
+        const TOP: u64 = 6 * PAGE_BLOCKS;
+        for seed in 0..60 {
+            let mut random = Random(seed);
+            let mut blocks = RemoteBlocks::default();
+            let mut model = BTreeSet::new();
+            for step in 0..40 {
+                let edge = [1, 63, 64, PAGE_BLOCKS, 2 * PAGE_BLOCKS, TOP][random.below(6) as usize];
+                let mut start = random.below(TOP);
+                if random.below(3) == 0 {
+                    start -= start % PAGE_BLOCKS;
+                }
+                let end = (start + 1 + random.below(edge)).min(TOP);
+                match random.below(5) {
+                    0 | 1 => {
+                        blocks.insert(start..end, 100);
+                        model.extend(start..end);
+                    }
+                    2 | 3 => {
+                        blocks.remove(start..end, 100);
+                        model.retain(|block| !(start..end).contains(block));
+                    }
+                    _ => {
+                        let page = start / PAGE_BLOCKS;
+                        let bytes: Vec<u8> = (0..1 + random.below(1500))
+                            .map(|_| [0, 0xff, random.below(256) as u8][random.below(3) as usize])
+                            .collect();
+                        blocks.insert_bits(page, &bytes, 100);
+                        model.extend((0..bytes.len() as u64 * 8).filter_map(|bit| {
+                            let set = bytes[(bit / 8) as usize] & (0x80 >> (bit % 8)) != 0;
+                            set.then_some(page * PAGE_BLOCKS + bit)
+                        }));
+                    }
+                }
+                assert_eq!(blocks.count(), model.len() as u64, "seed {seed} step {step}");
+                for _ in 0..20 {
+                    let start = random.below(TOP);
+                    let end = start + random.below(edge) + 1;
+                    let first = model.range(start..end).next().copied();
+                    let place = (seed, step, start, end);
+                    assert_eq!(blocks.first_in(start..end), first, "{place:?}");
+                    assert_eq!(blocks.contains(start), model.contains(&start), "{place:?}");
+                    let missing = (start..end).find(|block| !model.contains(block));
+                    assert_eq!(blocks.contains_all(start..end), missing.is_none(), "{place:?}");
+                    let run = first.map(|first| {
+                        first..(first..end).find(|block| !model.contains(block)).unwrap_or(end)
+                    });
+                    assert_eq!(blocks.run_in(start..end), run, "{place:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_announcement_costs_one_entry_and_its_ends() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.insert(5..u64::MAX, 100);
+        assert_eq!(blocks.count(), MAX_BLOCKS - 5);
+        assert_eq!(blocks.entries(), 2);
+        assert!(!blocks.contains(4));
+        assert!(blocks.contains(MAX_BLOCKS - 1));
+        assert!(!blocks.contains(MAX_BLOCKS));
+        assert!(blocks.contains_all(5..MAX_BLOCKS));
+        assert_eq!(blocks.first_in(0..u64::MAX), Some(5));
+        blocks.remove(0..u64::MAX, 100);
+        assert_eq!(blocks, RemoteBlocks::default());
+    }
+
+    #[test]
+    fn what_does_not_fit_the_limit_is_ignored_and_what_does_still_counts() {
+        let mut blocks = RemoteBlocks::default();
+        for page in 0..1000 {
+            blocks.insert(2 * page * PAGE_BLOCKS..(2 * page + 1) * PAGE_BLOCKS, 10);
+            blocks.insert(2 * page * PAGE_BLOCKS + 9000..2 * page * PAGE_BLOCKS + 9001, 10);
+        }
+        assert_eq!(blocks.entries(), 10);
+        blocks.insert(0..100 * PAGE_BLOCKS, 10);
+        assert_eq!(blocks.entries(), 1);
+        assert!(blocks.contains_all(0..100 * PAGE_BLOCKS));
+    }
+
+    #[test]
+    fn holes_made_at_the_limit_never_claim_blocks_that_were_taken_out() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.insert(0..100 * PAGE_BLOCKS, 3);
+        for page in (1..100).step_by(2) {
+            blocks.remove(page * PAGE_BLOCKS + 7..page * PAGE_BLOCKS + 8, 3);
+            assert!(!blocks.contains(page * PAGE_BLOCKS + 7));
+        }
+        assert!(blocks.entries() <= 4, "{}", blocks.entries());
+        assert!(blocks.contains_all(0..PAGE_BLOCKS + 7));
+    }
+
+    #[test]
+    fn a_prefix_of_a_log_is_kept_as_a_run_also_when_it_comes_as_bits() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.insert_bits(0, &[0xff, 0xff, 0xe0, 0], 10);
+        let mut same = RemoteBlocks::default();
+        same.insert(0..19, 10);
+        assert_eq!(blocks, same);
+        assert!(matches!(blocks.pages[&0], Page::Run(0, 19)));
+    }
+}

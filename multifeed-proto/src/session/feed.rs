@@ -1,0 +1,128 @@
+//! Messages of the channel of one feed.
+
+use super::Session;
+use super::channels::Kind;
+use super::peer::{Answer, Peer, READY};
+use super::{bits::PAGE_BLOCKS, extensions};
+use crate::connection::Output;
+use crate::messages::{Data, Have, Message, Options, Span};
+use crate::{ChannelId, PeerError};
+
+impl Session {
+    /// Says what must be said when both sides have opened the channel.
+    ///
+    /// Source: `hypercore@9.12.0`, `lib/replicate.js` (`onopen`).
+    pub(super) fn start_feed(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let Kind::Feed(feed) = &mut channel.kind else { return };
+        self.have_pages -= feed.peer.remote().entries();
+        let status = feed.peer.ours;
+        feed.peer = Peer::new(status);
+        feed.peer.open = true;
+        let ack = feed.ack;
+        let extensions = channel.scope.announce().unwrap_or_default();
+        if ack || !extensions.is_empty() {
+            let options = Options { extensions, ack: Some(ack) };
+            self.send(id, Message::Options(options));
+        }
+        if status != READY {
+            self.send(id, Message::Status(status));
+        }
+        self.outputs.push_back(Output::FeedOpened { channel: id });
+    }
+
+    pub(super) fn on_feed_message(
+        &mut self,
+        id: ChannelId,
+        message: Message,
+    ) -> Result<(), PeerError> {
+        let Some(channel) = self.channels.get_mut(id) else { return Ok(()) };
+        let Kind::Feed(feed) = &mut channel.kind else { return Ok(()) };
+        let peer = &mut feed.peer;
+        match message {
+            Message::Options(options) => {
+                extensions::check(&options.extensions, &self.config)?;
+                channel.scope.set_remote(&options.extensions);
+                peer.remote_acks = options.ack.unwrap_or(false);
+            }
+            Message::Status(status) => {
+                if peer.set_status(status) {
+                    self.outputs.push_back(Output::Status { channel: id, status });
+                }
+            }
+            Message::Have(have) => return self.on_have(id, &have),
+            Message::Unhave(span) => self.on_unhave(id, span),
+            Message::Want(span) => {
+                let aligned = span.start % PAGE_BLOCKS == 0 && span.length % PAGE_BLOCKS == 0;
+                if aligned && peer.ours.uploading {
+                    peer.remote_wants = true;
+                    self.outputs.push_back(Output::Want { channel: id, span });
+                }
+            }
+            Message::Request(request) => {
+                if peer.ours.uploading {
+                    self.outputs.push_back(Output::Request { channel: id, request });
+                }
+            }
+            Message::Data(data) => self.on_data(id, data),
+            Message::Extension { id: number, payload } => {
+                if let Some(name) = channel.scope.name(number).map(Into::into) {
+                    self.outputs.push_back(Output::Extension { channel: Some(id), name, payload });
+                }
+            }
+            // The JavaScript does nothing on these two either.
+            Message::Unwant(_) | Message::Cancel { .. } => {}
+            Message::Open(_) | Message::Close { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_have(&mut self, id: ChannelId, have: &Have) -> Result<(), PeerError> {
+        let span = self.change_blocks(id, |peer, limit| peer.have(have, limit));
+        let Some(span) = span.transpose()?.flatten() else { return Ok(()) };
+        if have.ack && have.bitfield.is_none() {
+            self.outputs.push_back(Output::Acked { channel: id, span });
+        } else {
+            self.outputs.push_back(Output::Have { channel: id, span });
+        }
+        Ok(())
+    }
+
+    fn on_unhave(&mut self, id: ChannelId, span: Span) {
+        if let Some(span) = self.change_blocks(id, |peer, limit| peer.unhave(span, limit)) {
+            self.outputs.push_back(Output::Unhave { channel: id, span });
+        }
+    }
+
+    fn on_data(&mut self, id: ChannelId, data: Data) {
+        let Some(Kind::Feed(feed)) = self.channels.get_mut(id).map(|channel| &mut channel.kind)
+        else {
+            return;
+        };
+        match feed.peer.answered(data.index) {
+            Answer::Expected => self.outputs.push_back(Output::Data { channel: id, data }),
+            Answer::Late => {}
+            Answer::Unrequested => {
+                if data.value.is_some() && feed.peer.remote_wants {
+                    let span = Span { start: data.index, length: 1 };
+                    self.send(id, Message::Unhave(span));
+                }
+            }
+        }
+    }
+
+    /// Changes what is known of the remote's blocks, within the limits of the feed and of the
+    /// connection.
+    fn change_blocks<T>(
+        &mut self,
+        id: ChannelId,
+        change: impl FnOnce(&mut Peer, usize) -> T,
+    ) -> Option<T> {
+        let Kind::Feed(feed) = &mut self.channels.get_mut(id)?.kind else { return None };
+        let others = self.have_pages - feed.peer.remote().entries();
+        let room = self.config.max_have_pages_in_all.saturating_sub(others);
+        let result = change(&mut feed.peer, room.min(self.config.max_have_pages));
+        self.have_pages = others + feed.peer.remote().entries();
+        Some(result)
+    }
+}

@@ -1,0 +1,280 @@
+//! The multifeed handshake, offers and requests of one root key.
+//!
+//! Here are the rules: what a message means, what it must be answered with, what is remembered.
+//! Channels are not: [`Mux`] gives and takes the bodies of extension messages and does not know
+//! how they travel. In the dialect of `hypermultifeed` ("B") they travel on the root key's
+//! channel; in that of `multifeed` 5 and 6 ("A") on channel 0. A second dialect
+//! therefore belongs into [`Session`](super::Session): register the four names on channel 0 too,
+//! send the handshake in both scopes, and route by the scope of the first valid handshake.
+//!
+//! Source: `hypermultifeed@1.1.0`, `mux.js`.
+
+mod json;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::{ChannelId, Config, FeedKey, Now, PeerError, RootKey};
+
+/// The state of one multifeed (root key) on one connection.
+#[derive(Debug)]
+pub struct Mux {
+    root: RootKey,
+    channel: ChannelId,
+    user_data: Option<String>,
+    phase: Phase,
+    deadline: Now,
+    got_first_manifest: bool,
+    sent_first_manifest: bool,
+    awaiting_request: usize,
+    awaiting_replicate: usize,
+    keys: BTreeMap<FeedKey, Marks>,
+    offered_by_remote: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No valid handshake of the remote yet.
+    Waiting,
+    Ready,
+    /// The remote closed the channel.
+    Closed,
+}
+
+/// What was said about a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    offered_by_us: bool,
+    offered_by_remote: bool,
+    requested: bool,
+}
+
+/// The body of an extension message and the name of its extension.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) name: &'static str,
+    pub(crate) payload: Bytes,
+}
+
+/// What a message of the remote amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Ready {
+        version: String,
+        user_data: Option<String>,
+    },
+    /// Keys that were not offered before.
+    Offered(Vec<FeedKey>),
+    /// Keys of ours that the remote asks for, to be answered with the body.
+    Requested(Vec<FeedKey>, Body),
+    /// Keys of the remote's that it gives.
+    Replicate(Vec<FeedKey>),
+    Ignored,
+}
+
+impl Mux {
+    pub(crate) fn new(
+        root: RootKey,
+        channel: ChannelId,
+        user_data: Option<String>,
+        deadline: Now,
+    ) -> Self {
+        Self {
+            root,
+            channel,
+            user_data,
+            phase: Phase::Waiting,
+            deadline,
+            got_first_manifest: false,
+            sent_first_manifest: false,
+            awaiting_request: 0,
+            awaiting_replicate: 0,
+            keys: BTreeMap::new(),
+            offered_by_remote: 0,
+        }
+    }
+
+    /// The extension names of a multifeed, in the order of their numbers.
+    pub(crate) const NAMES: [&'static str; 4] =
+        [json::HANDSHAKE, json::MANIFEST, json::REPLICATE, json::REQUEST];
+
+    /// Whether `text` may be the `userData` of a handshake.
+    pub(crate) fn is_user_data(text: &str) -> bool {
+        json::is_json(text)
+    }
+
+    /// The root key.
+    #[must_use]
+    pub fn root(&self) -> &RootKey {
+        &self.root
+    }
+
+    /// Whether the remote's handshake was good and its channel is open.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether the remote closed the channel of this multifeed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Whether a manifest of the remote came.
+    #[must_use]
+    pub fn got_first_manifest(&self) -> bool {
+        self.got_first_manifest
+    }
+
+    /// Manifests of ours that the remote has not answered with a request.
+    #[must_use]
+    pub fn awaiting_request(&self) -> usize {
+        self.awaiting_request
+    }
+
+    /// Requests of ours that the remote has not answered with a list of feeds to replicate.
+    #[must_use]
+    pub fn awaiting_replicate(&self) -> usize {
+        self.awaiting_replicate
+    }
+
+    /// Whether we offered `key`.
+    #[must_use]
+    pub fn offered_by_us(&self, key: &FeedKey) -> bool {
+        self.keys.get(key).is_some_and(|marks| marks.offered_by_us)
+    }
+
+    /// Whether the remote offered `key`.
+    #[must_use]
+    pub fn offered_by_remote(&self, key: &FeedKey) -> bool {
+        self.keys.get(key).is_some_and(|marks| marks.offered_by_remote)
+    }
+
+    pub(crate) fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
+    /// When the handshake must have come, as long as it has not.
+    pub(crate) fn deadline(&self) -> Option<Now> {
+        (self.phase == Phase::Waiting).then_some(self.deadline)
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.phase = Phase::Closed;
+    }
+
+    pub(crate) fn handshake(&self) -> Body {
+        Body { name: json::HANDSHAKE, payload: json::handshake(self.user_data.as_deref()).into() }
+    }
+
+    /// The manifests that offer what of `keys` must still be offered, and the keys in them.
+    pub(crate) fn offer(&mut self, keys: &[FeedKey], config: &Config) -> (Vec<Body>, Vec<FeedKey>) {
+        let first = !core::mem::replace(&mut self.sent_first_manifest, true);
+        let mut new = Vec::new();
+        for key in keys.iter().filter(|key| key.0 != *self.root.expose()) {
+            let marks = self.keys.entry(*key).or_default();
+            if !marks.offered_by_us && (first || !marks.offered_by_remote) {
+                marks.offered_by_us = true;
+                new.push(*key);
+            }
+        }
+        let manifest =
+            |keys: &[FeedKey]| Body { name: json::MANIFEST, payload: json::manifest(keys).into() };
+        let mut bodies: Vec<_> =
+            new.chunks(keys_for(config).min(config.manifest_keys.max(1))).map(manifest).collect();
+        if first && bodies.is_empty() {
+            bodies.push(manifest(&[]));
+        }
+        self.awaiting_request += bodies.len();
+        (bodies, new)
+    }
+
+    /// The requests for `keys`: one, unless it would not fit a frame.
+    pub(crate) fn request(&mut self, keys: &[FeedKey], config: &Config) -> Vec<Body> {
+        for key in keys {
+            self.keys.entry(*key).or_default().requested = true;
+        }
+        let request =
+            |keys: &[FeedKey]| Body { name: json::REQUEST, payload: json::list(keys).into() };
+        let mut bodies: Vec<_> = keys.chunks(keys_for(config)).map(request).collect();
+        if bodies.is_empty() {
+            bodies.push(request(&[]));
+        }
+        self.awaiting_replicate += bodies.len();
+        bodies
+    }
+
+    /// Takes a message of the extension `name`.
+    pub(crate) fn handle(
+        &mut self,
+        name: &str,
+        body: &[u8],
+        config: &Config,
+    ) -> Result<Received, PeerError> {
+        match name {
+            json::HANDSHAKE => self.handle_handshake(body),
+            json::MANIFEST => self.handle_manifest(body, config),
+            json::REQUEST => self.handle_request(body),
+            json::REPLICATE => self.handle_replicate(body),
+            _ => Ok(Received::Ignored),
+        }
+    }
+
+    fn handle_handshake(&mut self, body: &[u8]) -> Result<Received, PeerError> {
+        if self.phase != Phase::Waiting {
+            return Ok(Received::Ignored);
+        }
+        let json::Handshake { version, user_data } = json::parse_handshake(body)?;
+        self.phase = Phase::Ready;
+        Ok(Received::Ready { version, user_data })
+    }
+
+    fn handle_manifest(&mut self, body: &[u8], config: &Config) -> Result<Received, PeerError> {
+        let mut new = Vec::new();
+        for key in json::parse_manifest(body)? {
+            if key.0 == *self.root.expose() || self.offered_by_remote(&key) {
+                continue;
+            }
+            if self.offered_by_remote >= config.max_offered_feeds {
+                return Err(PeerError::OfferedFeeds { max: config.max_offered_feeds });
+            }
+            self.offered_by_remote += 1;
+            self.keys.entry(key).or_default().offered_by_remote = true;
+            new.push(key);
+        }
+        self.got_first_manifest = true;
+        Ok(Received::Offered(new))
+    }
+
+    fn handle_request(&mut self, body: &[u8]) -> Result<Received, PeerError> {
+        let keys = json::parse_list(body, json::REQUEST)?;
+        let keys = sorted(keys.into_iter().filter(|key| self.offered_by_us(key)));
+        self.awaiting_request = self.awaiting_request.saturating_sub(1);
+        let answer = Body { name: json::REPLICATE, payload: json::list(&keys).into() };
+        Ok(Received::Requested(keys, answer))
+    }
+
+    fn handle_replicate(&mut self, body: &[u8]) -> Result<Received, PeerError> {
+        let keys = json::parse_list(body, json::REPLICATE)?;
+        let requested = |key: &FeedKey| self.keys.get(key).is_some_and(|marks| marks.requested);
+        let keys = sorted(keys.into_iter().filter(requested));
+        self.awaiting_replicate = self.awaiting_replicate.saturating_sub(1);
+        Ok(Received::Replicate(keys))
+    }
+}
+
+fn sorted(keys: impl Iterator<Item = FeedKey>) -> Vec<FeedKey> {
+    keys.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Keys that fit one message.
+fn keys_for(config: &Config) -> usize {
+    (config.max_frame_body.saturating_sub(ENVELOPE) / json::KEY_BYTES).max(1)
+}
+
+/// Bytes of a list message that are no keys, with room to spare.
+const ENVELOPE: usize = 32;

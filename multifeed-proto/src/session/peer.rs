@@ -1,0 +1,249 @@
+//! What the remote said on one feed channel.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::bits::PAGE_BLOCKS;
+use super::blocks::{MAX_BLOCKS, RemoteBlocks};
+use crate::messages::{Have, Request, Span, Status};
+use crate::{PeerError, rle};
+
+/// What the remote said on one feed channel, and what it owes us there.
+///
+/// Everything is as the remote claims it; only proofs make blocks true.
+///
+/// Source: `hypercore@9.12.0`, `lib/replicate.js` (`Peer`).
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub(crate) open: bool,
+    /// Our own status.
+    pub(crate) ours: Status,
+    status: Status,
+    blocks: RemoteBlocks,
+    remote_length: u64,
+    pub(crate) remote_wants: bool,
+    pub(crate) remote_acks: bool,
+    unanswered: Vec<Span>,
+    in_flight: BTreeMap<u64, Asked>,
+    seeks: usize,
+    /// Requests given up whose answer may still come.
+    forgotten: BTreeSet<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    seek: bool,
+}
+
+/// What to do with a `Data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It answers a request.
+    Expected,
+    /// It answers a request that was given up.
+    Late,
+    /// Nobody asked.
+    Unrequested,
+}
+
+impl Peer {
+    pub(crate) fn new(ours: Status) -> Self {
+        Self {
+            open: false,
+            ours,
+            status: READY,
+            blocks: RemoteBlocks::default(),
+            remote_length: 0,
+            remote_wants: false,
+            remote_acks: false,
+            unanswered: Vec::new(),
+            in_flight: BTreeMap::new(),
+            seeks: 0,
+            forgotten: BTreeSet::new(),
+        }
+    }
+
+    /// Whether both sides have the channel open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// What the remote is ready to do; everything before its first `Status`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The blocks that the remote has, also those that we have.
+    #[must_use]
+    pub fn remote(&self) -> &RemoteBlocks {
+        &self.blocks
+    }
+
+    /// The highest block that the remote announced, plus one.
+    #[must_use]
+    pub fn remote_length(&self) -> u64 {
+        self.remote_length
+    }
+
+    /// Whether the remote sent a `Want`: only then it should be told of our blocks.
+    #[must_use]
+    pub fn remote_wants(&self) -> bool {
+        self.remote_wants
+    }
+
+    /// Whether the remote asked for a `Have` with `ack` for each block that it sends.
+    #[must_use]
+    pub fn remote_acks(&self) -> bool {
+        self.remote_acks
+    }
+
+    /// Wants of ours that the remote has not answered.
+    ///
+    /// The answer is a `Have` with the same start and length, or an old peer's bitfield of
+    /// everything. A remote that does not upload owes none.
+    #[must_use]
+    pub fn unanswered_wants(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Requests of ours without an answer.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether the answer to a request for block `index` is awaited.
+    #[must_use]
+    pub fn is_requested(&self, index: u64) -> bool {
+        self.in_flight.contains_key(&index)
+    }
+
+    pub(crate) fn wanted(&mut self, span: Span) {
+        if self.status.uploading {
+            self.unanswered.push(span);
+        }
+    }
+
+    pub(crate) fn requested(&mut self, request: &Request) {
+        self.forgotten.remove(&request.index);
+        let seek = request.bytes > 0;
+        let before = self.in_flight.insert(request.index, Asked { seek });
+        self.seeks += usize::from(seek);
+        self.seeks -= usize::from(before.is_some_and(|asked| asked.seek));
+    }
+
+    pub(crate) fn forget(&mut self, index: u64) {
+        let Some(asked) = self.in_flight.remove(&index) else { return };
+        self.seeks -= usize::from(asked.seek);
+        if self.forgotten.len() >= MAX_FORGOTTEN {
+            self.forgotten.pop_first();
+        }
+        self.forgotten.insert(index);
+    }
+
+    /// Sorts a `Data` for block `index`, and no longer waits for it.
+    pub(crate) fn answered(&mut self, index: u64) -> Answer {
+        if let Some(asked) = self.in_flight.remove(&index) {
+            self.seeks -= usize::from(asked.seek);
+            return Answer::Expected;
+        }
+        if self.forgotten.remove(&index) {
+            return Answer::Late;
+        }
+        if self.seeks == 0 {
+            return Answer::Unrequested;
+        }
+        // A seek is answered with the block that it found, whichever index it was sent with.
+        let seek = self.in_flight.iter().find(|(_, asked)| asked.seek).map(|(index, _)| *index);
+        match seek {
+            Some(seek) => {
+                self.in_flight.remove(&seek);
+                self.seeks -= 1;
+                Answer::Expected
+            }
+            None => Answer::Unrequested,
+        }
+    }
+
+    /// Takes a status and says whether it differs from the one before.
+    pub(crate) fn set_status(&mut self, status: Status) -> bool {
+        if !status.uploading {
+            self.in_flight.clear();
+            self.seeks = 0;
+            self.unanswered = Vec::new();
+        }
+        core::mem::replace(&mut self.status, status) != status
+    }
+
+    /// Takes an announcement. `None`: it is to be ignored.
+    ///
+    /// `limit` bounds the entries of [`RemoteBlocks`].
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError::Bitfield`] if the bitfield is malformed or decodes to more than can be wanted
+    /// at once.
+    pub(crate) fn have(&mut self, have: &Have, limit: usize) -> Result<Option<Span>, PeerError> {
+        let span = match &have.bitfield {
+            Some(_) if have.start % PAGE_BLOCKS != 0 => return Ok(None),
+            Some(encoded) => {
+                let bytes = rle::decode(encoded, MAX_BITFIELD).map_err(|_| PeerError::Bitfield)?;
+                self.blocks.insert_bits(have.start / PAGE_BLOCKS, &bytes, limit);
+                let last = bytes.iter().rposition(|byte| *byte != 0);
+                let end = last.map_or(have.start, |last| {
+                    let bits = last as u64 * 8 + 8 - u64::from(bytes[last].trailing_zeros());
+                    have.start.saturating_add(bits).min(MAX_BLOCKS)
+                });
+                self.remote_length = self.remote_length.max(end);
+                // Old peers answer with everything at once and a length of 0 or 1.
+                Span { start: have.start, length: have.length.max(bytes.len() as u64 * 8) }
+            }
+            None => {
+                let span = Span { start: have.start, length: have.length.max(1) };
+                let end = span.start.saturating_add(span.length).min(MAX_BLOCKS);
+                self.blocks.insert(span.start..end, limit);
+                self.remote_length = self.remote_length.max(end);
+                span
+            }
+        };
+        if !have.ack {
+            let everything = have.bitfield.is_some() && have.length <= 1;
+            let answers = |want: &Span| {
+                want.start == have.start && (want.length == have.length || everything)
+            };
+            if let Some(place) = self.unanswered.iter().position(answers) {
+                self.unanswered.remove(place);
+            }
+        }
+        Ok(Some(clamp(span)))
+    }
+
+    /// Takes blocks back; the result is the range, cut to what can exist.
+    pub(crate) fn unhave(&mut self, span: Span, limit: usize) -> Span {
+        let end = span.start.saturating_add(span.length).min(MAX_BLOCKS);
+        if span.start == 0 && span.length >= self.remote_length {
+            self.blocks.clear();
+            self.remote_length = 0;
+        } else {
+            self.blocks.remove(span.start..end, limit);
+        }
+        clamp(span)
+    }
+}
+
+/// The range without what lies beyond the highest block number.
+fn clamp(span: Span) -> Span {
+    let start = span.start.min(MAX_BLOCKS);
+    Span { start, length: span.length.min(MAX_BLOCKS - start) }
+}
+
+/// What a side is taken to be ready for before it says so.
+pub(crate) const READY: Status = Status { uploading: true, downloading: true };
+
+/// Bytes that a bitfield may decode to: as many as a `Want` of 1,048,576 blocks can ask for.
+pub(crate) const MAX_BITFIELD: usize = 131_072;
+
+/// Given-up requests remembered for each channel.
+const MAX_FORGOTTEN: usize = 4096;

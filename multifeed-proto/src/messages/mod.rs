@@ -17,6 +17,9 @@ pub mod codec;
 mod scan;
 mod schema;
 
+#[cfg(test)]
+mod vector_tests;
+
 /// Any message that can arrive on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {

@@ -37,6 +37,11 @@ impl Inbox {
         &mut self.buffer[self.start..]
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Drops `len` bytes from the front. No more than there are.
     pub(crate) fn consume(&mut self, len: usize) {
         self.start += len;

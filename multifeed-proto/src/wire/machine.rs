@@ -22,21 +22,28 @@ use crate::{Config, Entropy, PeerError, Role, UsageError};
 /// ```
 /// use multifeed_proto::messages::{Message, Status};
 /// use multifeed_proto::wire::{Wire, WireEvent};
-/// use multifeed_proto::{Config, Entropy, Role};
+/// use multifeed_proto::{Config, Entropy, PeerError, Role};
 ///
 /// // Seeds come from the operating system; these are for show.
 /// let config = Config::default();
 /// let mut alice = Wire::new(Role::Initiator, Entropy::from_seed([1; 32]), &config);
 /// let mut bob = Wire::new(Role::Responder, Entropy::from_seed([2; 32]), &config);
 ///
+/// /// Stands for the network.
+/// fn deliver(from: &mut Wire, to: &mut Wire) -> Result<(), PeerError> {
+///     let bytes = from.transmit();
+///     let written = bytes.len();
+///     to.handle_bytes(bytes)?;
+///     from.transmitted(written);
+///     Ok(())
+/// }
+///
 /// // What is sent before the handshake is over waits for it.
 /// let status = Message::Status(Status { uploading: true, downloading: false });
 /// alice.send(1, &status)?;
 /// while alice.buffered() > 0 || bob.buffered() > 0 {
-///     for (from, to) in [(&mut alice, &mut bob), (&mut bob, &mut alice)] {
-///         to.handle_bytes(from.transmit())?;
-///         from.transmitted(from.transmit().len());
-///     }
+///     deliver(&mut alice, &mut bob)?;
+///     deliver(&mut bob, &mut alice)?;
 /// }
 ///
 /// assert!(matches!(bob.poll_event()?, Some(WireEvent::Connected { .. })));
@@ -222,6 +229,12 @@ impl Wire {
             Phase::Connected { .. } | Phase::Failed => 0,
         };
         self.outbox.len() + waiting
+    }
+
+    /// Bytes of memory behind what arrived.
+    #[cfg(test)]
+    pub(super) fn inbox_capacity(&self) -> usize {
+        self.inbox.capacity()
     }
 
     fn check(&self) -> Result<(), PeerError> {

@@ -35,7 +35,7 @@ mod vector_tests;
 pub use machine::Wire;
 
 /// What came out of the byte stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireEvent {
     /// The Noise handshake is over. Comes once, before any frame.
     Connected {

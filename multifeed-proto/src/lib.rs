@@ -8,6 +8,9 @@ mod config;
 mod connection;
 mod entropy;
 mod error;
+#[cfg(test)]
+#[path = "../tests/golden/mod.rs"]
+mod golden;
 mod keys;
 pub mod messages;
 pub mod rle;

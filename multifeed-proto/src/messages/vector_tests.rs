@@ -10,12 +10,9 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde_json::Value;
 
-#[path = "../../tests/golden/mod.rs"]
-mod golden;
-
-use self::golden::{array, bytes, files, label, list};
 use super::{Data, Have, Message, Node, Open, Options, Request, Span, Status, codec, schema};
 use crate::DiscoveryKey;
+use crate::golden::{array, bytes, files, label, list};
 use crate::wire::varint::{self, MAX_SAFE_INTEGER};
 
 #[test]

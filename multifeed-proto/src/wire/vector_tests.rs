@@ -8,10 +8,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
-#[path = "../../tests/golden/mod.rs"]
-mod golden;
-
-use self::golden::{array, bytes, files, list};
+use crate::golden::{array, bytes, files, list};
 use crate::messages::{Message, codec};
 use crate::wire::cipher::Encryption;
 use crate::wire::frame::{self, Head};
@@ -95,15 +92,17 @@ fn messages_sent_early_follow_the_handshake_in_order() {
 fn hostile_handshakes_end_the_connection_as_recorded() {
     for (file, vectors) in files("behaviour") {
         for case in list(&vectors, "cases").iter().filter(|case| case["layer"] == "noise") {
-            let Some(input) = case["input"]["frameHex"].as_str().map(golden::hex) else { continue };
+            let Some(input) = case["input"]["frameHex"].as_str().map(crate::golden::hex) else {
+                continue;
+            };
             let expect = case["expect"].as_str().unwrap();
             let mut wire =
                 Wire::new(Role::Responder, crate::Entropy::from_seed([1; 32]), &Config::default());
             let result = wire.handle_bytes(&input);
             if !expect.contains("accept") && !expect.contains("wait") {
-                assert!(result.is_err(), "{}", golden::label(&file, case));
+                assert!(result.is_err(), "{}", crate::golden::label(&file, case));
             } else if result.is_err() {
-                assert!(expect.contains("destroy"), "{}", golden::label(&file, case));
+                assert!(expect.contains("destroy"), "{}", crate::golden::label(&file, case));
             }
         }
     }

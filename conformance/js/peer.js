@@ -259,7 +259,7 @@ function listenToCommands (peer) {
     } catch (error) {
       return report(error)
     }
-    const run = () => peer[command.do](command).then(
+    const run = () => Promise.resolve(peer[command.do](command)).then(
       answer => say({ event: 'done', id: command.id, do: command.do, ...answer }),
       error => say({ event: 'failed', id: command.id, do: command.do, message: error.message, stack: error.stack }))
     if (command.do === 'wait') run()

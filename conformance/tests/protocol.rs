@@ -1,6 +1,7 @@
 //! `multifeed-proto` alone against a live JavaScript peer: a connection without a store.
 
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "each wait looks for one output")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -40,9 +41,9 @@ fn javascript_answers_an_offer_with_a_request_for_it() {
     let mut link = Link::connect(peer.listen(), &key);
     let root = link.until_ready();
     let offered = FeedKey::from_hex(&root_key("any feed key")).unwrap();
-    link.connection.offer(root, &[offered.clone()]).unwrap();
+    link.connection.offer(root, &[offered]).unwrap();
     link.until("Requested", |output| {
-        matches!(output, Output::Requested { keys, .. } if keys == &[offered.clone()]).then_some(())
+        matches!(output, Output::Requested { keys, .. } if keys == &[offered]).then_some(())
     });
     // It makes the feed and opens its channel.
     link.until("RemoteOpened", |output| {
@@ -66,11 +67,11 @@ fn a_block_of_javascript_comes_over_an_open_channel() {
         Output::Offered { keys, .. } => Some(keys.clone()),
         _ => None,
     });
-    assert_eq!(keys, [feed.clone()]);
+    assert_eq!(keys, [feed]);
     let now = link.now();
     link.connection.request_feeds(root, &keys).unwrap();
     link.until("Replicate", |output| match output {
-        Output::Replicate { keys, ours: false, .. } => Some(assert_eq!(keys, &[feed.clone()])),
+        Output::Replicate { keys, ours: false, .. } => (keys == &[feed]).then_some(()),
         _ => None,
     });
     let options =

@@ -4,6 +4,17 @@
 
 extern crate alloc;
 
+pub mod crypto;
 #[cfg(feature = "std")]
 pub mod disk;
+mod feed;
+pub mod format;
+mod node;
+mod ranges;
 pub mod storage;
+pub mod tree;
+
+pub use node::{
+    CommandId, ConnectionId, Counters, Durability, Event, FeedId, FeedInfo, Node, NodeConfig,
+    NodeError, Outcome, Output, SyncState, WaitingFor,
+};

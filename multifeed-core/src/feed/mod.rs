@@ -1,0 +1,219 @@
+//! One feed that is open: its tree, its bits, what is being written.
+//!
+//! [`open`] reads and proves the files, [`write`] gathers what changes into storage batches,
+//! [`read`] finds blocks in the data file. What goes to and comes from peers is in `node`.
+
+mod open;
+mod read;
+mod write;
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use multifeed_proto::FeedKey;
+
+pub(crate) use open::{OpenStep, Opening};
+pub(crate) use read::Place;
+pub(crate) use write::{Flush, FlushPlan};
+
+use crate::crypto::{SecretKey, Verifier};
+use crate::node::{CommandId, ConnectionId, NodeError};
+use crate::ranges::Ranges;
+use crate::storage::{BatchId, FilePath};
+use crate::tree::flat::full_roots;
+use crate::tree::{self, Bitfield, Node, NodeCache, NodeIndex, proof};
+
+/// A feed whose files were read and proven.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) key: FeedKey,
+    /// `None` for a key that is no point of the curve: only a static feed can have it.
+    pub(crate) verifier: Option<Verifier>,
+    /// Which blocks and tree nodes there are, stored or in [`Feed::buffer`].
+    pub(crate) bits: Bitfield,
+    /// Blocks whose bits are set but whose storage was not answered: not to be announced or served.
+    pub(crate) unstored: Ranges,
+    pub(crate) flushes: VecDeque<Flush>,
+    folder: FilePath,
+    secret: Option<SecretKey>,
+    /// After a tail was lost: the length that the log had. Appending below it would fork.
+    sealed_until: u64,
+    length: u64,
+    byte_length: u64,
+    roots: Vec<Node>,
+    nodes: NodeCache,
+    buffer: write::Buffer,
+    files: write::Files,
+    last_batch: Option<BatchId>,
+    /// A block and its byte offset: spares the sum of sizes when blocks come in order.
+    cursor: (u64, u64),
+}
+
+impl Feed {
+    /// A feed that has no files yet, or none that are read.
+    fn new(key: FeedKey, folder: FilePath) -> Self {
+        Self {
+            key,
+            verifier: Verifier::new(&key),
+            bits: Bitfield::default(),
+            unstored: Ranges::default(),
+            flushes: VecDeque::new(),
+            folder,
+            secret: None,
+            sealed_until: 0,
+            length: 0,
+            byte_length: 0,
+            roots: Vec::new(),
+            nodes: NodeCache::default(),
+            buffer: write::Buffer::default(),
+            files: write::Files::default(),
+            last_batch: None,
+            cursor: (0, 0),
+        }
+    }
+
+    /// Blocks in the log as far as it is proven.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Bytes in the log as far as it is proven.
+    pub(crate) fn byte_length(&self) -> u64 {
+        self.byte_length
+    }
+
+    /// Whether this store has the secret key, and the log its last known block.
+    pub(crate) fn writable(&self) -> bool {
+        self.secret.is_some() && self.length >= self.sealed_until
+    }
+
+    /// Whether the block is held and stored.
+    pub(crate) fn has(&self, block: u64) -> bool {
+        self.bits.has_block(block) && !self.unstored.contains(block)
+    }
+
+    /// Blocks held and stored.
+    pub(crate) fn stored_blocks(&self) -> u64 {
+        self.bits.count_blocks(0..self.length).saturating_sub(self.unstored.count())
+    }
+
+    /// First digits of the key, for messages.
+    pub(crate) fn short_key(&self) -> String {
+        short(&self.key)
+    }
+
+    /// Adds blocks to a local writer's log: hashed and signed here, stored with the next flush.
+    ///
+    /// `command` is answered when they are stored.
+    pub(crate) fn append(&mut self, command: Option<CommandId>, blocks: &[Bytes]) -> Result<(), NodeError> {
+        let Some(secret) = self.secret.as_ref().filter(|_| self.length >= self.sealed_until) else {
+            return Err(NodeError::NotWritable { feed: self.short_key() });
+        };
+        let start = self.length;
+        let Ok(grown) = proof::append(&self.roots, self.length, blocks) else {
+            return Err(NodeError::Full { feed: self.short_key() });
+        };
+        let length = start + blocks.len() as u64;
+        if !blocks.is_empty() {
+            let hash = tree::hash::root(&grown.roots);
+            let signature = secret.sign_log(&hash, length);
+            self.put_nodes(&grown.nodes);
+            self.buffer.signatures.insert(length - 1, signature);
+            let mut offset = self.byte_length;
+            for (index, block) in (start..).zip(blocks) {
+                self.put_block(index, offset, block.clone(), None);
+                offset += block.len() as u64;
+            }
+            self.set_log(length, grown.roots);
+        }
+        if let Some(command) = command {
+            self.buffer.appends.push((command, start, blocks.len() as u64));
+        }
+        Ok(())
+    }
+
+    /// Takes a block that was verified: its nodes, the new end of the log, the block itself.
+    ///
+    /// # Errors
+    ///
+    /// The nodes whose sizes are needed to place the block and that must be loaded first.
+    pub(crate) fn accept(
+        &mut self,
+        index: u64,
+        value: Option<Bytes>,
+        verified: proof::Verified,
+        source: ConnectionId,
+    ) -> Result<(), Vec<NodeIndex>> {
+        let offset = match value {
+            Some(_) => Some(self.offset_with(index, &verified.nodes)?),
+            None => None,
+        };
+        self.put_nodes(&verified.nodes);
+        if let Some((length, signature)) = verified.signature {
+            self.buffer.signatures.insert(length - 1, signature);
+        }
+        if let Some(log) = verified.log {
+            let roots = full_roots(log.length).map(|root| self.node(root));
+            if let Some(roots) = roots.collect::<Option<Vec<_>>>() {
+                self.set_log(log.length, roots);
+            }
+        }
+        if let (Some(value), Some(offset)) = (value, offset) {
+            self.cursor = (index + 1, offset + value.len() as u64);
+            self.put_block(index, offset, value, Some(source));
+        }
+        Ok(())
+    }
+
+    /// Bytes verified and not stored.
+    pub(crate) fn unstored_bytes(&self) -> usize {
+        self.buffer.bytes + self.flushes.iter().map(|flush| flush.bytes).sum::<usize>()
+    }
+
+    /// Forgets cached nodes, the ones touched longest ago first, until `budget` bytes are left.
+    pub(crate) fn trim_cache(&mut self, budget: usize) {
+        self.nodes.evict_to(budget);
+    }
+
+    /// Bytes of cached nodes.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.nodes.bytes()
+    }
+
+    fn set_log(&mut self, length: u64, roots: Vec<Node>) {
+        self.length = length;
+        self.byte_length = roots.iter().map(|root| root.size).sum();
+        self.roots = roots;
+    }
+
+    fn put_nodes(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            self.bits.set_node(NodeIndex(node.index));
+            self.nodes.insert(*node);
+            self.buffer.nodes.insert(node.index, *node);
+        }
+    }
+
+    fn put_block(&mut self, index: u64, offset: u64, block: Bytes, source: Option<ConnectionId>) {
+        self.bits.set_block(index, true);
+        self.unstored.insert(index..index + 1);
+        self.buffer.put(index, offset, block, source);
+    }
+}
+
+impl proof::TreeView for Feed {
+    fn has(&self, index: NodeIndex) -> bool {
+        self.bits.has_node(index)
+    }
+
+    fn node(&self, index: NodeIndex) -> Option<Node> {
+        Self::node(self, index)
+    }
+}
+
+/// First digits of a key, for messages.
+pub(crate) fn short(key: &FeedKey) -> String {
+    key.to_hex().chars().take(8).collect()
+}

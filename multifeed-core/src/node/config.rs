@@ -1,0 +1,73 @@
+//! The limits and choices of one node.
+
+use core::time::Duration;
+
+use multifeed_proto::Config;
+
+/// What an acknowledged append, or an acknowledged download, survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process at any moment, not a power failure: all is handed to the operating system.
+    #[default]
+    Process,
+    /// A power failure too: all is synced to stable storage first. Much slower for single appends.
+    Power,
+}
+
+/// Limits and choices of one node. Memory that peers can fill is bounded by these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Limits and times of each connection.
+    pub connection: Config,
+    /// When a write counts as done.
+    pub durability: Durability,
+    /// Feeds in the store; more are not accepted from peers.
+    pub max_feeds: usize,
+    /// Largest block, in bytes. The protocol's frame also carries the proof, so the JavaScript's
+    /// limit of exactly 8 MiB cannot be sent.
+    pub max_block: usize,
+    /// Bytes of tree nodes kept in memory over all feeds.
+    pub cache_bytes: usize,
+    /// Feeds that are opened from storage at the same time.
+    pub max_opening: usize,
+    /// Requests in flight on one connection at most. The JavaScript is served well by 256.
+    pub max_window: usize,
+    /// Bytes of requested blocks in flight on one connection, estimated by the blocks before.
+    pub max_window_bytes: usize,
+    /// Bytes of blocks of one connection that wait for another block before they can be verified.
+    pub max_held_bytes: usize,
+    /// Bytes verified and not yet stored, over all feeds, at which connections are no longer read.
+    pub max_unstored_bytes: usize,
+    /// Bytes waiting to be sent on one connection at which no further block is read from storage.
+    pub max_outbox_bytes: usize,
+    /// Requests of one peer that may wait; beyond it the connection is not read until some are answered.
+    pub max_parked_requests: usize,
+    /// A channel on which an open request sees no block for this long gives its requests up.
+    pub request_timeout: Duration,
+    /// Time without progress after which [`Event::Stalled`](crate::Event::Stalled) names what is missing.
+    pub stall_timeout: Duration,
+    /// Time that [`Node::disconnect`](crate::Node::disconnect) waits for the peer's acknowledgements.
+    pub leave_timeout: Duration,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            connection: Config::default(),
+            durability: Durability::default(),
+            max_feeds: 131_072,
+            max_block: 8 * 1024 * 1024 - 16 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
+            max_opening: 64,
+            max_window: 256,
+            max_window_bytes: 8 * 1024 * 1024,
+            max_held_bytes: 160 * 1024 * 1024,
+            max_unstored_bytes: 32 * 1024 * 1024,
+            max_outbox_bytes: 1024 * 1024,
+            max_parked_requests: 65_536,
+            request_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(15),
+            leave_timeout: Duration::from_secs(10),
+        }
+    }
+}

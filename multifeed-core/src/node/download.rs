@@ -1,0 +1,239 @@
+//! What to ask of whom.
+//!
+//! Blocks are asked for in ascending order, each of one peer at a time, many at once. Each request
+//! tells which hashes we have *or will have* from answers to earlier requests on the channel
+//! (speculative digests): so proofs stay as short as if the requests had been made one by one.
+//! An answer that comes before one that it builds on is held, see `verify`.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use multifeed_proto::messages::{Request, Span};
+use multifeed_proto::session::RemoteBlocks;
+use multifeed_proto::ChannelId;
+
+use super::link::{Channel, Flight};
+use super::{ConnectionId, FeedId, Node};
+use crate::feed::Feed;
+use crate::ranges::Ranges;
+use crate::tree::{NodeIndex, proof};
+
+/// Requests made on one channel before the next one has its turn.
+const TURN: usize = 16;
+
+impl Node {
+    /// Fills the window of a connection with requests.
+    pub(super) fn pump_requests(&mut self, id: ConnectionId) {
+        if self.unstored_bytes >= self.config.max_unstored_bytes || self.closing.is_some() {
+            return;
+        }
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let window = link.window(&self.config);
+            if link.leave_by.is_some() || link.in_flight >= window {
+                return;
+            }
+            let Some(channel) = link.wanting.pop_front() else { return };
+            let alone = link.wanting.is_empty();
+            let turn = if alone { window - link.in_flight } else { TURN.min(window - link.in_flight) };
+            if let Some(state) = link.channels.get_mut(&channel) {
+                state.queued = false;
+            }
+            if self.request_some(id, channel, turn) {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.want(channel);
+                }
+            }
+        }
+    }
+
+    /// Requests up to `most` blocks on a channel; whether there may be more to request.
+    fn request_some(&mut self, id: ConnectionId, channel: ChannelId, most: usize) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else { return false };
+        let entry = &mut self.feeds[state.feed.0 as usize];
+        let (reserved, Some(feed)) = (&mut entry.reserved, match &entry.state {
+            super::EntryState::Open(feed) => Some(feed),
+            _ => None,
+        }) else {
+            return false;
+        };
+        for _ in 0..most {
+            let Some(peer) = link.connection.peer(channel) else { return false };
+            if !peer.status().uploading {
+                return false;
+            }
+            let Some(block) = next_block(feed, reserved, state, peer.remote()) else { return false };
+            state.cursor = block + 1;
+            let remote = peer.remote();
+            let has = |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
+            let nodes = proof::digest(has, block, feed.bits.tree_bit_length());
+            let expected =
+                proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
+            let promised = promise(&mut state.promised, block, &expected);
+            let request = Request { index: block, bytes: 0, hash: false, nodes };
+            if link.connection.request(channel, request).is_err() {
+                return false;
+            }
+            if state.flights.is_empty() {
+                state.data_at = now;
+            }
+            state.flights.insert(block, Flight { promised });
+            reserved.insert(block..block + 1);
+            link.active.insert(channel);
+            link.in_flight += 1;
+            if link.tick_at.is_none() {
+                link.tick_at = Some(now);
+            }
+        }
+        true
+    }
+
+    /// A request is over: its block came, or never will on this channel.
+    pub(super) fn end_flight(&mut self, id: ConnectionId, channel: ChannelId, block: u64) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        let Some(flight) = state.flights.remove(&block) else { return };
+        let waiting = state.inbox.len();
+        for node in flight.promised {
+            state.promised.remove(&node);
+            // Whoever waited for it has it by now, or must wait for something else.
+            state.inbox.extend(state.held.remove(&node).into_iter().flatten());
+        }
+        if state.inbox.len() > waiting {
+            self.to_verify.push_back((id, channel));
+        }
+        if state.flights.is_empty() {
+            link.active.remove(&channel);
+        }
+        link.in_flight -= 1;
+        self.feeds[state.feed.0 as usize].reserved.remove(block..block + 1);
+    }
+
+    /// Gives up all that was asked for on a channel, so that it can be asked of others.
+    pub(super) fn drop_requests(&mut self, id: ConnectionId, channel: ChannelId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        let feed = state.feed;
+        let blocks: Vec<u64> = state.flights.keys().copied().collect();
+        let held = state.inbox.drain(..).chain(core::mem::take(&mut state.held).into_values().flatten());
+        let bytes: usize = held.map(|data| data.value.map_or(0, |value| value.len())).sum();
+        link.held_bytes = link.held_bytes.saturating_sub(bytes);
+        state.cursor = 0;
+        state.poisoned |= !blocks.is_empty();
+        for &block in &blocks {
+            let _ = link.connection.forget_request(channel, block);
+        }
+        for block in &blocks {
+            self.end_flight(id, channel, *block);
+        }
+        if !blocks.is_empty() {
+            self.rewind_others(feed);
+        }
+    }
+
+    /// Blocks that were reserved are free: every peer of the feed may be asked for them.
+    pub(super) fn rewind_others(&mut self, feed: FeedId) {
+        for (connection, channel) in &self.feeds[feed.0 as usize].channels {
+            if let Some(link) = self.links.get_mut(connection) {
+                if let Some(state) = link.channels.get_mut(channel) {
+                    state.cursor = 0;
+                }
+                link.want(*channel);
+                self.touched.insert(*connection);
+            }
+        }
+    }
+
+    /// The peer has these blocks no more: requests for them will not be answered.
+    pub(super) fn remote_lost(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
+        let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else { return };
+        let feed = state.feed;
+        let end = span.start.saturating_add(span.length);
+        let gone: Vec<u64> = state
+            .flights
+            .range(span.start..end)
+            .map(|(block, _)| *block)
+            .filter(|block| !state.has_answer(*block))
+            .collect();
+        for block in &gone {
+            if let Some(link) = self.links.get_mut(&id) {
+                let _ = link.connection.forget_request(channel, *block);
+                if let Some(state) = link.channels.get_mut(&channel) {
+                    state.poisoned = true;
+                }
+            }
+            self.end_flight(id, channel, *block);
+        }
+        if !gone.is_empty() {
+            self.rewind_others(feed);
+        }
+        self.touch_channel(id, channel);
+    }
+
+    /// Gives up requests that saw no block for too long; the blocks are not asked of this peer again.
+    pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let silent: Vec<ChannelId> = link
+            .active
+            .iter()
+            .filter(|channel| {
+                let state = &link.channels[channel];
+                self.now.since(state.data_at) >= self.config.request_timeout && !state.loading
+            })
+            .copied()
+            .collect();
+        for channel in silent {
+            if let Some(state) = self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel)) {
+                for &block in state.flights.keys() {
+                    state.unanswered.insert(block..block + 1);
+                }
+            }
+            self.drop_requests(id, channel);
+            self.touch_channel(id, channel);
+        }
+    }
+}
+
+impl Channel {
+    /// Whether the answer to a request came and waits to be verified.
+    fn has_answer(&self, block: u64) -> bool {
+        let mut waiting = self.inbox.iter().chain(self.held.values().flatten());
+        waiting.any(|data| data.index == block)
+    }
+}
+
+/// The first block from the channel's cursor on that the peer has, that we lack and that is not asked for.
+pub(super) fn next_block(
+    feed: &Feed,
+    reserved: &Ranges,
+    state: &Channel,
+    remote: &RemoteBlocks,
+) -> Option<u64> {
+    let mut at = state.cursor;
+    loop {
+        let block = remote.first_in(at..u64::MAX)?;
+        at = if feed.bits.has_block(block) {
+            feed.bits.first_missing_block(block..u64::MAX)?
+        } else if reserved.contains(block) {
+            reserved.next_gap(block)
+        } else if state.unanswered.contains(block) {
+            state.unanswered.next_gap(block)
+        } else {
+            return Some(block);
+        };
+    }
+}
+
+/// Notes which nodes the answer for `block` is counted on for; gives those that no earlier one brings.
+fn promise(promised: &mut BTreeMap<u64, u64>, block: u64, expected: &[NodeIndex]) -> Vec<u64> {
+    let mut fresh = Vec::new();
+    for node in expected {
+        promised.entry(node.0).or_insert_with(|| {
+            fresh.push(node.0);
+            block
+        });
+    }
+    fresh
+}

@@ -1,0 +1,109 @@
+//! What a node keeps of one feed, open or not.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use multifeed_proto::{ChannelId, FeedKey, Now};
+
+use super::{CommandId, ConnectionId, FeedId, FeedInfo, NodeError};
+use crate::feed::{Feed, Opening};
+use crate::ranges::Ranges;
+
+/// One feed of the store.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: FeedKey,
+    pub(super) name: String,
+    /// The feed list itself: never offered, accepted or shown.
+    pub(super) internal: bool,
+    /// Its line in the feed list is written, or on its way.
+    pub(super) listed: bool,
+    pub(super) state: EntryState,
+    /// Where it is replicated.
+    pub(super) channels: Vec<(ConnectionId, ChannelId)>,
+    /// Blocks requested on any connection.
+    pub(super) reserved: Ranges,
+    /// Commands that wait for a block to be stored.
+    pub(super) waiters: BTreeMap<u64, Vec<CommandId>>,
+    /// What to do as soon as the feed is open.
+    pub(super) pending: Vec<Pending>,
+    /// Whether it is in the queue of feeds to flush.
+    pub(super) dirty: bool,
+    /// Bytes of its cached tree nodes, as counted last.
+    pub(super) cache_bytes: usize,
+    /// When to try to open it again after its storage failed.
+    pub(super) retry_at: Option<Now>,
+}
+
+/// How much of a feed is in memory.
+#[derive(Debug)]
+pub(super) enum EntryState {
+    /// Nothing but the entry.
+    Listed,
+    /// To be opened when its turn comes.
+    Queued,
+    /// Its files are being read; the value is out of the entry while answers are handled.
+    Opening(Option<Box<Opening>>),
+    /// All of it.
+    Open(Box<Feed>),
+    /// It could not be opened, or its storage failed.
+    Failed(NodeError),
+}
+
+/// Work that waits for a feed to be open.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Load(CommandId),
+    Append(CommandId, Vec<Bytes>),
+    Read(super::read::ReadJob),
+}
+
+impl Entry {
+    pub(super) fn new(key: FeedKey, name: String) -> Self {
+        Self {
+            key,
+            name,
+            internal: false,
+            listed: false,
+            state: EntryState::Listed,
+            channels: Vec::new(),
+            reserved: Ranges::default(),
+            waiters: BTreeMap::new(),
+            pending: Vec::new(),
+            dirty: false,
+            cache_bytes: 0,
+            retry_at: None,
+        }
+    }
+
+    pub(super) fn feed(&self) -> Option<&Feed> {
+        match &self.state {
+            EntryState::Open(feed) => Some(feed),
+            EntryState::Listed | EntryState::Queued | EntryState::Opening(_) | EntryState::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn feed_mut(&mut self) -> Option<&mut Feed> {
+        match &mut self.state {
+            EntryState::Open(feed) => Some(feed),
+            EntryState::Listed | EntryState::Queued | EntryState::Opening(_) | EntryState::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn info(&self, id: FeedId) -> FeedInfo {
+        let feed = self.feed();
+        FeedInfo {
+            id,
+            key: self.key,
+            name: self.name.clone(),
+            loaded: feed.is_some(),
+            writable: feed.is_some_and(Feed::writable),
+            length: feed.map_or(0, Feed::length),
+            blocks: feed.map_or(0, Feed::stored_blocks),
+            bytes: feed.map_or(0, Feed::byte_length),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Writes what changed, and tells who must know when it is stored.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use multifeed_proto::messages::Span;
+
+use super::{
+    CommandId, ConnectionId, Event, FeedId, Node, NodeError, Outcome, Output, ReadJob, Task,
+    entry::EntryState,
+};
+use crate::feed::{Flush, FlushPlan};
+use crate::storage::{Answer, BatchId, StorageError};
+
+/// Flushes of one feed that may be under way; while they are, what changes is gathered for the next.
+const MAX_FLUSHES: usize = 2;
+/// Bytes of tree nodes that a feed keeps when memory is short.
+const KEPT_CACHE: usize = 16 * 1024;
+/// Time after which a feed whose storage failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Puts a feed in the queue for flushing, if it has something to flush.
+    pub(super) fn mark_dirty(&mut self, id: FeedId) {
+        let entry = &mut self.feeds[id.0 as usize];
+        let Some(feed) = entry.feed() else { return };
+        if feed.is_dirty() && feed.flushes.len() < MAX_FLUSHES && !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Submits the batches of all feeds in the queue, the feed list before the feeds that it names.
+    pub(super) fn flush_all(&mut self) {
+        while let Some(id) = self.dirty.pop_front() {
+            let after = if self.is_list(id) { self.before_list() } else { None };
+            let list = if self.is_list(id) { None } else { self.list_batch() };
+            let entry = &mut self.feeds[id.0 as usize];
+            entry.dirty = false;
+            let Some(feed) = entry.feed_mut() else { continue };
+            let after = after.or_else(|| feed.last_batch()).or(list);
+            let mut plan =
+                FlushPlan { next_batch: &mut self.next_batch, durability: self.config.durability, after };
+            let batches = feed.flush(&mut plan);
+            for batch in batches {
+                self.tasks.insert(batch.id, Task::Flush(id));
+                self.outputs.push_back(Output::Storage(batch));
+            }
+        }
+    }
+
+    pub(super) fn flush_answered(
+        &mut self,
+        id: FeedId,
+        batch: BatchId,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
+        let Some(feed) = self.feeds[id.0 as usize].feed_mut() else { return };
+        let Some(flush) = feed.flushes.front_mut() else { return };
+        // Batches of one feed are executed one after another, so answers come in their order.
+        let Some(at) = flush.batches.iter().position(|known| *known == batch) else { return };
+        flush.batches.remove(at);
+        if let Some(error) = answers.into_iter().find_map(Result::err) {
+            flush.error.get_or_insert(error);
+        }
+        if !flush.batches.is_empty() {
+            return;
+        }
+        let Some(flush) = feed.flushes.pop_front() else { return };
+        match flush.error.clone() {
+            None => self.stored(id, flush),
+            Some(error) => self.flush_failed(id, flush, error),
+        }
+    }
+
+    fn stored(&mut self, id: FeedId, flush: Flush) {
+        let Some(feed) = self.feeds[id.0 as usize].feed_mut() else { return };
+        for (range, _) in &flush.blocks {
+            feed.unstored.remove(range.clone());
+        }
+        self.release_unstored(flush.bytes);
+        for (range, source) in &flush.blocks {
+            self.tell_stored(id, range.clone(), *source);
+        }
+        for (command, start, length) in flush.appends {
+            self.append_done(id, command, Ok((start, length)));
+        }
+        self.mark_dirty(id);
+        self.count_cache(id);
+        for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
+            self.touch_channel(connection, channel);
+        }
+    }
+
+    /// Tells peers, the application and waiting commands of blocks that are stored.
+    fn tell_stored(&mut self, id: FeedId, range: Range<u64>, source: Option<ConnectionId>) {
+        let span = Span { start: range.start, length: range.end - range.start };
+        let entry = &mut self.feeds[id.0 as usize];
+        let internal = entry.internal;
+        for (connection, channel) in &entry.channels {
+            let Some(link) = self.links.get_mut(connection) else { continue };
+            let Some(peer) = link.connection.peer(*channel) else { continue };
+            let (acks, wants) = (peer.remote_acks(), peer.remote_wants());
+            // Only a closed channel refuses these, and then there is nobody to tell.
+            let _ = if source == Some(*connection) {
+                link.counters.blocks_received += span.length;
+                link.progress(self.now);
+                if acks { (range.clone()).try_for_each(|block| link.connection.ack(*channel, block)) } else { Ok(()) }
+            } else if wants {
+                link.connection.have(*channel, span)
+            } else {
+                Ok(())
+            };
+        }
+        let mut waiting = Vec::new();
+        let due: Vec<u64> = entry.waiters.range(range).map(|(index, _)| *index).collect();
+        for index in due {
+            for command in entry.waiters.remove(&index).unwrap_or_default() {
+                waiting.push(ReadJob::wait(command, id, index));
+            }
+        }
+        if !internal && source.is_some() {
+            self.event(Event::Downloaded { feed: id, start: span.start, length: span.length });
+        }
+        for job in waiting {
+            self.run_read(job);
+        }
+    }
+
+    fn append_done(&mut self, id: FeedId, command: CommandId, result: Result<(u64, u64), NodeError>) {
+        if self.is_list(id) {
+            self.listed(command, result.map(|_| ()));
+            return;
+        }
+        if let Ok((start, length)) = result {
+            if length > 0 {
+                self.event(Event::Appended { feed: id, start, length });
+            }
+        }
+        self.complete(command, result.map(|(start, length)| Outcome::Appended { start, length }));
+    }
+
+    /// The storage refused: what is in memory is ahead of the files, so the feed is read again from
+    /// them. Nothing that was acknowledged is lost, and nothing of what is dropped was announced.
+    fn flush_failed(&mut self, id: FeedId, flush: Flush, error: StorageError) {
+        let failed = NodeError::from(error);
+        self.release_unstored(flush.bytes);
+        for (command, _, _) in flush.appends {
+            self.append_done(id, command, Err(failed.clone()));
+        }
+        self.feed_broken(id, failed);
+        self.retry_later(id);
+    }
+
+    /// A feed that cannot go on, because of its storage or its files: it is given up, the others go on.
+    pub(super) fn feed_broken(&mut self, id: FeedId, error: NodeError) {
+        let entry = &mut self.feeds[id.0 as usize];
+        self.cache_bytes -= core::mem::take(&mut entry.cache_bytes);
+        if let EntryState::Open(mut feed) =
+            core::mem::replace(&mut entry.state, EntryState::Failed(error.clone()))
+        {
+            self.release_unstored(feed.unstored_bytes());
+            let flushes = core::mem::take(&mut feed.flushes).into_iter().flat_map(|flush| flush.appends);
+            for (command, _, _) in flushes.chain(feed.take_appends()) {
+                self.append_done(id, command, Err(error.clone()));
+            }
+        }
+        for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
+            self.drop_requests(connection, channel);
+        }
+        if self.is_list(id) {
+            self.event(Event::StorageFailed { error });
+        } else {
+            self.event(Event::FeedFailed { feed: id, error });
+        }
+    }
+
+    /// Has a feed opened again after a while, if somebody replicates it.
+    pub(super) fn retry_later(&mut self, id: FeedId) {
+        let at = self.now.after(RETRY);
+        let entry = &mut self.feeds[id.0 as usize];
+        if entry.internal || !entry.channels.is_empty() {
+            entry.retry_at = Some(at);
+            self.retries.insert((at, id));
+        }
+    }
+
+    /// Bytes verified are stored, or dropped: connections that were not read may be read again.
+    fn release_unstored(&mut self, bytes: usize) {
+        let full = self.unstored_bytes >= self.config.max_unstored_bytes;
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
+        if full && self.unstored_bytes < self.config.max_unstored_bytes {
+            self.touched.extend(self.links.keys().copied());
+        }
+    }
+
+    /// Keeps the tree nodes in memory below their limit, feed by feed in turn.
+    pub(super) fn trim_caches(&mut self) {
+        let mut looked = 0;
+        while self.cache_bytes > self.config.cache_bytes && looked < self.feeds.len() {
+            self.trim_at = (self.trim_at + 1) % self.feeds.len();
+            looked += 1;
+            if let Some(feed) = self.feeds[self.trim_at].feed_mut() {
+                feed.trim_cache(KEPT_CACHE);
+                self.count_cache(FeedId(self.trim_at as u32));
+            }
+        }
+    }
+
+    /// Brings the sum of all caches up to date with one of them.
+    pub(super) fn count_cache(&mut self, id: FeedId) {
+        let entry = &mut self.feeds[id.0 as usize];
+        let bytes = entry.feed().map_or(0, crate::feed::Feed::cache_bytes);
+        self.cache_bytes = self.cache_bytes - core::mem::replace(&mut entry.cache_bytes, bytes) + bytes;
+    }
+}

@@ -1,0 +1,204 @@
+//! What a node keeps of one connection, and of one feed on it.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use multifeed_proto::messages::{Data, Request, Span};
+use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
+
+use super::output::Counters;
+use super::serve::Job;
+use super::{FeedId, NodeConfig};
+use crate::ranges::Ranges;
+use crate::tree::RemoteTree;
+
+/// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
+const FIRST_WINDOW: usize = 16;
+/// Requests in flight that are always allowed, however large the blocks are.
+const LEAST_WINDOW: usize = 4;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) root: Option<RootId>,
+    pub(super) ready: bool,
+    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    /// Feeds to offer at the next settling.
+    pub(super) to_offer: Vec<FeedKey>,
+    /// Channels that may have a block to request, in turn.
+    pub(super) wanting: VecDeque<ChannelId>,
+    /// Channels with requests in flight.
+    pub(super) active: BTreeSet<ChannelId>,
+    /// Requests in flight, or answered and not verified yet.
+    pub(super) in_flight: usize,
+    pub(super) held_bytes: usize,
+    window: usize,
+    /// Running mean of block sizes, in bytes.
+    mean_block: usize,
+    /// Channels with requests of the peer, in turn.
+    pub(super) serving: VecDeque<ChannelId>,
+    /// Requests of the peer that wait, over all channels.
+    pub(super) parked: usize,
+    /// Channels to look at again for the state of the sync.
+    pub(super) unjudged: BTreeSet<ChannelId>,
+    /// Channels that are not in sync.
+    pub(super) unsynced: BTreeSet<ChannelId>,
+    pub(super) in_sync: bool,
+    pub(super) progress_at: Now,
+    pub(super) stall_told: bool,
+    pub(super) tick_at: Option<Now>,
+    /// The moment at which an orderly end stops waiting for the peer.
+    pub(super) leave_by: Option<Now>,
+    pub(super) counters: Counters,
+    /// What the host was told last of whether to read.
+    pub(super) reading: bool,
+    pub(super) announced: bool,
+}
+
+/// One feed on one connection.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) feed: FeedId,
+    /// Both sides have it open.
+    pub(super) open: bool,
+    /// The peer closed or refused it.
+    pub(super) refused: bool,
+    /// Wants of the peer that wait for the feed to be opened.
+    pub(super) remote_wants: Vec<Span>,
+    pub(super) told_last: bool,
+    /// Wants sent cover the blocks below.
+    pub(super) wanted_to: u64,
+    /// Whether it is in [`Link::wanting`].
+    pub(super) queued: bool,
+    /// No block below is worth a look when choosing the next request.
+    pub(super) cursor: u64,
+    pub(super) flights: BTreeMap<u64, Flight>,
+    /// Tree nodes that answers in flight are certain to bring, and which block's answer does.
+    pub(super) promised: BTreeMap<u64, u64>,
+    pub(super) inbox: VecDeque<Data>,
+    /// Answers that wait for a tree node.
+    pub(super) held: BTreeMap<u64, Vec<Data>>,
+    /// Tree pages are being read for the first answer of the inbox.
+    pub(super) loading: bool,
+    /// Times that pages were read for it.
+    pub(super) loads: u8,
+    /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
+    /// long as the channel lives.
+    pub(super) poisoned: bool,
+    /// When a block came, or the first request went out.
+    pub(super) data_at: Now,
+    /// Blocks that the peer announced and did not send.
+    pub(super) unanswered: Ranges,
+    pub(super) parked: VecDeque<Request>,
+    pub(super) job: Option<Job>,
+    pub(super) remote_tree: RemoteTree,
+    /// Blocks sent and not acknowledged.
+    pub(super) unacked: Ranges,
+    pub(super) barrier: Barrier,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// Nodes that only this answer is counted on for.
+    pub(super) promised: Vec<u64>,
+}
+
+/// Whether the peer showed that it does not want the blocks that it lacks: a `Want` far beyond the
+/// end of the feed that is answered with no request before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    None,
+    Asked,
+    Passed,
+}
+
+impl Link {
+    pub(super) fn new(connection: Connection, now: Now) -> Self {
+        Self {
+            connection,
+            root: None,
+            ready: false,
+            channels: BTreeMap::new(),
+            to_offer: Vec::new(),
+            wanting: VecDeque::new(),
+            active: BTreeSet::new(),
+            in_flight: 0,
+            held_bytes: 0,
+            window: FIRST_WINDOW,
+            mean_block: 0,
+            serving: VecDeque::new(),
+            parked: 0,
+            unjudged: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
+            in_sync: false,
+            progress_at: now,
+            stall_told: false,
+            tick_at: None,
+            leave_by: None,
+            counters: Counters::default(),
+            reading: true,
+            announced: false,
+        }
+    }
+
+    /// Requests that may be in flight.
+    pub(super) fn window(&self, config: &NodeConfig) -> usize {
+        let by_bytes = match self.mean_block {
+            0 => usize::MAX,
+            mean => (config.max_window_bytes / mean).max(LEAST_WINDOW),
+        };
+        self.window.min(by_bytes).min(config.max_window)
+    }
+
+    /// A block of `bytes` came: the window opens by one, and learns how large blocks are.
+    pub(super) fn block_came(&mut self, bytes: usize, config: &NodeConfig) {
+        self.mean_block = if self.mean_block == 0 { bytes } else { (self.mean_block * 7 + bytes) / 8 };
+        self.window = (self.window + 1).min(config.max_window);
+    }
+
+    /// Puts a channel in the queue for requests.
+    pub(super) fn want(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            if !core::mem::replace(&mut channel.queued, true) {
+                self.wanting.push_back(id);
+            }
+        }
+    }
+
+    /// Notes that something moved.
+    pub(super) fn progress(&mut self, now: Now) {
+        self.progress_at = now;
+        self.stall_told = false;
+    }
+}
+
+impl Channel {
+    pub(super) fn new(feed: FeedId, now: Now) -> Self {
+        Self {
+            feed,
+            open: false,
+            refused: false,
+            remote_wants: Vec::new(),
+            told_last: false,
+            wanted_to: 0,
+            queued: false,
+            cursor: 0,
+            flights: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            held: BTreeMap::new(),
+            loading: false,
+            loads: 0,
+            poisoned: false,
+            data_at: now,
+            unanswered: Ranges::default(),
+            parked: VecDeque::new(),
+            job: None,
+            remote_tree: RemoteTree::default(),
+            unacked: Ranges::default(),
+            barrier: Barrier::None,
+        }
+    }
+}

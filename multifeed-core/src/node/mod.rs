@@ -1,0 +1,467 @@
+//! All feeds of one store and all connections to peers, as one machine.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `store` | opens the store: lock, master key, feed list; adds feeds and writers |
+//! | `entry`, `opening` | feeds, and their way from files to memory |
+//! | `flush` | writes what changed, tells peers and the application when it is stored |
+//! | `read` | blocks for the application |
+//! | `link`, `mux` | connections; which feeds are replicated on them |
+//! | `download`, `verify` | what to ask of whom; what came |
+//! | `serve` | what peers ask for |
+//! | `sync` | whether two peers have what they want; timeouts |
+//!
+//! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
+//! and `tree`.
+
+mod config;
+mod download;
+mod entry;
+mod flush;
+mod link;
+mod mux;
+mod opening;
+mod output;
+mod read;
+mod serve;
+mod store;
+mod sync;
+mod verify;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
+
+pub use config::{Durability, NodeConfig};
+pub use output::{
+    CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, NodeError, Outcome, Output,
+    SyncState, WaitingFor,
+};
+
+use crate::storage::{Batch, BatchId, BatchResult, Op};
+use entry::{Entry, EntryState, Pending};
+use link::Link;
+use read::ReadJob;
+use store::Store;
+
+/// All feeds of one store and all connections to peers.
+///
+/// Nothing in it does I/O or reads a clock: what happened comes in by `handle_*`, what the
+/// application wants by plain verbs, what is to be done goes out by `poll_*` and `transmit`.
+///
+/// **The drain rule**: after every call of a verb or a `handle_*`, call [`Node::poll_output`] until it
+/// gives `None` (execute each batch and give its answer back at any later time), then
+/// [`Node::poll_transmit`] until it gives `None` (write [`Node::transmit`] of each connection named), then
+/// wait for news or for [`Node::poll_timeout`]. Calling more often is harmless.
+///
+/// Every number that comes from a peer or the disk is checked before it is used; memory that
+/// peers can fill is bounded by [`NodeConfig`].
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    entropy: Entropy,
+    now: Now,
+    store: Store,
+    feeds: Vec<Entry>,
+    by_key: BTreeMap<FeedKey, FeedId>,
+    links: BTreeMap<ConnectionId, Link>,
+    next_connection: u32,
+    next_command: u64,
+    next_batch: u64,
+    tasks: BTreeMap<BatchId, Task>,
+    outputs: VecDeque<Output>,
+    transmits: VecDeque<ConnectionId>,
+    /// Connections to look at when settling.
+    touched: BTreeSet<ConnectionId>,
+    /// Feeds to flush.
+    dirty: VecDeque<FeedId>,
+    /// Feeds to open.
+    to_open: VecDeque<FeedId>,
+    opening: usize,
+    /// Channels with answers to verify.
+    to_verify: VecDeque<(ConnectionId, ChannelId)>,
+    /// Bytes verified and not stored, over all feeds.
+    unstored_bytes: usize,
+    /// Where trimming of caches goes on.
+    trim_at: usize,
+    cache_bytes: usize,
+    /// When to open feeds again whose storage failed.
+    retries: BTreeSet<(Now, FeedId)>,
+    closing: Option<CommandId>,
+}
+
+/// What the answer to a batch is for.
+#[derive(Debug)]
+enum Task {
+    Store(store::StoreStep),
+    Open(FeedId),
+    Flush(FeedId),
+    /// Tree pages: the feed, the first page of each read, and who waits.
+    Nodes(FeedId, Vec<u64>, After),
+    Serve(ConnectionId, ChannelId),
+    Read(ReadJob),
+    /// Written, and followed by a batch that tells.
+    Nothing,
+}
+
+/// Who waits for tree pages.
+#[derive(Debug)]
+enum After {
+    Verify(ConnectionId, ChannelId),
+    Serve(ConnectionId, ChannelId),
+    Read(ReadJob),
+}
+
+impl Node {
+    /// A node without a store and without connections. `entropy` seeds everything random in it.
+    #[must_use]
+    pub fn new(config: NodeConfig, entropy: Entropy, now: Now) -> Self {
+        Self {
+            config,
+            entropy,
+            now,
+            store: Store::default(),
+            feeds: Vec::new(),
+            by_key: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_connection: 0,
+            next_command: 0,
+            next_batch: 0,
+            tasks: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            transmits: VecDeque::new(),
+            touched: BTreeSet::new(),
+            dirty: VecDeque::new(),
+            to_open: VecDeque::new(),
+            opening: 0,
+            to_verify: VecDeque::new(),
+            unstored_bytes: 0,
+            trim_at: 0,
+            cache_bytes: 0,
+            retries: BTreeSet::new(),
+            closing: None,
+        }
+    }
+
+    /// Opens the store for the multifeed of `root`, making what does not exist: the first command.
+    ///
+    /// Answered with [`Outcome::Opened`]. A second call fails with [`NodeError::Closed`].
+    pub fn open(&mut self, root: RootKey) -> CommandId {
+        let command = self.command();
+        self.open_store(command, root);
+        command
+    }
+
+    /// The local writer of this name, made if there is none. Answered with [`Outcome::Feed`].
+    ///
+    /// The same name in the same store always is the same feed: its key pair is derived from the name.
+    pub fn writer(&mut self, name: &str) -> CommandId {
+        let command = self.command();
+        self.make_writer(command, name);
+        command
+    }
+
+    /// Opens a feed, so that its [`FeedInfo`] is complete. Answered with [`Outcome::Feed`].
+    pub fn load(&mut self, feed: FeedId) -> CommandId {
+        let command = self.command();
+        self.when_open(feed, Pending::Load(command));
+        command
+    }
+
+    /// Appends blocks to a local writer, under one signature. Answered with [`Outcome::Appended`] when they
+    /// are as durable as [`NodeConfig::durability`] says; after an error none of them is in the log.
+    pub fn append(&mut self, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
+        let command = self.command();
+        let max = self.config.max_block;
+        match blocks.iter().find(|block| block.len() > max) {
+            Some(block) => self.complete(command, Err(NodeError::BlockTooLarge { len: block.len(), max })),
+            None => self.when_open(feed, Pending::Append(command, blocks)),
+        }
+        command
+    }
+
+    /// Up to `count` blocks from `index` on, as many as are held without a gap and together have at most
+    /// `max_bytes` bytes, but at least one if it is held. Answered with [`Outcome::Blocks`].
+    pub fn read(&mut self, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> CommandId {
+        let command = self.command();
+        self.when_open(feed, Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)));
+        command
+    }
+
+    /// The block at `index` as soon as it is held. Answered with [`Outcome::Block`].
+    pub fn wait(&mut self, feed: FeedId, index: u64) -> CommandId {
+        let command = self.command();
+        self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
+        command
+    }
+
+    /// Takes a [`Node::wait`] back: it is answered with [`NodeError::Cancelled`] unless it is answered already.
+    /// Other commands take their course.
+    pub fn cancel(&mut self, command: CommandId) {
+        self.cancel_wait(command);
+    }
+
+    /// A new connection; its bytes are to be moved from here on.
+    ///
+    /// Gives no connection if the store is not open.
+    pub fn connect(&mut self, now: Now, role: Role) -> Option<ConnectionId> {
+        self.advance(now);
+        self.start_link(role)
+    }
+
+    /// Ends a connection in order: what the peer asked for is sent, its acknowledgements are waited for,
+    /// the sending side is closed. Ends in [`Event::Closed`].
+    pub fn disconnect(&mut self, now: Now, connection: ConnectionId) {
+        self.advance(now);
+        self.leave(connection);
+    }
+
+    /// Ends a connection at once, for example because its stream failed.
+    pub fn abort(&mut self, now: Now, connection: ConnectionId) {
+        self.advance(now);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.connection.close(None);
+            self.pump_link(connection);
+            self.touched.insert(connection);
+        }
+    }
+
+    /// Ends all connections and waits for all writes. Answered with [`Outcome::Closed`], the last output.
+    pub fn close(&mut self, now: Now) -> CommandId {
+        self.advance(now);
+        let command = self.command();
+        self.start_close(command);
+        command
+    }
+
+    /// Bytes came from the peer.
+    pub fn handle_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
+        self.advance(now);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.connection.handle_bytes(self.now, bytes);
+            self.pump_link(connection);
+        }
+    }
+
+    /// The peer closed its sending side.
+    pub fn handle_eof(&mut self, now: Now, connection: ConnectionId) {
+        self.advance(now);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.connection.handle_eof(self.now);
+            self.pump_link(connection);
+        }
+    }
+
+    /// A batch was executed. Answers to unknown batches are ignored.
+    pub fn handle_storage(&mut self, now: Now, result: BatchResult) {
+        self.advance(now);
+        let BatchResult { id, answers } = result;
+        match self.tasks.remove(&id) {
+            None | Some(Task::Nothing) => {}
+            Some(Task::Store(step)) => self.store_answered(step, answers),
+            Some(Task::Open(feed)) => self.opening_answered(feed, answers),
+            Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
+            Some(Task::Nodes(feed, groups, after)) => self.nodes_answered(feed, &groups, after, answers),
+            Some(Task::Serve(connection, channel)) => self.serve_answered(connection, channel, answers),
+            Some(Task::Read(job)) => self.read_answered(job, answers),
+        }
+    }
+
+    /// The moment given by [`Node::poll_timeout`] has come. Harmless when early.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.advance(now);
+        self.tick();
+    }
+
+    /// The next thing to do or to tell. See the drain rule at [`Node`].
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.settle();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// The next connection with news for the side that writes: bytes to send, a half-close that is due,
+    /// reading to be taken up again, or its end. Each is named once until there is more news.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<ConnectionId> {
+        let id = self.transmits.pop_front()?;
+        if let Some(link) = self.links.get_mut(&id) {
+            link.announced = false;
+        }
+        Some(id)
+    }
+
+    /// When to call [`Node::handle_timeout`] at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Now> {
+        self.next_timeout()
+    }
+
+    /// Bytes for the peer; write any prefix and tell [`Node::transmitted`]. Empty for an unknown connection.
+    #[must_use]
+    pub fn transmit(&mut self, connection: ConnectionId) -> &[u8] {
+        match self.links.get_mut(&connection) {
+            Some(link) => link.connection.transmit(),
+            None => &[],
+        }
+    }
+
+    /// `n` bytes of [`Node::transmit`] were written.
+    pub fn transmitted(&mut self, now: Now, connection: ConnectionId, n: usize) {
+        self.advance(now);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.connection.transmitted(self.now, n);
+            link.progress(self.now);
+            self.touched.insert(connection);
+        }
+    }
+
+    /// Whether the stream is to be read. `false` is back-pressure: more is wanted when
+    /// [`Node::poll_transmit`] names the connection again.
+    #[must_use]
+    pub fn wants_read(&self, connection: ConnectionId) -> bool {
+        self.links.get(&connection).is_some_and(|link| self.may_read(link))
+    }
+
+    /// Whether the sending side of the stream is to be closed once [`Node::transmit`] is empty.
+    #[must_use]
+    pub fn is_shut_down(&self, connection: ConnectionId) -> bool {
+        self.links.get(&connection).is_none_or(|link| link.connection.is_shut_down())
+    }
+
+    /// Whether the connection is over and its stream is to be dropped.
+    #[must_use]
+    pub fn is_closed(&self, connection: ConnectionId) -> bool {
+        !self.links.contains_key(&connection)
+    }
+
+    /// The feeds of the multifeed in the order of the feed list.
+    pub fn feeds(&self) -> impl Iterator<Item = FeedInfo> + '_ {
+        (0..).zip(&self.feeds).filter(|(_, entry)| !entry.internal).map(|(id, entry)| entry.info(FeedId(id)))
+    }
+
+    /// What is known of a feed.
+    #[must_use]
+    pub fn feed(&self, feed: FeedId) -> Option<FeedInfo> {
+        self.entry(feed).map(|entry| entry.info(feed))
+    }
+
+    /// The feed with this key.
+    #[must_use]
+    pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
+        self.by_key.get(key).copied().filter(|id| self.entry(*id).is_some())
+    }
+
+    /// The first feed with this name, a local writer before others.
+    #[must_use]
+    pub fn find_name(&self, name: &str) -> Option<FeedId> {
+        let writer = self.store.writer_key(name).and_then(|key| self.find(&key));
+        writer.or_else(|| self.feeds().find(|feed| feed.name == name).map(|feed| feed.id))
+    }
+
+    fn entry(&self, feed: FeedId) -> Option<&Entry> {
+        self.feeds.get(feed.0 as usize).filter(|entry| !entry.internal)
+    }
+
+    fn command(&mut self) -> CommandId {
+        self.next_command += 1;
+        CommandId(self.next_command)
+    }
+
+    fn complete(&mut self, command: CommandId, result: Result<Outcome, NodeError>) {
+        self.outputs.push_back(Output::Completed { command, result });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Submits a batch.
+    fn submit(&mut self, after: Option<BatchId>, ops: Vec<Op>, task: Task) -> BatchId {
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        self.tasks.insert(id, task);
+        self.outputs.push_back(Output::Storage(Batch { id, after, ops }));
+        id
+    }
+
+    fn advance(&mut self, now: Now) {
+        self.now = self.now.max(now);
+    }
+
+    /// Says that a connection has news for the side that writes.
+    fn announce(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            if !core::mem::replace(&mut link.announced, true) {
+                self.transmits.push_back(id);
+            }
+        }
+    }
+
+    /// Does all that follows from what happened, until there is something to tell or nothing is left.
+    fn settle(&mut self) {
+        loop {
+            self.verify_all();
+            self.open_next();
+            self.flush_all();
+            self.trim_caches();
+            while let Some(id) = self.touched.pop_first() {
+                self.settle_link(id);
+            }
+            if !self.outputs.is_empty() || self.to_verify.is_empty() {
+                break;
+            }
+        }
+        self.finish_close();
+    }
+
+    fn settle_link(&mut self, id: ConnectionId) {
+        self.send_offers(id);
+        self.pump_requests(id);
+        self.pump_serve(id);
+        self.judge(id);
+        self.finish_leaving(id);
+        self.pump_link(id);
+        let Some(link) = self.links.get(&id) else { return };
+        let reading = self.may_read(link);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let resumed = reading && !link.reading;
+        link.reading = reading;
+        if resumed || link.connection.buffered() > 0 || link.connection.is_shut_down() {
+            self.announce(id);
+        }
+    }
+
+    fn may_read(&self, link: &Link) -> bool {
+        link.parked < self.config.max_parked_requests
+            && self.unstored_bytes < self.config.max_unstored_bytes
+    }
+
+    fn drop_link(&mut self, id: ConnectionId, error: Option<PeerError>) {
+        let Some(link) = self.links.remove(&id) else { return };
+        for (channel_id, channel) in &link.channels {
+            if let Some(entry) = self.feeds.get_mut(channel.feed.0 as usize) {
+                entry.channels.retain(|at| *at != (id, *channel_id));
+                for &block in channel.flights.keys() {
+                    entry.reserved.remove(block..block + 1);
+                }
+            }
+        }
+        // Blocks that were asked for here are free for the others.
+        for channel in link.channels.values().filter(|channel| !channel.flights.is_empty()) {
+            self.rewind_others(channel.feed);
+        }
+        self.event(Event::Closed { connection: id, error });
+        self.transmits.push_back(id);
+    }
+}
+
+impl EntryState {
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Listed | Self::Failed(_))
+    }
+}

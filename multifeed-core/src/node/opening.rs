@@ -1,0 +1,160 @@
+//! Feeds on their way from files to memory, a bounded number at a time.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use multifeed_proto::messages::Span;
+
+use super::{Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState};
+use crate::feed::{OpenStep, Opening};
+use crate::format::corestore;
+use crate::storage::{Answer, StorageError};
+
+impl Node {
+    /// Does `pending` as soon as the feed is open, and opens it if it is not.
+    pub(super) fn when_open(&mut self, id: FeedId, pending: Pending) {
+        let Some(entry) = self.feeds.get_mut(id.0 as usize) else {
+            return self.fail_pending(pending, NodeError::UnknownFeed);
+        };
+        if self.closing.is_some() && !entry.internal {
+            return self.fail_pending(pending, NodeError::Closed);
+        }
+        match &entry.state {
+            EntryState::Open(_) => self.run_pending(id, pending),
+            EntryState::Failed(error @ NodeError::Damaged { .. }) => {
+                let error = error.clone();
+                self.fail_pending(pending, error);
+            }
+            EntryState::Listed | EntryState::Failed(_) | EntryState::Queued | EntryState::Opening(_) => {
+                entry.pending.push(pending);
+                self.ensure_open(id);
+            }
+        }
+    }
+
+    /// Opens a feed in its turn, unless it is open or on its way.
+    pub(super) fn ensure_open(&mut self, id: FeedId) {
+        let entry = &mut self.feeds[id.0 as usize];
+        if entry.state.is_closed() {
+            entry.state = EntryState::Queued;
+            entry.retry_at = None;
+            self.to_open.push_back(id);
+        }
+    }
+
+    /// Starts to open feeds while there is room.
+    pub(super) fn open_next(&mut self) {
+        while self.opening < self.config.max_opening {
+            let Some(id) = self.to_open.pop_front() else { return };
+            let entry = &mut self.feeds[id.0 as usize];
+            let folder = corestore::folder(&entry.key.discovery_key());
+            let (opening, ops) = Opening::new(entry.key, folder);
+            entry.state = EntryState::Opening(Some(Box::new(opening)));
+            self.opening += 1;
+            self.submit(None, ops, Task::Open(id));
+        }
+    }
+
+    pub(super) fn opening_answered(&mut self, id: FeedId, answers: Vec<Result<Answer, StorageError>>) {
+        let master = self.master();
+        let entry = &mut self.feeds[id.0 as usize];
+        let EntryState::Opening(opening) = &mut entry.state else { return };
+        let Some(opening) = opening.take() else { return };
+        let (opening, step) =
+            opening.answered(answers, |name| Self::derive(master.as_deref(), name));
+        match step {
+            OpenStep::Read(ops) => {
+                entry.state = EntryState::Opening(opening.map(Box::new));
+                self.submit(None, ops, Task::Open(id));
+            }
+            OpenStep::Done(feed) => {
+                self.opening -= 1;
+                entry.state = EntryState::Open(feed);
+                self.feed_opened(id);
+            }
+            OpenStep::Failed(error) => {
+                self.opening -= 1;
+                self.open_failed(id, error);
+            }
+        }
+    }
+
+    fn feed_opened(&mut self, id: FeedId) {
+        self.mark_dirty(id);
+        let entry = &mut self.feeds[id.0 as usize];
+        let channels = entry.channels.clone();
+        for pending in core::mem::take(&mut entry.pending) {
+            self.run_pending(id, pending);
+        }
+        for (connection, channel) in channels {
+            self.start_channel(connection, channel);
+        }
+    }
+
+    fn open_failed(&mut self, id: FeedId, error: NodeError) {
+        let entry = &mut self.feeds[id.0 as usize];
+        entry.state = EntryState::Failed(error.clone());
+        let pending = core::mem::take(&mut entry.pending);
+        for pending in pending {
+            self.fail_pending(pending, error.clone());
+        }
+        if !self.is_list(id) {
+            self.retry_later(id);
+            self.event(Event::FeedFailed { feed: id, error });
+        }
+    }
+
+    fn run_pending(&mut self, id: FeedId, pending: Pending) {
+        match pending {
+            Pending::Load(command) => self.complete(command, Ok(Outcome::Feed(id))),
+            Pending::Append(command, blocks) => {
+                let Some(feed) = self.feeds[id.0 as usize].feed_mut() else { return };
+                match feed.append(Some(command), &blocks) {
+                    Ok(()) => {
+                        self.unstored_bytes += blocks.iter().map(bytes::Bytes::len).sum::<usize>();
+                        self.mark_dirty(id);
+                    }
+                    Err(error) if self.is_list(id) => self.listed(command, Err(error)),
+                    Err(error) => self.complete(command, Err(error)),
+                }
+            }
+            Pending::Read(job) => self.run_read(job),
+        }
+    }
+
+    fn fail_pending(&mut self, pending: Pending, error: NodeError) {
+        match pending {
+            Pending::Load(command) => self.complete(command, Err(error)),
+            Pending::Append(command, _) if self.store_has_writer(command) => self.listed(command, Err(error)),
+            Pending::Append(command, _) => {
+                // Lines of feeds that peers offered have no command: they are written again with the list.
+                if command.0 != 0 {
+                    self.complete(command, Err(error));
+                }
+            }
+            Pending::Read(job) => self.fail_read(job, error),
+        }
+    }
+
+    /// A feed was opened that is replicated already: tells and asks what had to wait for it.
+    pub(super) fn start_channel(&mut self, connection: super::ConnectionId, id: multifeed_proto::ChannelId) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        let Some(channel) = link.channels.get_mut(&id) else { return };
+        if !channel.open {
+            return;
+        }
+        let wants: Vec<Span> = core::mem::take(&mut channel.remote_wants);
+        for span in wants {
+            self.answer_want(connection, id, span);
+        }
+        self.send_wants(connection, id);
+        self.touch_channel(connection, id);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.want(id);
+            if link.channels.get(&id).is_some_and(|channel| !channel.parked.is_empty()) {
+                link.serving.push_back(id);
+            }
+        }
+        self.to_verify.push_back((connection, id));
+    }
+}

@@ -1,0 +1,360 @@
+//! What a node tells its host: storage batches, answers to commands, events.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use multifeed_proto::{FeedKey, PeerError};
+
+use crate::storage::{Batch, StorageError};
+
+/// Number of a feed in one node, in order of the feed list. Not kept across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedId(pub u32);
+
+/// Number of a connection of one node; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+/// Number of a command of one node; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Something the host must do or tell, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Execute these operations and answer with [`Node::handle_storage`](crate::Node::handle_storage).
+    Storage(Batch),
+    /// The one answer to a command.
+    Completed {
+        /// The command.
+        command: CommandId,
+        /// What came of it.
+        result: Result<Outcome, NodeError>,
+    },
+    /// News for the application.
+    Event(Event),
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The store is open and its feeds are known.
+    Opened,
+    /// The feed exists and its length is known.
+    Feed(FeedId),
+    /// The blocks `start .. start + length` are stored as durably as the node's configuration says.
+    Appended {
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Blocks one after another; empty if the first one is not held.
+    Blocks(Vec<Bytes>),
+    /// The block that was waited for.
+    Block(Bytes),
+    /// All is written and closed.
+    Closed,
+}
+
+/// News for the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A feed joined the multifeed: a local writer, or one that a peer offered.
+    FeedAdded {
+        /// The feed.
+        feed: FeedId,
+    },
+    /// Blocks of a local writer are stored.
+    Appended {
+        /// The feed.
+        feed: FeedId,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Blocks from peers are verified and stored.
+    Downloaded {
+        /// The feed.
+        feed: FeedId,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// A feed cannot be used; the others go on.
+    FeedFailed {
+        /// The feed.
+        feed: FeedId,
+        /// Why.
+        error: NodeError,
+    },
+    /// The feed list could not be written. Feeds that joined are written to it again later.
+    StorageFailed {
+        /// Why.
+        error: NodeError,
+    },
+    /// The Noise handshake of a connection is over.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's static Noise public key.
+        remote_public_key: [u8; 32],
+    },
+    /// Both sides agreed to replicate these feeds.
+    RemoteFeeds {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feeds, sorted.
+        keys: Vec<FeedKey>,
+    },
+    /// Both sides have what the other wants, as far as they have told.
+    InSync {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// There is something to exchange again.
+    OutOfSync {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Nothing has moved for [`NodeConfig::stall_timeout`](crate::NodeConfig), and the two are not in sync.
+    Stalled {
+        /// The connection.
+        connection: ConnectionId,
+        /// What is missing.
+        waiting: WaitingFor,
+    },
+    /// The connection is over. The last event about it.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+        /// `None`: it was ended in order.
+        error: Option<PeerError>,
+    },
+}
+
+/// Whether the two ends of a connection have what they want of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// They have.
+    InSync,
+    /// Not yet, or no longer.
+    Waiting(WaitingFor),
+    /// The connection is over.
+    Closed,
+}
+
+/// What is missing until two peers are in sync. The first of possibly many things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitingFor {
+    /// The Noise handshake, or the multifeed handshake.
+    Handshake,
+    /// The peer's first list of feeds.
+    Manifest,
+    /// The peer's answer to a list of feeds, or to a request for feeds.
+    OfferAnswer,
+    /// The peer to open a feed that both agreed on.
+    Open(FeedKey),
+    /// Our own disk, to open a feed or to store what came.
+    Storage(FeedKey),
+    /// The peer to say which blocks it has.
+    Have(FeedKey),
+    /// Blocks that the peer announced.
+    Blocks {
+        /// The feed.
+        feed: FeedKey,
+        /// How many of those that the peer has are not here yet.
+        missing: u64,
+    },
+    /// Blocks that the peer announced, was asked for, and did not send.
+    Refused {
+        /// The feed.
+        feed: FeedKey,
+        /// How many.
+        missing: u64,
+    },
+    /// Requests of the peer that are not answered yet.
+    Requests(FeedKey),
+    /// The peer to say that it stored what we sent.
+    Acknowledgement {
+        /// The feed.
+        feed: FeedKey,
+        /// How many blocks.
+        blocks: u64,
+    },
+    /// The peer to ask for what it lacks, or to show that it does not want it.
+    Confirmation(FeedKey),
+}
+
+impl fmt::Display for WaitingFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |key: &FeedKey| -> String { key.to_hex().chars().take(8).collect() };
+        match self {
+            Self::Handshake => f.write_str("the peer's handshake"),
+            Self::Manifest => f.write_str("the peer's list of feeds"),
+            Self::OfferAnswer => f.write_str("the peer's answer to a list of feeds"),
+            Self::Open(key) => write!(f, "the peer to open feed {}", short(key)),
+            Self::Storage(key) => write!(f, "our own disk, for feed {}", short(key)),
+            Self::Have(key) => {
+                write!(f, "the peer to say which blocks of feed {} it has", short(key))
+            }
+            Self::Blocks { feed, missing } => {
+                write!(f, "{missing} blocks of feed {} from the peer", short(feed))
+            }
+            Self::Refused { feed, missing } => write!(
+                f,
+                "{missing} blocks of feed {} that the peer announced but did not send",
+                short(feed)
+            ),
+            Self::Requests(key) => {
+                write!(f, "the peer to take the blocks of feed {} that it asked for", short(key))
+            }
+            Self::Acknowledgement { feed, blocks } => {
+                write!(f, "the peer to store {blocks} blocks of feed {}", short(feed))
+            }
+            Self::Confirmation(key) => {
+                write!(f, "the peer to ask for what it lacks of feed {}", short(key))
+            }
+        }
+    }
+}
+
+/// What is known of a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedInfo {
+    /// Its number.
+    pub id: FeedId,
+    /// Its public key.
+    pub key: FeedKey,
+    /// Its name in the feed list: a writer's name, or a number for a feed of others.
+    pub name: String,
+    /// Whether the rest of this record is known: feeds are opened when first needed.
+    pub loaded: bool,
+    /// Whether blocks can be appended here.
+    pub writable: bool,
+    /// Blocks in the log, as far as it is proven.
+    pub length: u64,
+    /// Blocks held here.
+    pub blocks: u64,
+    /// Bytes of the log, as far as it is proven, held or not.
+    pub bytes: u64,
+}
+
+/// Counts of one connection, from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Blocks received, verified and stored.
+    pub blocks_received: u64,
+    /// Bytes of these blocks.
+    pub block_bytes_received: u64,
+    /// Blocks sent.
+    pub blocks_sent: u64,
+    /// Bytes of these blocks.
+    pub block_bytes_sent: u64,
+    /// Bytes that came over the stream.
+    pub wire_received: u64,
+    /// Bytes that went over the stream.
+    pub wire_sent: u64,
+    /// Feeds that both sides agreed on.
+    pub feeds: u64,
+    /// Blocks that the peer announced and that are not here yet.
+    pub missing: u64,
+    /// Blocks that we have, and that the peer showed not to want.
+    pub not_wanted: u64,
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The files of a feed contradict each other, and no earlier state can be proven.
+    #[error("feed {feed} is damaged: {problem}")]
+    Damaged {
+        /// First digits of the feed key.
+        feed: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A file of the store does not hold what it must.
+    #[error("{file} is damaged: {problem}")]
+    Store {
+        /// The file.
+        file: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The feed is written by somebody else.
+    #[error("feed {feed} cannot be written here: its secret key is not in this store")]
+    NotWritable {
+        /// First digits of the feed key.
+        feed: String,
+    },
+    /// The log would become longer than the JavaScript can count.
+    #[error("feed {feed} is full: a log has less than 2^52 blocks and 2^53 bytes")]
+    Full {
+        /// First digits of the feed key.
+        feed: String,
+    },
+    /// No feed has this number.
+    #[error("no such feed")]
+    UnknownFeed,
+    /// The block does not fit a message.
+    #[error("a block of {len} bytes is too large, at most {max} fit the protocol")]
+    BlockTooLarge {
+        /// Its bytes.
+        len: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
+    /// A writer's name that cannot be used.
+    #[error("a writer's name has 1 to {max} bytes, got {got}")]
+    Name {
+        /// Bytes of the name.
+        got: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
+    /// The store is not open, or is closing.
+    #[error("the store is closed")]
+    Closed,
+    /// The command was taken back.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl NodeError {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        use crate::storage::StorageErrorKind as Kind;
+        match self {
+            Self::Storage(error) => match &error.kind {
+                Kind::Full => "ERR_DISK_FULL",
+                Kind::Denied => "ERR_DENIED",
+                Kind::InUse { .. } => "ERR_IN_USE",
+                Kind::TooManyFiles => "ERR_TOO_MANY_FILES",
+                Kind::Skipped | Kind::Io(_) => "ERR_STORAGE",
+            },
+            Self::Damaged { .. } => "ERR_FEED_DAMAGED",
+            Self::Store { .. } => "ERR_STORE_DAMAGED",
+            Self::NotWritable { .. } => "ERR_NOT_WRITABLE",
+            Self::Full { .. } => "ERR_FEED_FULL",
+            Self::UnknownFeed => "ERR_UNKNOWN_FEED",
+            Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",
+            Self::Name { .. } => "ERR_NAME",
+            Self::Closed => "ERR_CLOSED",
+            Self::Cancelled => "ERR_CANCELLED",
+        }
+    }
+}

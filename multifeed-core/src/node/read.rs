@@ -1,0 +1,172 @@
+//! Blocks for the application.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Task};
+use crate::feed::short;
+use crate::storage::{Answer, Op, StorageError};
+
+/// Bytes of one read of blocks, whatever the application allows.
+const MAX_READ: usize = 16 * 1024 * 1024;
+/// Blocks of one read.
+const MAX_BLOCKS: u64 = 65_536;
+
+/// Blocks that are being read.
+#[derive(Debug)]
+pub(super) struct ReadJob {
+    command: CommandId,
+    feed: FeedId,
+    index: u64,
+    count: u64,
+    max_bytes: usize,
+    kind: Kind,
+    sizes: Vec<usize>,
+    loaded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Blocks,
+    Wait,
+    List,
+}
+
+impl ReadJob {
+    pub(super) fn blocks(command: CommandId, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> Self {
+        let (count, max_bytes) = (count.min(MAX_BLOCKS), max_bytes.min(MAX_READ));
+        Self { command, feed, index, count, max_bytes, kind: Kind::Blocks, sizes: Vec::new(), loaded: false }
+    }
+
+    pub(super) fn wait(command: CommandId, feed: FeedId, index: u64) -> Self {
+        Self { kind: Kind::Wait, ..Self::blocks(command, feed, index, 1, 0) }
+    }
+
+    pub(super) fn list(feed: FeedId, index: u64, max_bytes: usize) -> Self {
+        Self { kind: Kind::List, ..Self::blocks(CommandId(0), feed, index, MAX_BLOCKS, max_bytes) }
+    }
+}
+
+impl Node {
+    /// Goes on with a job: tree pages first, then the blocks. The feed is open.
+    pub(super) fn run_read(&mut self, mut job: ReadJob) {
+        let entry = &mut self.feeds[job.feed.0 as usize];
+        let Some(feed) = entry.feed_mut() else { return self.fail_read(job, NodeError::Closed) };
+        if job.kind == Kind::Wait && !feed.has(job.index) {
+            entry.waiters.entry(job.index).or_default().push(job.command);
+            return;
+        }
+        job.sizes.clear();
+        let (mut start, mut total) = (0, 0u64);
+        let end = job.index.saturating_add(job.count).min(feed.length());
+        for block in (job.index..end).take_while(|block| feed.has(*block)).collect::<Vec<_>>() {
+            match feed.place(block) {
+                Ok(place) => {
+                    if !job.sizes.is_empty() && total + place.size > job.max_bytes as u64 {
+                        break;
+                    }
+                    if job.sizes.is_empty() {
+                        start = place.offset;
+                    }
+                    total += place.size;
+                    job.sizes.push(place.size as usize);
+                }
+                Err(_) if !job.sizes.is_empty() => break,
+                Err(nodes) if nodes.is_empty() || job.loaded => {
+                    let error = NodeError::Damaged { feed: feed.short_key(), problem: "its tree lacks a node" };
+                    return self.fail_read(job, error);
+                }
+                Err(nodes) => {
+                    job.loaded = true;
+                    let (groups, ops) = feed.load_nodes(&nodes);
+                    let id = job.feed;
+                    self.submit(None, ops, Task::Nodes(id, groups, After::Read(job)));
+                    return;
+                }
+            }
+        }
+        if total > self.config.max_block.max(MAX_READ) as u64 {
+            let error = NodeError::Damaged { feed: feed.short_key(), problem: "a block has an impossible size" };
+            return self.fail_read(job, error);
+        }
+        if total == 0 {
+            let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
+            return self.read_done(job, blocks);
+        }
+        let read = Op::Read { path: feed.file("data"), offset: start, len: total as usize };
+        self.submit(None, Vec::from([read]), Task::Read(job));
+    }
+
+    pub(super) fn read_answered(&mut self, job: ReadJob, answers: Vec<Result<Answer, StorageError>>) {
+        let bytes = match answers.into_iter().next() {
+            Some(Ok(Answer::Bytes(bytes))) => bytes,
+            Some(Err(error)) => return self.fail_read(job, error.into()),
+            _ => Bytes::new(),
+        };
+        if bytes.len() != job.sizes.iter().sum::<usize>() {
+            let feed = short(&self.feeds[job.feed.0 as usize].key);
+            return self.fail_read(job, NodeError::Damaged { feed, problem: "its data file is too short" });
+        }
+        let mut at = 0;
+        let blocks = job.sizes.iter().map(|size| {
+            at += size;
+            bytes.slice(at - size..at)
+        });
+        let blocks = blocks.collect();
+        self.read_done(job, blocks);
+    }
+
+    fn read_done(&mut self, job: ReadJob, mut blocks: Vec<Bytes>) {
+        match job.kind {
+            Kind::Blocks => self.complete(job.command, Ok(Outcome::Blocks(blocks))),
+            Kind::Wait => self.complete(job.command, Ok(Outcome::Block(blocks.pop().unwrap_or_default()))),
+            Kind::List => self.list_read(job.index, Ok(blocks)),
+        }
+    }
+
+    pub(super) fn fail_read(&mut self, job: ReadJob, error: NodeError) {
+        match job.kind {
+            Kind::Blocks | Kind::Wait => self.complete(job.command, Err(error)),
+            Kind::List => self.list_read(job.index, Err(error)),
+        }
+    }
+
+    pub(super) fn cancel_wait(&mut self, command: CommandId) {
+        let found = self.feeds.iter_mut().any(|entry| {
+            let mut found = false;
+            entry.waiters.retain(|_, commands| {
+                found |= commands.contains(&command);
+                commands.retain(|waiting| *waiting != command);
+                !commands.is_empty()
+            });
+            found
+        });
+        if found {
+            self.complete(command, Err(NodeError::Cancelled));
+        }
+    }
+
+    /// Tree pages came: whoever waits for them goes on.
+    pub(super) fn nodes_answered(
+        &mut self,
+        id: FeedId,
+        groups: &[u64],
+        after: After,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
+        let mut result = Ok(());
+        if let Some(feed) = self.feeds[id.0 as usize].feed_mut() {
+            result = feed.nodes_loaded(groups, answers);
+            self.count_cache(id);
+        }
+        match after {
+            After::Verify(connection, channel) => self.pages_came(connection, channel, result),
+            After::Serve(connection, channel) => self.serve_pages_came(connection, channel, result),
+            After::Read(job) => match result {
+                Ok(()) => self.run_read(job),
+                Err(error) => self.fail_read(job, error.into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What peers ask for.
+//!
+//! Requests wait in their channel until the outbox has room; channels take turns, so that no feed
+//! starves. Each turn is one job: proofs are planned from the bits, tree pages are read if they are
+//! not in memory, the blocks are read with neighbours joined, and go out in the order of the
+//! requests.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use multifeed_proto::ChannelId;
+use multifeed_proto::messages::{Data, Node as TreeNode, Request};
+
+use super::link::Barrier;
+use super::{After, ConnectionId, Node, NodeError, Task};
+use crate::feed::{Feed, Place};
+use crate::storage::{Answer, Op, StorageError};
+use crate::tree::proof::{self, ProofPlan};
+use crate::tree::{NodeIndex, RemoteTree};
+
+/// Requests answered in one turn of a channel.
+const TURN: usize = 64;
+/// Bytes of blocks read in one turn; at least one block is.
+const TURN_BYTES: u64 = 512 * 1024;
+/// Blocks this close in the data file are read together.
+const GAP: u64 = 4096;
+
+/// One turn of a channel: requests that are being answered.
+#[derive(Debug)]
+pub(super) struct Job {
+    items: Vec<Item>,
+    loads: u8,
+    /// Byte ranges that are being read: offset and length.
+    reads: Vec<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Item {
+    request: Request,
+    plan: ProofPlan,
+    place: Place,
+    nodes: Vec<TreeNode>,
+    signature: Option<[u8; 64]>,
+    /// Position of its signature among the answers of the batch.
+    signature_at: Option<usize>,
+}
+
+impl Node {
+    pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
+        self.reset_barrier(id, channel);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.progress(self.now);
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        state.parked.push_back(request);
+        link.parked += 1;
+        if state.job.is_none() && state.parked.len() == 1 {
+            link.serving.push_back(channel);
+        }
+        self.touch_channel(id, channel);
+    }
+
+    /// Starts jobs while the outbox has room.
+    pub(super) fn pump_serve(&mut self, id: ConnectionId) {
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            if link.connection.buffered() >= self.config.max_outbox_bytes {
+                return;
+            }
+            let Some(channel) = link.serving.pop_front() else { return };
+            let Some(state) = link.channels.get_mut(&channel) else { continue };
+            if state.job.is_some() {
+                continue;
+            }
+            // Requests for a feed that is not open yet wait; its opening brings the channel back.
+            let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
+            let count = state.parked.len().min(TURN);
+            link.parked -= count;
+            let items = state
+                .parked
+                .drain(..count)
+                .filter_map(|request| {
+                    let plan = plan(feed, &mut state.remote_tree, &request)?;
+                    let place = Place { offset: 0, size: 0 };
+                    Some(Item { request, plan, place, nodes: Vec::new(), signature: None, signature_at: None })
+                })
+                .collect();
+            self.go_on(id, channel, Job { items, loads: 0, reads: Vec::new() });
+        }
+    }
+
+    /// Finds the nodes and places of a job, and reads what is missing or, at last, the blocks.
+    fn go_on(&mut self, id: ConnectionId, channel: ChannelId, mut job: Job) {
+        let Some(feed_id) = self.feed_of(id, channel) else { return };
+        let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else { return };
+        let mut missing = Vec::new();
+        let mut total = 0;
+        let mut fit = 0;
+        for item in &mut job.items {
+            let mut lacking = item.look_up(feed);
+            if !item.request.hash {
+                match feed.place(item.request.index) {
+                    Ok(place) => item.place = place,
+                    Err(nodes) if nodes.is_empty() => lacking.push(NodeIndex::leaf(item.request.index)),
+                    Err(nodes) => lacking.extend(nodes),
+                }
+            }
+            missing.extend(lacking);
+            total += item.place.size;
+            if fit == 0 || total <= TURN_BYTES {
+                fit += 1;
+            }
+        }
+        if !missing.is_empty() {
+            if job.loads >= 3 {
+                let problem = "its tree file lacks nodes that its bitfield tells of";
+                let error = NodeError::Damaged { feed: feed.short_key(), problem };
+                self.feed_broken(feed_id, error);
+                return;
+            }
+            job.loads += 1;
+            let (groups, ops) = feed.load_nodes(&missing);
+            self.keep_job(id, channel, job);
+            self.submit(None, ops, Task::Nodes(feed_id, groups, After::Serve(id, channel)));
+            return;
+        }
+        let rest = job.items.split_off(fit);
+        let mut ops = job.plan_reads(feed);
+        for item in &mut job.items {
+            if let Some(index) = item.plan.signature {
+                item.signature = feed.buffered_signature(index);
+                if item.signature.is_none() {
+                    item.signature_at = Some(ops.len());
+                    ops.push(feed.read_signature(index));
+                }
+            }
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            if let Some(state) = link.channels.get_mut(&channel) {
+                link.parked += rest.len();
+                for item in rest.into_iter().rev() {
+                    state.parked.push_front(item.request);
+                }
+            }
+        }
+        self.keep_job(id, channel, job);
+        if ops.is_empty() {
+            self.serve_answered(id, channel, Vec::new());
+        } else {
+            self.submit(None, ops, Task::Serve(id, channel));
+        }
+    }
+
+    fn keep_job(&mut self, id: ConnectionId, channel: ChannelId, job: Job) {
+        if let Some(state) = self.channel_mut(id, channel) {
+            state.job = Some(job);
+        }
+    }
+
+    pub(super) fn serve_pages_came(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        result: Result<(), StorageError>,
+    ) {
+        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else { return };
+        match result {
+            Ok(()) => self.go_on(id, channel, job),
+            Err(error) => self.serve_failed(id, channel, error.into()),
+        }
+    }
+
+    /// Blocks and signatures came: the answers go out.
+    pub(super) fn serve_answered(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
+        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else { return };
+        let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(answers) => answers,
+            Err(error) => return self.serve_failed(id, channel, error.into()),
+        };
+        let Some(feed_id) = self.feed_of(id, channel) else { return };
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        let mut broken = None;
+        for item in job.items {
+            let index = item.request.index;
+            let value = match block_of(&item, &job.reads, &answers) {
+                Ok(value) => value,
+                Err(problem) => {
+                    broken = Some(problem);
+                    break;
+                }
+            };
+            let signature = item.signature.or_else(|| match answers.get(item.signature_at?) {
+                Some(Answer::Bytes(bytes)) => <[u8; 64]>::try_from(&bytes[..]).ok(),
+                _ => None,
+            });
+            // A blank signature proves nothing; a static feed has none.
+            let signature = signature.filter(|signature| *signature != [0; 64]);
+            let bytes = value.as_ref().map_or(0, Bytes::len) as u64;
+            let sent = value.is_some();
+            let data = Data { index, value, nodes: item.nodes, signature };
+            if link.connection.send_data(channel, data).is_err() {
+                broken = Some("a block is too large for the protocol");
+                continue;
+            }
+            if sent {
+                link.counters.blocks_sent += 1;
+                link.counters.block_bytes_sent += bytes;
+                if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index)) {
+                    state.unacked.insert(index..index + 1);
+                }
+            }
+        }
+        if !state.parked.is_empty() {
+            link.serving.push_back(channel);
+        }
+        link.progress(now);
+        self.touch_channel(id, channel);
+        if let Some(problem) = broken {
+            let feed = crate::feed::short(&self.feeds[feed_id.0 as usize].key);
+            let error = NodeError::Damaged { feed, problem };
+            self.event(super::Event::FeedFailed { feed: feed_id, error });
+        }
+    }
+
+    /// Our own storage failed: the requests stay unanswered, the peer asks again when it reconnects.
+    fn serve_failed(&mut self, id: ConnectionId, channel: ChannelId, error: NodeError) {
+        let Some(feed) = self.feed_of(id, channel) else { return };
+        if let Some(link) = self.links.get_mut(&id) {
+            if link.channels.get(&channel).is_some_and(|state| !state.parked.is_empty()) {
+                link.serving.push_back(channel);
+            }
+        }
+        self.event(super::Event::FeedFailed { feed, error });
+        self.touch_channel(id, channel);
+    }
+
+    /// Whether the peer showed, or was just asked to show, that it wants no more of a feed.
+    pub(super) fn barrier(&mut self, id: ConnectionId, channel: ChannelId, to: Barrier) {
+        if let Some(state) = self.channel_mut(id, channel) {
+            state.barrier = to;
+        }
+    }
+}
+
+impl Item {
+    /// Takes the nodes of its proof from memory; those that are not there are returned.
+    fn look_up(&mut self, feed: &Feed) -> Vec<NodeIndex> {
+        self.nodes.clear();
+        let mut missing = Vec::new();
+        for &index in &self.plan.nodes {
+            match feed.node(index) {
+                Some(node) => self.nodes.push(node),
+                None => missing.push(index),
+            }
+        }
+        missing
+    }
+}
+
+impl Job {
+    /// Joins blocks that are neighbours in the file into one read each.
+    fn plan_reads(&mut self, feed: &Feed) -> Vec<Op> {
+        let mut places: Vec<Place> = self
+            .items
+            .iter()
+            .filter(|item| !item.request.hash && item.place.size > 0)
+            .map(|item| item.place)
+            .collect();
+        places.sort_unstable_by_key(|place| place.offset);
+        for place in places {
+            let end = place.offset + place.size;
+            match self.reads.last_mut() {
+                Some((offset, len)) if place.offset <= *offset + *len + GAP => {
+                    *len = (*len).max(end - *offset);
+                }
+                _ => self.reads.push((place.offset, place.size)),
+            }
+        }
+        let path = feed.file("data");
+        self.reads
+            .iter()
+            .map(|&(offset, len)| Op::Read { path: path.clone(), offset, len: len as usize })
+            .collect()
+    }
+}
+
+/// Plans the answer to a request; `None` if there is none to give.
+///
+/// A request for a block that is not here is left unanswered: hypercore 9 does so for cleared
+/// blocks, and ends the stream for blocks beyond the log, which helps nobody.
+fn plan(feed: &Feed, remote_tree: &mut RemoteTree, request: &Request) -> Option<ProofPlan> {
+    if request.index >= feed.length() || !(request.hash || feed.has(request.index)) {
+        return None;
+    }
+    proof::plan(&feed.bits, remote_tree, request.index, request.hash, request.nodes).ok()
+}
+
+/// Cuts the block of a request out of what was read.
+fn block_of(item: &Item, reads: &[(u64, u64)], answers: &[Answer]) -> Result<Option<Bytes>, &'static str> {
+    if item.request.hash {
+        return Ok(None);
+    }
+    if item.place.size == 0 {
+        return Ok(Some(Bytes::new()));
+    }
+    let at = reads.partition_point(|(offset, _)| *offset <= item.place.offset).saturating_sub(1);
+    let (Some((offset, _)), Some(Answer::Bytes(bytes))) = (reads.get(at), answers.get(at)) else {
+        return Err("its data file is too short");
+    };
+    let start = (item.place.offset - offset) as usize;
+    let end = start + item.place.size as usize;
+    if end > bytes.len() {
+        return Err("its data file is too short");
+    }
+    Ok(Some(bytes.slice(start..end)))
+}

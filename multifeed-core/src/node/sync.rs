@@ -1,0 +1,300 @@
+//! Whether two peers have what they want of each other, and what happens when nothing moves.
+//!
+//! A JavaScript peer never says that it is done. What is known instead: every list of feeds was
+//! answered, every feed is open on both sides, every `Want` was answered, all that the peer announced
+//! is stored, all that was sent is acknowledged, and what the peer lacks it has shown not to want.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use multifeed_proto::ChannelId;
+use multifeed_proto::messages::Span;
+
+use super::link::{Barrier, Channel, Link};
+use super::{ConnectionId, Counters, Event, Node, SyncState, WaitingFor, entry::EntryState};
+use crate::feed::Feed;
+use multifeed_proto::session::Peer;
+
+/// How often a connection that is waiting for something is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// A barrier asks for blocks at least this far beyond the end of the log.
+const BARRIER_AHEAD: u64 = 1 << 24;
+const PAGE: u64 = 8192;
+
+impl Node {
+    /// Whether the two ends of a connection have what they want of each other.
+    #[must_use]
+    pub fn sync_state(&self, connection: ConnectionId) -> SyncState {
+        let Some(link) = self.links.get(&connection) else { return SyncState::Closed };
+        match self.link_waits(link, true) {
+            Some(waiting) => SyncState::Waiting(waiting),
+            None if link.in_sync => SyncState::InSync,
+            None => SyncState::Waiting(WaitingFor::Handshake),
+        }
+    }
+
+    /// Counts of a connection; all zero if it is unknown.
+    #[must_use]
+    pub fn counters(&self, connection: ConnectionId) -> Counters {
+        let Some(link) = self.links.get(&connection) else { return Counters::default() };
+        let mut counters = link.counters;
+        counters.wire_received = link.connection.received_bytes();
+        counters.wire_sent = link.connection.sent_bytes();
+        for id in &link.unsynced {
+            if let Some((feed, state, peer)) = self.parts(link, *id) {
+                counters.missing += missing(feed, state, peer).0;
+            }
+        }
+        for (id, state) in &link.channels {
+            if state.barrier == Barrier::Passed {
+                if let Some((feed, _, peer)) = self.parts(link, *id) {
+                    counters.not_wanted += lacking(feed, peer);
+                }
+            }
+        }
+        counters
+    }
+
+    fn parts<'a>(&'a self, link: &'a Link, id: ChannelId) -> Option<(&'a Feed, &'a Channel, &'a Peer)> {
+        let state = link.channels.get(&id)?;
+        Some((self.feeds[state.feed.0 as usize].feed()?, state, link.connection.peer(id)?))
+    }
+
+    /// Judges the channels where something happened, and tells if that changes the whole.
+    pub(super) fn judge(&mut self, id: ConnectionId) {
+        while let Some(channel) = self.links.get_mut(&id).and_then(|link| link.unjudged.pop_first()) {
+            let waits = self.channel_waits(id, channel);
+            let Some(link) = self.links.get_mut(&id) else { return };
+            if waits.is_none() {
+                link.unsynced.remove(&channel);
+                continue;
+            }
+            link.unsynced.insert(channel);
+            if matches!(waits, Some(WaitingFor::Confirmation(_))) {
+                self.ask_barrier(id, channel);
+            }
+        }
+        let Some(link) = self.links.get(&id) else { return };
+        let in_sync = self.link_waits(link, false).is_none();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if in_sync != link.in_sync {
+            link.in_sync = in_sync;
+            link.progress(self.now);
+            if !in_sync && link.tick_at.is_none() {
+                link.tick_at = Some(self.now.after(TICK));
+            }
+            self.event(if in_sync {
+                Event::InSync { connection: id }
+            } else {
+                Event::OutOfSync { connection: id }
+            });
+        }
+    }
+
+    /// What a connection waits for; `None`: it is in sync. Blocks are counted only if asked to.
+    fn link_waits(&self, link: &Link, count: bool) -> Option<WaitingFor> {
+        let mux = link.root.and_then(|root| link.connection.mux(root));
+        let Some(mux) = mux.filter(|mux| mux.is_ready()) else { return Some(WaitingFor::Handshake) };
+        if !mux.got_first_manifest() {
+            return Some(WaitingFor::Manifest);
+        }
+        if mux.awaiting_request() > 0 || mux.awaiting_replicate() > 0 || !link.to_offer.is_empty() {
+            return Some(WaitingFor::OfferAnswer);
+        }
+        let id = link.unsynced.first()?;
+        Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+    }
+
+    fn channel_waits(&self, id: ConnectionId, channel: ChannelId) -> Option<WaitingFor> {
+        self.waits_on(self.links.get(&id)?, channel, false)
+    }
+
+    /// What one channel waits for; `None`: the feed is in sync, or the peer refused it.
+    fn waits_on(&self, link: &Link, id: ChannelId, count: bool) -> Option<WaitingFor> {
+        let state = link.channels.get(&id).filter(|state| !state.refused)?;
+        let entry = &self.feeds[state.feed.0 as usize];
+        let key = entry.key;
+        if !state.open {
+            return Some(WaitingFor::Open(key));
+        }
+        let EntryState::Open(feed) = &entry.state else { return Some(WaitingFor::Storage(key)) };
+        let peer = link.connection.peer(id)?;
+        let wants_open = peer.unanswered_wants() > 0 || state.wanted_to == 0;
+        if wants_open && peer.status().uploading && state.barrier != Barrier::Asked {
+            return Some(WaitingFor::Have(key));
+        }
+        if peer.status().uploading {
+            let (missing, refused) = if count {
+                missing(feed, state, peer)
+            } else if state.flights.is_empty() {
+                first_missing(feed, state, peer)
+            } else {
+                (1, 0)
+            };
+            if missing > refused {
+                return Some(WaitingFor::Blocks { feed: key, missing });
+            }
+            if refused > 0 {
+                return Some(WaitingFor::Refused { feed: key, missing: refused });
+            }
+        }
+        if !feed.unstored.is_empty() {
+            return Some(WaitingFor::Storage(key));
+        }
+        if !state.parked.is_empty() || state.job.is_some() {
+            return Some(WaitingFor::Requests(key));
+        }
+        if !state.unacked.is_empty() {
+            return Some(WaitingFor::Acknowledgement { feed: key, blocks: state.unacked.count() });
+        }
+        let settled = !peer.status().downloading || state.barrier == Barrier::Passed;
+        if !settled && lacks_some(feed, peer) {
+            return Some(WaitingFor::Confirmation(key));
+        }
+        None
+    }
+
+    /// Asks the peer for blocks that cannot exist: what it wants of us it asks for before it answers.
+    fn ask_barrier(&mut self, id: ConnectionId, channel: ChannelId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let Some((feed, state, peer)) = self.parts(link, channel) else { return };
+        match state.barrier {
+            Barrier::None if peer.unanswered_wants() == 0 && peer.status().uploading => {
+                let start = (feed.length().max(peer.remote_length()) + BARRIER_AHEAD) / PAGE * PAGE;
+                let Some(link) = self.links.get_mut(&id) else { return };
+                if link.connection.want(channel, Span { start, length: PAGE }).is_ok() {
+                    self.barrier(id, channel, Barrier::Asked);
+                }
+            }
+            Barrier::Asked if peer.unanswered_wants() == 0 => {
+                self.barrier(id, channel, Barrier::Passed);
+                self.touch_channel(id, channel);
+            }
+            Barrier::None | Barrier::Asked | Barrier::Passed => {}
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<multifeed_proto::Now> {
+        let links = self.links.values().flat_map(|link| {
+            [link.connection.poll_timeout(), link.tick_at, link.leave_by].into_iter().flatten()
+        });
+        links.chain(self.retries.first().map(|(at, _)| *at)).min()
+    }
+
+    pub(super) fn tick(&mut self) {
+        while let Some((at, feed)) = self.retries.first().copied().filter(|(at, _)| *at <= self.now) {
+            self.retries.remove(&(at, feed));
+            if self.feeds[feed.0 as usize].retry_at == Some(at) {
+                if self.is_list(feed) { self.list_failed() } else { self.ensure_open(feed) }
+            }
+        }
+        let ids: Vec<ConnectionId> = self.links.keys().copied().collect();
+        for id in ids {
+            self.tick_link(id);
+        }
+    }
+
+    fn tick_link(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.connection.handle_timeout(self.now);
+        self.touched.insert(id);
+        if link.tick_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.give_up_silent(id);
+        let Some(link) = self.links.get(&id) else { return };
+        let waits = if link.in_sync { None } else { self.link_waits(link, true) };
+        let stalled = self.now.since(link.progress_at) >= self.config.stall_timeout;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let idle = link.in_sync && link.in_flight == 0;
+        link.tick_at = (!idle).then(|| self.now.after(TICK));
+        if let (Some(waiting), true, false) = (waits, stalled, link.stall_told) {
+            link.stall_told = true;
+            self.event(Event::Stalled { connection: id, waiting });
+        }
+    }
+
+    /// Ends a connection in order: see [`Node::disconnect`].
+    pub(super) fn leave(&mut self, id: ConnectionId) {
+        let by = self.now.after(self.config.leave_timeout);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.leave_by.get_or_insert(by);
+        self.touched.insert(id);
+    }
+
+    /// A connection that is left is closed when nothing of ours is open on it any more.
+    pub(super) fn finish_leaving(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(by) = link.leave_by else { return };
+        if link.connection.is_shut_down() {
+            // The peer did not close its side in time.
+            if self.now >= by.after(self.config.leave_timeout) {
+                link.connection.close(None);
+            }
+            return;
+        }
+        let busy = link.channels.values().any(|state| {
+            !state.parked.is_empty() || state.job.is_some() || !state.unacked.is_empty() || !state.flights.is_empty()
+        });
+        if !busy || !link.ready || self.now >= by {
+            link.connection.shutdown();
+            link.leave_by = Some(self.now.max(by));
+            self.announce(id);
+        }
+    }
+}
+
+/// Blocks that the peer has and that are not here, in order.
+fn missing_blocks<'a>(feed: &'a Feed, peer: &'a Peer) -> impl Iterator<Item = u64> + 'a {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        loop {
+            let block = peer.remote().first_in(at..u64::MAX)?;
+            if !feed.bits.has_block(block) {
+                at = block + 1;
+                return Some(block);
+            }
+            at = feed.bits.first_missing_block(block..u64::MAX)?;
+        }
+    })
+}
+
+/// How many blocks the peer has that are not stored here, and how many of them it did not send.
+fn missing(feed: &Feed, state: &Channel, peer: &Peer) -> (u64, u64) {
+    missing_blocks(feed, peer).fold((feed.unstored.count(), 0), |(count, refused), block| {
+        (count + 1, refused + u64::from(state.unanswered.contains(block)))
+    })
+}
+
+/// As [`missing`], but stops at the first block that the peer may still send.
+fn first_missing(feed: &Feed, state: &Channel, peer: &Peer) -> (u64, u64) {
+    let mut refused = 0;
+    for block in missing_blocks(feed, peer) {
+        if !state.unanswered.contains(block) {
+            return (refused + 1, refused);
+        }
+        refused += 1;
+    }
+    (refused, refused)
+}
+
+/// The runs of blocks that are stored here.
+fn stored_runs(feed: &Feed) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let start = feed.bits.first_block(at..feed.length())?;
+        at = feed.bits.first_missing_block(start..feed.length()).unwrap_or(feed.length());
+        Some(start..at)
+    })
+}
+
+/// Whether there are blocks here that the peer neither announced nor acknowledged.
+fn lacks_some(feed: &Feed, peer: &Peer) -> bool {
+    stored_runs(feed).any(|run| !peer.remote().contains_all(run))
+}
+
+/// How many blocks there are here that the peer neither announced nor acknowledged.
+fn lacking(feed: &Feed, peer: &Peer) -> u64 {
+    let runs = stored_runs(feed).filter(|run| !peer.remote().contains_all(run.clone()));
+    runs.map(|run| run.filter(|block| !peer.remote().contains(*block)).count() as u64).sum()
+}

@@ -1,0 +1,227 @@
+//! What came: blocks are verified, held until they can be, and taken into their feed.
+
+use alloc::vec::Vec;
+
+use multifeed_proto::messages::Data;
+use multifeed_proto::{ChannelId, PeerError};
+
+use super::{After, ConnectionId, Node, NodeError, Task};
+use crate::feed::short;
+use crate::storage::StorageError;
+use crate::tree::proof::{self, Proof, Unverified};
+use crate::tree::{Node as TreeNode, NodeIndex};
+
+/// Times that tree pages are read for one answer: its nodes, then the sizes of the blocks before it.
+const MAX_LOADS: u8 = 4;
+
+/// What became of one answer.
+enum Verdict {
+    /// The block is in the feed; these nodes are known from here on.
+    Taken(Vec<TreeNode>, usize),
+    /// The feed has it already, or no longer wants it.
+    Dropped,
+    /// These nodes must be read from storage first.
+    Load(Vec<NodeIndex>),
+    /// It waits for this node.
+    Hold(u64),
+    /// It builds on a node that the peer was told we would have, and that never came.
+    Orphan,
+    Wrong(&'static str),
+}
+
+impl Node {
+    pub(super) fn data_came(&mut self, id: ConnectionId, channel: ChannelId, data: Data) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        if data.value.is_none() || !state.flights.contains_key(&data.index) {
+            return;
+        }
+        let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
+        state.data_at = self.now;
+        state.inbox.push_back(data);
+        link.held_bytes += bytes;
+        link.block_came(bytes, &self.config);
+        link.progress(self.now);
+        link.counters.block_bytes_received += bytes as u64;
+        if link.held_bytes > self.config.max_held_bytes {
+            let error = PeerError::Held { bytes: link.held_bytes, max: self.config.max_held_bytes };
+            link.connection.close(Some(error));
+            self.touched.insert(id);
+            return;
+        }
+        self.to_verify.push_back((id, channel));
+    }
+
+    pub(super) fn verify_all(&mut self) {
+        while let Some((id, channel)) = self.to_verify.pop_front() {
+            self.verify_inbox(id, channel);
+        }
+    }
+
+    fn verify_inbox(&mut self, id: ConnectionId, channel: ChannelId) {
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(state) = link.channels.get_mut(&channel).filter(|state| !state.loading) else { return };
+            let feed_id = state.feed;
+            if self.feeds[feed_id.0 as usize].feed().is_none() {
+                return;
+            }
+            let Some(data) = state.inbox.pop_front() else { return };
+            let loads = core::mem::take(&mut state.loads);
+            let block = data.index;
+            let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
+            match self.judge_data(id, channel, &data) {
+                Verdict::Taken(nodes, stored) => {
+                    self.unstored_bytes += stored;
+                    self.release_held(id, bytes);
+                    self.end_flight(id, channel, block);
+                    self.wake_held(id, channel, &nodes);
+                    self.mark_dirty(feed_id);
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.want(channel);
+                    }
+                    self.touch_channel(id, channel);
+                }
+                Verdict::Dropped => {
+                    self.release_held(id, bytes);
+                    self.end_flight(id, channel, block);
+                    self.touch_channel(id, channel);
+                }
+                Verdict::Load(_) if loads >= MAX_LOADS => {
+                    let feed = short(&self.feeds[feed_id.0 as usize].key);
+                    let problem = "its tree file lacks nodes that its bitfield tells of";
+                    self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
+                    return;
+                }
+                Verdict::Load(nodes) => {
+                    let Some(feed) = self.feeds[feed_id.0 as usize].feed() else { return };
+                    let (groups, ops) = feed.load_nodes(&nodes);
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        state.loading = true;
+                        state.loads = loads + 1;
+                        state.inbox.push_front(data);
+                    }
+                    self.submit(None, ops, Task::Nodes(feed_id, groups, After::Verify(id, channel)));
+                    return;
+                }
+                Verdict::Hold(node) => {
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        state.held.entry(node).or_default().push(data);
+                    }
+                }
+                Verdict::Orphan => {
+                    // The remote remembers what it was told for as long as the channel lives.
+                    self.release_held(id, bytes);
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        state.unanswered.insert(block..block + 1);
+                    }
+                    self.end_flight(id, channel, block);
+                    self.rewind_others(feed_id);
+                    self.touch_channel(id, channel);
+                }
+                Verdict::Wrong(problem) => {
+                    let feed = short(&self.feeds[feed_id.0 as usize].key);
+                    let error = PeerError::Proof { feed, index: block, problem };
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.connection.close(Some(error));
+                        self.touched.insert(id);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn judge_data(&mut self, id: ConnectionId, channel: ChannelId, data: &Data) -> Verdict {
+        let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
+            return Verdict::Dropped;
+        };
+        let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else { return Verdict::Dropped };
+        if !state.flights.contains_key(&data.index) || feed.bits.has_block(data.index) {
+            return Verdict::Dropped;
+        }
+        let proof = Proof {
+            index: data.index,
+            value: data.value.as_deref(),
+            nodes: &data.nodes,
+            signature: data.signature.as_ref(),
+        };
+        match proof::verify(&*feed, feed.verifier.as_ref(), &feed.key, feed.length(), proof) {
+            Ok(verified) => {
+                let nodes = verified.nodes.clone();
+                let stored = data.value.as_ref().map_or(0, bytes::Bytes::len);
+                match feed.accept(data.index, data.value.clone(), verified, id) {
+                    Ok(()) => Verdict::Taken(nodes, stored),
+                    Err(missing) if missing.is_empty() => {
+                        Verdict::Wrong("the tree lacks the sizes of the blocks before it")
+                    }
+                    Err(missing) => Verdict::Load(missing),
+                }
+            }
+            Err(Unverified::NotLoaded(nodes)) => Verdict::Load(nodes),
+            Err(Unverified::Missing { sibling, top, otherwise }) => {
+                // Either node completes the proof; wait for the one that is on its way.
+                let awaited = [top.0, sibling.0].into_iter().find(|node| {
+                    state.promised.get(node).is_some_and(|provider| *provider != data.index)
+                });
+                match awaited {
+                    Some(node) => Verdict::Hold(node),
+                    None if state.poisoned => Verdict::Orphan,
+                    None => Verdict::Wrong(otherwise),
+                }
+            }
+            Err(Unverified::Invalid(problem)) => Verdict::Wrong(problem),
+        }
+    }
+
+    /// Answers that waited for one of these nodes, on any connection, are looked at again.
+    fn wake_held(&mut self, id: ConnectionId, channel: ChannelId, nodes: &[TreeNode]) {
+        let Some(feed) = self.feed_of(id, channel) else { return };
+        for at in &self.feeds[feed.0 as usize].channels {
+            let Some(state) = self.links.get_mut(&at.0).and_then(|link| link.channels.get_mut(&at.1)) else {
+                continue;
+            };
+            if state.held.is_empty() {
+                continue;
+            }
+            let before = state.inbox.len();
+            for node in nodes {
+                state.inbox.extend(state.held.remove(&node.index).into_iter().flatten());
+            }
+            if state.inbox.len() > before && *at != (id, channel) {
+                self.to_verify.push_back(*at);
+            }
+        }
+    }
+
+    pub(super) fn pages_came(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        result: Result<(), StorageError>,
+    ) {
+        if let Some(state) = self.channel_mut(id, channel) {
+            state.loading = false;
+        }
+        match result {
+            Ok(()) => self.to_verify.push_back((id, channel)),
+            // Our own disk failed: the blocks are asked for again when it works.
+            Err(_) => self.drop_requests(id, channel),
+        }
+        self.touched.insert(id);
+    }
+
+    fn release_held(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.held_bytes = link.held_bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn channel_mut(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+    ) -> Option<&mut super::link::Channel> {
+        self.links.get_mut(&id)?.channels.get_mut(&channel)
+    }
+}

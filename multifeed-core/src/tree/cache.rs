@@ -1,0 +1,196 @@
+//! Nodes of the tree that are in memory.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Bitfield, Node, NodeIndex};
+use crate::format::sleep;
+
+/// Nodes in a page of the cache.
+pub const CACHE_PAGE_NODES: u64 = 128;
+
+/// Bytes of a whole page of the cache, in memory and in the tree file.
+pub const CACHE_PAGE_BYTES: usize = CACHE_PAGE_NODES as usize * sleep::TREE_ENTRY_BYTES;
+
+/// A cache of tree nodes, in pages that are read from the tree file with one request.
+///
+/// It never says anything about what the feed has: a node that is not here may be in the file.
+/// Pages take up memory as far as they are filled.
+#[derive(Default)]
+pub struct NodeCache {
+    pages: BTreeMap<u64, Page>,
+    bytes: usize,
+    /// Counts the changes, so that pages can say when they were last of use.
+    clock: usize,
+}
+
+#[derive(Default)]
+struct Page {
+    /// Bit `i`: node `i` of the page is present.
+    present: u128,
+    /// Entries as in the tree file, up to the last one that is present or further.
+    entries: Vec<u8>,
+    /// Value of the clock when it was last of use. Atomic so that a shared look-up can set it.
+    touched: AtomicUsize,
+}
+
+impl NodeCache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The page that a node is in.
+    #[must_use]
+    pub const fn page_of(node: NodeIndex) -> u64 {
+        node.0 / CACHE_PAGE_NODES
+    }
+
+    /// Offset and length in bytes of a page in the tree file, for [`Self::fill`].
+    #[must_use]
+    pub const fn byte_range(page: u64) -> (u64, usize) {
+        (sleep::tree_offset(NodeIndex(page * CACHE_PAGE_NODES)), CACHE_PAGE_BYTES)
+    }
+
+    /// Takes in a node, in place of what was known of it.
+    pub fn insert(&mut self, node: Node) {
+        let index = NodeIndex(node.index);
+        let slot = slot_of(index);
+        self.change(Self::page_of(index), |page| {
+            page.reserve(slot + 1);
+            let (hash, size) = page.entries[entry(slot)].split_at_mut(32);
+            hash.copy_from_slice(&node.hash);
+            size.copy_from_slice(&node.size.to_be_bytes());
+            page.present |= 1 << slot;
+        });
+    }
+
+    /// Takes in what the tree file has at [`Self::byte_range`] of `page`, as far as `held` says that it
+    /// counts. What is present is not overwritten: it may be newer than the file.
+    ///
+    /// `bytes` may end early. Entries that cannot be nodes (all zeros, or a size that no node can
+    /// have) are left out: a node that is held and not present afterwards is missing in the file.
+    pub fn fill(&mut self, page: u64, bytes: &[u8], held: &Bitfield) {
+        let first = page.saturating_mul(CACHE_PAGE_NODES);
+        let entries = bytes.chunks_exact(sleep::TREE_ENTRY_BYTES).take(CACHE_PAGE_NODES as usize);
+        let wanted = |slot: usize, bytes: &[u8]| {
+            let node = NodeIndex(first.saturating_add(slot as u64));
+            held.has_node(node) && sleep::read_node(node, bytes).is_some()
+        };
+        self.change(page, |page| {
+            for (slot, bytes) in entries.enumerate() {
+                if page.present & 1 << slot == 0 && wanted(slot, bytes) {
+                    page.reserve(slot + 1);
+                    page.entries[entry(slot)].copy_from_slice(bytes);
+                    page.present |= 1 << slot;
+                }
+            }
+        });
+    }
+
+    /// Forgets nodes, as after a log was cut.
+    pub fn remove(&mut self, node: NodeIndex) {
+        if let Some(page) = self.pages.get_mut(&Self::page_of(node)) {
+            page.present &= !(1 << slot_of(node));
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.pages.clear();
+        self.bytes = 0;
+    }
+
+    /// Drops pages, the ones longest out of use first, until at most `budget` bytes are used.
+    pub fn evict_to(&mut self, budget: usize) {
+        if self.bytes <= budget {
+            return;
+        }
+        let mut order: Vec<_> = self
+            .pages
+            .iter()
+            .map(|(&number, page)| (page.touched.load(Ordering::Relaxed), number))
+            .collect();
+        order.sort_unstable();
+        for (_, number) in order {
+            if self.bytes <= budget {
+                return;
+            }
+            if let Some(page) = self.pages.remove(&number) {
+                self.bytes -= page.bytes();
+            }
+        }
+    }
+
+    /// A node, if it is present.
+    #[must_use]
+    pub fn get(&self, node: NodeIndex) -> Option<Node> {
+        let page = self.pages.get(&Self::page_of(node))?;
+        let slot = slot_of(node);
+        if page.present & 1 << slot == 0 {
+            return None;
+        }
+        page.touched.store(self.clock, Ordering::Relaxed);
+        sleep::read_entry(node, page.entries.get(entry(slot))?)
+    }
+
+    /// Bytes of memory used, about.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut Page)) {
+        self.clock = self.clock.wrapping_add(1);
+        let page = self.pages.entry(number).or_default();
+        // A page without memory is not counted yet.
+        let before = if page.entries.is_empty() { 0 } else { page.bytes() };
+        change(page);
+        page.touched.store(self.clock, Ordering::Relaxed);
+        if page.present == 0 {
+            self.pages.remove(&number);
+            self.bytes -= before;
+        } else {
+            self.bytes = self.bytes - before + page.bytes();
+        }
+    }
+}
+
+impl fmt::Debug for NodeCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeCache")
+            .field("pages", &self.pages.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Page {
+    /// Makes room for the first `slots` entries: few while few are used, then all at once.
+    fn reserve(&mut self, slots: usize) {
+        let len = slots * sleep::TREE_ENTRY_BYTES;
+        if self.entries.len() < len {
+            let slots =
+                if slots <= 32 { slots.next_power_of_two() } else { CACHE_PAGE_NODES as usize };
+            let len = slots * sleep::TREE_ENTRY_BYTES;
+            self.entries.reserve_exact(len - self.entries.len());
+            self.entries.resize(len, 0);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + 16 + self.entries.capacity()
+    }
+}
+
+const fn slot_of(node: NodeIndex) -> usize {
+    (node.0 % CACHE_PAGE_NODES) as usize
+}
+
+const fn entry(slot: usize) -> Range<usize> {
+    slot * sleep::TREE_ENTRY_BYTES..(slot + 1) * sleep::TREE_ENTRY_BYTES
+}

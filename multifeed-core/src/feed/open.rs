@@ -100,11 +100,12 @@ impl Opening {
         (Self { feed, bitfield: BytesMut::new(), signed: 0, state: State::Files }, ops)
     }
 
-    /// Takes the answers to the operations asked for last. `derive` makes the key pair of a corestore name.
+    /// Takes the answers to the operations asked for last. `derive` makes the
+    /// key pair of a corestore name; without one, of the name that the feed would have as a local writer.
     pub(crate) fn answered(
         mut self,
         answers: Vec<Result<Answer, StorageError>>,
-        derive: impl FnOnce(&str) -> SecretKey,
+        derive: impl FnOnce(Option<&str>) -> Option<SecretKey>,
     ) -> (Option<Self>, OpenStep) {
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
@@ -130,7 +131,7 @@ impl Opening {
         }
     }
 
-    fn files(&mut self, answers: &[Answer], derive: impl FnOnce(&str) -> SecretKey) -> Next {
+    fn files(&mut self, answers: &[Answer], derive: impl FnOnce(Option<&str>) -> Option<SecretKey>) -> Next {
         let key = bytes(answers, 0);
         if !key.is_empty() && key[..] != self.feed.key.0 {
             return Next::Failed("another feed is stored in its folder");
@@ -141,9 +142,9 @@ impl Opening {
             self.feed.secret = SecretKey::from_libsodium(&secret).filter(|s| s.public() == self.feed.key);
         }
         if self.feed.secret.is_none() {
-            if let Some(name) = corestore::decode_name(&bytes(answers, 2)) {
-                self.feed.secret = Some(derive(name)).filter(|s| s.public() == self.feed.key);
-            }
+            let name = bytes(answers, 2);
+            let derived = derive(corestore::decode_name(&name));
+            self.feed.secret = derived.filter(|s| s.public() == self.feed.key);
         }
         self.feed.files.bitfield = matches!(answers[3], Answer::Bytes(_));
         if let Answer::Length(len) = answers[4] {

@@ -359,7 +359,7 @@ impl Node {
     /// The first feed with this name, a local writer before others.
     #[must_use]
     pub fn find_name(&self, name: &str) -> Option<FeedId> {
-        let writer = self.store.writer_key(name).and_then(|key| self.find(&key));
+        let writer = self.store.derive_writer(name).and_then(|secret| self.find(&secret.public()));
         writer.or_else(|| self.feeds().find(|feed| feed.name == name).map(|feed| feed.id))
     }
 

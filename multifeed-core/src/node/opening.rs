@@ -56,12 +56,15 @@ impl Node {
     }
 
     pub(super) fn opening_answered(&mut self, id: FeedId, answers: Vec<Result<Answer, StorageError>>) {
-        let master = self.master();
         let entry = &mut self.feeds[id.0 as usize];
         let EntryState::Opening(opening) = &mut entry.state else { return };
         let Some(opening) = opening.take() else { return };
-        let (opening, step) =
-            opening.answered(answers, |name| Self::derive(master.as_deref(), name));
+        let store = &self.store;
+        let (opening, step) = opening.answered(answers, |name| match name {
+            Some(name) => store.derive(name),
+            None if entry.internal => store.derive_list(),
+            None => store.derive_writer(&entry.name),
+        });
         match step {
             OpenStep::Read(ops) => {
                 entry.state = EntryState::Opening(opening.map(Box::new));

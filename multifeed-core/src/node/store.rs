@@ -53,10 +53,19 @@ pub(super) enum StoreStep {
 }
 
 impl Store {
-    /// The public key of the local writer of this name.
-    pub(super) fn writer_key(&self, name: &str) -> Option<FeedKey> {
-        let name = corestore::writer_name(self.root.as_ref()?, name);
-        Some(corestore::derive(self.master.as_deref()?, &name).public())
+    /// The key pair of a corestore name, once the master key is read.
+    pub(super) fn derive(&self, name: &str) -> Option<SecretKey> {
+        Some(corestore::derive(self.master.as_deref()?, name))
+    }
+
+    /// The key pair of the local writer of this name.
+    pub(super) fn derive_writer(&self, name: &str) -> Option<SecretKey> {
+        self.derive(&corestore::writer_name(self.root.as_ref()?, name))
+    }
+
+    /// The key pair of the feed list.
+    pub(super) fn derive_list(&self) -> Option<SecretKey> {
+        self.derive(&corestore::list_name(self.root.as_ref()?))
     }
 
     /// The root key, once the store is open.
@@ -123,10 +132,9 @@ impl Node {
     }
 
     fn open_list(&mut self) {
-        let (Some(root), Some(master)) = (&self.store.root, &self.store.master) else { return };
-        let secret = corestore::derive(master, &corestore::list_name(root));
+        let Some(key) = self.store.derive_list().map(|secret| secret.public()) else { return };
         let id = FeedId(self.feeds.len() as u32);
-        let mut entry = Entry::new(secret.public(), String::new());
+        let mut entry = Entry::new(key, String::new());
         entry.internal = true;
         entry.listed = true;
         self.by_key.insert(entry.key, id);
@@ -224,7 +232,8 @@ impl Node {
             self.complete(command, Err(NodeError::Name { got: name.len(), max: MAX_NAME }));
             return;
         }
-        let (Some(root), Some(key)) = (self.store.root.clone(), self.store.writer_key(name)) else { return };
+        let Some(root) = self.store.root.clone() else { return };
+        let Some(key) = self.store.derive_writer(name).map(|secret| secret.public()) else { return };
         if let Some(id) = self.by_key.get(&key) {
             self.when_open(*id, Pending::Load(command));
             return;
@@ -322,14 +331,6 @@ impl Node {
         }
     }
 
-    /// The key pair of a corestore name in this store.
-    pub(super) fn derive(master: Option<&[u8; 32]>, name: &str) -> SecretKey {
-        corestore::derive(master.unwrap_or(&[0; 32]), name)
-    }
-
-    pub(super) fn master(&self) -> Option<Zeroizing<[u8; 32]>> {
-        self.store.master.clone()
-    }
 }
 
 /// Whether a name at the root of a store is the first level of its feed folders.

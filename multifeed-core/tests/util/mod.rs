@@ -1,0 +1,315 @@
+//! Nodes joined by wires under a virtual clock, each on a store in memory.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_core::storage::{Batch, Journal, Memory};
+use multifeed_core::{
+    CommandId, ConnectionId, Event, FeedId, FeedInfo, Node, NodeConfig, NodeError, Outcome, Output,
+    SyncState,
+};
+use multifeed_proto::{Entropy, Now, Role, RootKey};
+
+pub const ROOT: [u8; 32] = [7; 32];
+
+/// One node with its store.
+pub struct Party {
+    pub node: Node,
+    pub disk: Journal,
+    pub events: Vec<Event>,
+    pub results: BTreeMap<CommandId, Result<Outcome, NodeError>>,
+    /// Batches that wait while the disk is held.
+    pub waiting: VecDeque<Batch>,
+    pub disk_held: bool,
+}
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Direction {
+    bytes: VecDeque<u8>,
+    ended: bool,
+    eof_told: bool,
+}
+
+/// A connection between two parties.
+pub struct Wire {
+    pub ends: [(usize, ConnectionId); 2],
+    flow: [Direction; 2],
+    pub cut: bool,
+    pub moved: [u64; 2],
+    /// Cut when this many bytes went in the direction 0 → 1 or 1 → 0.
+    pub cut_after: [Option<u64>; 2],
+}
+
+/// Nodes and wires.
+pub struct Sim {
+    pub now: Now,
+    pub parties: Vec<Party>,
+    pub wires: Vec<Wire>,
+    /// Bytes that move at a time.
+    pub chunk: usize,
+}
+
+impl Party {
+    pub fn new(seed: u8, memory: Memory, config: NodeConfig, now: Now) -> Self {
+        let node = Node::new(config, Entropy::from_seed([seed; 32]), now);
+        Self {
+            node,
+            disk: Journal::new(memory),
+            events: Vec::new(),
+            results: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            disk_held: false,
+        }
+    }
+
+    /// Follows the drain rule once; whether anything happened.
+    pub fn drain(&mut self, now: Now) -> bool {
+        let mut busy = false;
+        loop {
+            while let Some(output) = self.node.poll_output() {
+                busy = true;
+                match output {
+                    Output::Storage(batch) => self.waiting.push_back(batch),
+                    Output::Completed { command, result } => {
+                        assert!(self.results.insert(command, result).is_none(), "answered twice");
+                    }
+                    Output::Event(event) => self.events.push(event),
+                    _ => {}
+                }
+            }
+            if self.disk_held {
+                return busy;
+            }
+            let Some(batch) = self.waiting.pop_front() else { return busy };
+            let result = self.disk.execute(&batch);
+            self.node.handle_storage(now, result);
+        }
+    }
+}
+
+impl Sim {
+    pub fn new(chunk: usize) -> Self {
+        Self { now: Now(Duration::from_secs(1)), parties: Vec::new(), wires: Vec::new(), chunk }
+    }
+
+    /// Adds a party with an open store on `memory`.
+    pub fn party(&mut self, memory: Memory) -> usize {
+        self.party_with(memory, NodeConfig::default())
+    }
+
+    pub fn party_with(&mut self, memory: Memory, config: NodeConfig) -> usize {
+        let at = self.parties.len();
+        let seed = 1 + at as u8 + (memory.paths().count() as u8).wrapping_mul(17);
+        self.parties.push(Party::new(seed, memory, config, self.now));
+        let open = self.parties[at].node.open(RootKey::new(ROOT));
+        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+        at
+    }
+
+    /// Runs one party until a command is answered, without any wire.
+    pub fn finish(&mut self, at: usize, command: CommandId) -> Result<Outcome, NodeError> {
+        let now = self.now;
+        self.parties[at].drain(now);
+        self.parties[at].results.remove(&command).expect("the command was not answered")
+    }
+
+    pub fn writer(&mut self, at: usize, name: &str) -> FeedId {
+        let command = self.parties[at].node.writer(name);
+        match self.finish(at, command) {
+            Ok(Outcome::Feed(feed)) => feed,
+            other => panic!("no writer: {other:?}"),
+        }
+    }
+
+    pub fn append(&mut self, at: usize, feed: FeedId, blocks: &[&[u8]]) {
+        let blocks: Vec<Bytes> = blocks.iter().map(|block| Bytes::copy_from_slice(block)).collect();
+        self.append_all(at, feed, blocks);
+    }
+
+    pub fn append_all(&mut self, at: usize, feed: FeedId, blocks: Vec<Bytes>) {
+        let command = self.parties[at].node.append(feed, blocks);
+        let result = self.finish(at, command);
+        assert!(matches!(result, Ok(Outcome::Appended { .. })), "{result:?}");
+    }
+
+    pub fn load(&mut self, at: usize, feed: FeedId) -> FeedInfo {
+        let command = self.parties[at].node.load(feed);
+        let result = self.finish(at, command);
+        assert_eq!(result, Ok(Outcome::Feed(feed)));
+        self.parties[at].node.feed(feed).unwrap()
+    }
+
+    /// All feeds with all blocks that are held, by key.
+    pub fn contents(&mut self, at: usize) -> BTreeMap<String, Vec<Option<Vec<u8>>>> {
+        let ids: Vec<FeedId> = self.parties[at].node.feeds().map(|feed| feed.id).collect();
+        let mut all = BTreeMap::new();
+        for id in ids {
+            let info = self.load(at, id);
+            let mut blocks: Vec<Option<Vec<u8>>> = Vec::new();
+            while (blocks.len() as u64) < info.length {
+                let command = self.parties[at].node.read(id, blocks.len() as u64, u64::MAX, 1 << 20);
+                match self.finish(at, command) {
+                    Ok(Outcome::Blocks(read)) if read.is_empty() => blocks.push(None),
+                    Ok(Outcome::Blocks(read)) => blocks.extend(read.into_iter().map(|b| Some(b.to_vec()))),
+                    other => panic!("{other:?}"),
+                }
+            }
+            all.insert(info.key.to_hex(), blocks);
+        }
+        all
+    }
+
+    /// Joins two parties; the first is the initiator.
+    pub fn connect(&mut self, a: usize, b: usize) -> usize {
+        let now = self.now;
+        let first = self.parties[a].node.connect(now, Role::Initiator).unwrap();
+        let second = self.parties[b].node.connect(now, Role::Responder).unwrap();
+        self.wires.push(Wire {
+            ends: [(a, first), (b, second)],
+            flow: Default::default(),
+            cut: false,
+            moved: [0; 2],
+            cut_after: [None; 2],
+        });
+        self.wires.len() - 1
+    }
+
+    pub fn id(&self, wire: usize, end: usize) -> ConnectionId {
+        self.wires[wire].ends[end].1
+    }
+
+    pub fn sync_state(&self, wire: usize, end: usize) -> SyncState {
+        let (party, id) = self.wires[wire].ends[end];
+        self.parties[party].node.sync_state(id)
+    }
+
+    /// Moves one chunk on each wire and lets everybody work; whether anything happened.
+    pub fn step(&mut self) -> bool {
+        let mut busy = false;
+        let now = self.now;
+        for party in &mut self.parties {
+            busy |= party.drain(now);
+            while party.node.poll_transmit().is_some() {}
+        }
+        for wire in &mut self.wires {
+            if wire.cut {
+                continue;
+            }
+            for from in 0..2 {
+                let (party, id) = wire.ends[from];
+                let node = &mut self.parties[party].node;
+                loop {
+                    let bytes = node.transmit(id);
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    let n = bytes.len();
+                    wire.flow[from].bytes.extend(bytes.iter().copied());
+                    node.transmitted(now, id, n);
+                    busy = true;
+                }
+                if node.is_shut_down(id) || node.is_closed(id) {
+                    busy |= !std::mem::replace(&mut wire.flow[from].ended, true);
+                }
+            }
+            for to in 0..2 {
+                let (party, id) = wire.ends[to];
+                let node = &mut self.parties[party].node;
+                let flow = &mut wire.flow[1 - to];
+                if !node.wants_read(id) {
+                    continue;
+                }
+                let n = flow.bytes.len().min(self.chunk);
+                if n > 0 {
+                    let bytes: Vec<u8> = flow.bytes.drain(..n).collect();
+                    node.handle_bytes(now, id, &bytes);
+                    wire.moved[1 - to] += n as u64;
+                    busy = true;
+                } else if flow.ended && !flow.eof_told {
+                    flow.eof_told = true;
+                    node.handle_eof(now, id);
+                    busy = true;
+                }
+            }
+            if (0..2).any(|d| wire.cut_after[d].is_some_and(|limit| wire.moved[d] >= limit)) {
+                wire.cut = true;
+                for (party, id) in wire.ends {
+                    self.parties[party].node.abort(now, id);
+                }
+                busy = true;
+            }
+        }
+        busy
+    }
+
+    /// Runs without letting time pass, until nothing moves.
+    pub fn run(&mut self) {
+        for _ in 0..5_000_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("no rest");
+    }
+
+    /// Lets time pass to the next timer and fires it; `false` if there is none before `end`.
+    pub fn tick(&mut self, end: Now) -> bool {
+        let next = self.parties.iter().filter_map(|party| party.node.poll_timeout()).min();
+        match next {
+            Some(at) if at <= end => {
+                self.now = self.now.max(at);
+                for party in &mut self.parties {
+                    if party.node.poll_timeout().is_some_and(|at| at <= self.now) {
+                        party.node.handle_timeout(self.now);
+                        assert!(
+                            party.node.poll_timeout().is_none_or(|at| at > self.now),
+                            "a timer that fired is still due"
+                        );
+                    }
+                }
+                true
+            }
+            _ => {
+                self.now = self.now.max(end);
+                false
+            }
+        }
+    }
+
+    /// Lets `span` pass.
+    pub fn pass(&mut self, span: Duration) {
+        let end = self.now.after(span);
+        self.run();
+        while self.tick(end) {
+            self.run();
+        }
+    }
+
+    /// Runs until both ends of all wires that are not cut are in sync.
+    #[track_caller]
+    pub fn sync(&mut self) {
+        self.run();
+        for wire in 0..self.wires.len() {
+            if !self.wires[wire].cut {
+                for end in 0..2 {
+                    assert_eq!(self.sync_state(wire, end), SyncState::InSync, "wire {wire} end {end}");
+                }
+            }
+        }
+    }
+
+    /// Replaces a party by a new one on the same store, as after a clean end.
+    pub fn restart(&mut self, at: usize) {
+        let mut memory = self.parties[at].disk.memory().clone();
+        memory.unlock();
+        self.parties[at] = Party::new(100 + at as u8, memory, NodeConfig::default(), self.now);
+        for wire in &mut self.wires {
+            wire.cut |= wire.ends.iter().any(|(party, _)| *party == at);
+        }
+        let open = self.parties[at].node.open(RootKey::new(ROOT));
+        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+    }
+}

@@ -17,6 +17,7 @@
 mod contents;
 mod install;
 mod javascript;
+mod library;
 mod process;
 mod program;
 mod proxy;
@@ -25,6 +26,7 @@ mod store;
 
 pub use contents::{Contents, Held, block, line, lines, root_key};
 pub use javascript::{JsPeer, Pending};
+pub use library::contents;
 pub use process::{Process, json_u64};
 pub use program::{multifeed, program};
 pub use proxy::{CuttingProxy, Transfer};

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use multifeed_tokio::{Bytes, Multifeed, Options, RootKey};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::contents::Contents;
 use crate::javascript::JsPeer;
+use crate::library;
 use crate::process::Process;
 use crate::program::multifeed;
 
@@ -111,7 +113,32 @@ impl Store {
 
     /// What our library finds in the store.
     pub fn contents(&self) -> Contents {
-        self.javascript_contents() // TODO library
+        self.look(async |multifeed| library::contents(multifeed).await)
+    }
+
+    /// All blocks of the feed called `name`, which must be held.
+    pub fn blocks(&self, name: &str) -> Vec<Bytes> {
+        self.look(async |multifeed| {
+            let feed = multifeed.feed_named(name).expect("the feed is in the list");
+            library::blocks(&feed).await.1.into_iter().map(|(_, block)| block).collect()
+        })
+    }
+
+    fn look<T>(&self, at: impl AsyncFnOnce(&Multifeed) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let multifeed = self.open().await;
+            let seen = at(&multifeed).await;
+            multifeed.close().await.expect("the store closes");
+            seen
+        })
+    }
+
+    /// Opens the store with our library.
+    pub async fn open(&self) -> Multifeed {
+        let key = RootKey::from_hex(&self.key).expect("a root key");
+        let opened = Multifeed::open(self.path(), Options::default().root_key(key)).await;
+        opened.unwrap_or_else(|error| panic!("{} does not open: {error}", self.path().display()))
     }
 
     /// What a JavaScript peer finds in the store.

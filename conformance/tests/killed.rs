@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use conformance::{Contents, Held, Process, Random, Store, block, json_u64, root_key};
 
-/// Kills of each test; together 50.
-const KILLS: u64 = 25;
+/// Kills of the program while it appends, and while it downloads.
+const KILLS: u64 = 20;
+/// Kills of a process that appends and serves at the same time; together 50.
+const LIVE_KILLS: u64 = 10;
 /// Rounds after which a JavaScript peer opens the store too: it costs about a second.
 const JAVASCRIPT_EVERY: u64 = 5;
 
@@ -99,6 +101,56 @@ fn a_reader_killed_while_it_downloads_keeps_what_it_has_and_fetches_only_the_res
         }
     }
     eprintln!("{interrupted} of {KILLS} kills came before the end");
+}
+
+#[test]
+fn a_writer_killed_while_it_serves_has_every_block_that_a_peer_heard_of() {
+    let mut random = Random::from_environment("killed while it serves");
+    let key = root_key("killed live");
+    let (store, reader) = (Store::new(&key), Store::new(&key));
+    let mut peer = reader.javascript();
+    let mut heard = 0;
+    for round in 0..LIVE_KILLS {
+        let mut writer = live_writer(&store, round, 3_000);
+        let listening = writer.expect_event("listening");
+        peer.connect(u16::try_from(json_u64(&listening, "port")).unwrap());
+        let acknowledged = kill_at_random(&mut writer, &mut random, "appended");
+        peer.process().expect_event("closed");
+
+        let blocks = store.blocks("live");
+        let least = acknowledged.map_or(0, |line| json_u64(&line, "length"));
+        assert!(blocks.len() as u64 >= least, "round {round}: lost some of {least} blocks");
+        for (key, held) in peer.contents() {
+            let blocks_of =
+                |&(start, end): &(u64, u64)| (start..end).map(|i| (i, &blocks[i as usize]));
+            assert!(
+                held.length <= blocks.len() as u64,
+                "round {round}: {key} forgot what it announced"
+            );
+            let expected = Held::some(held.length, held.ranges.iter().flat_map(blocks_of));
+            assert_eq!(held, expected, "round {round}");
+            heard = held.length;
+        }
+    }
+    let feed = store.contents().into_keys().next().unwrap();
+    let mut writer = live_writer(&store, LIVE_KILLS, 1);
+    let listening = writer.expect_event("listening");
+    let appended = writer.expect_event("appended");
+    peer.connect(u16::try_from(json_u64(&listening, "port")).unwrap());
+    let length = json_u64(&appended, "length");
+    let pending = peer.wait(1, &[(feed.clone(), length)].into());
+    peer.finish(pending);
+    drop(writer);
+    let whole = [(feed, Held::all(store.blocks("live")))].into();
+    assert_eq!(peer.contents(), whole, "what the peer verified after {LIVE_KILLS} kills");
+    eprintln!("the peer had {heard} of {length} blocks before the last connection");
+}
+
+fn live_writer(store: &Store, round: u64, count: u64) -> Process {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_live_writer"));
+    command.arg(store.path()).arg(format!("round {round}")).arg(count.to_string());
+    command.env("MULTIFEED_KEY", store.key());
+    Process::start("live_writer", &mut command)
 }
 
 /// Kills the process after a random time, or lets it end before that; gives its last line that is

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 /// Limits and times of one connection. Every number that a peer sends is checked against these
-/// before it drives an allocation, a loop or an index.
+/// before it drives an allocation, a loop or an index. A time of zero turns its timer off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// No byte for this long ends the connection. JavaScript peers do the same after 20 s.

@@ -69,7 +69,8 @@ impl Session {
         self.check_len(len)?;
         let id = RootId(u32::try_from(self.roots.len()).map_err(|_| UsageError::Channels)?);
         let channel = self.allocate()?;
-        let deadline = self.now.after(self.config.multifeed_timeout);
+        let timeout = self.config.multifeed_timeout;
+        let deadline = (!timeout.is_zero()).then(|| self.now.after(timeout));
         self.roots.push(Mux::new(root, channel, user_data, deadline));
         self.channels.insert(
             channel,

@@ -70,7 +70,7 @@ pub(super) fn is_json(text: &str) -> bool {
 ///
 /// [`PeerError::Json`], [`PeerError::VersionMismatch`], [`PeerError::ClientMismatch`].
 pub(super) fn parse_handshake(body: &[u8]) -> Result<Handshake, PeerError> {
-    let raw: RawHandshake<'_> = read(body, HANDSHAKE)?;
+    let raw: RawHandshake<'_> = read_object(body, HANDSHAKE)?;
     let version = text(raw.version);
     let major = |version: &str| version.split('.').next().and_then(parse_int);
     let good = version.as_ref().is_ok_and(|version| major(version) == major(VERSION));
@@ -92,7 +92,7 @@ pub(super) fn parse_handshake(body: &[u8]) -> Result<Handshake, PeerError> {
 ///
 /// [`PeerError::Json`] if the body is not an object whose `keys`, if any, is an array.
 pub(super) fn parse_manifest(body: &[u8]) -> Result<Vec<FeedKey>, PeerError> {
-    read::<RawManifest>(body, MANIFEST).map(|manifest| manifest.keys.0)
+    read_object::<RawManifest>(body, MANIFEST).map(|manifest| manifest.keys.0)
 }
 
 /// The valid keys of a request or replicate list, in its order, repeated ones repeated.
@@ -122,6 +122,17 @@ fn write_list(out: &mut Vec<u8>, keys: &[FeedKey]) {
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8], message: &'static str) -> Result<T, PeerError> {
     serde_json::from_slice(body).map_err(|_| PeerError::Json { message })
+}
+
+/// Reads a struct from an object only; serde would take an array of the fields' values too.
+fn read_object<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    message: &'static str,
+) -> Result<T, PeerError> {
+    match body.trim_ascii_start().first() {
+        Some(b'{') => read(body, message),
+        Some(_) | None => Err(PeerError::Json { message }),
+    }
 }
 
 /// The string in `value`; `Err` holds the text of what is there in place of a string.
@@ -317,9 +328,18 @@ mod tests {
 
     #[test]
     fn bodies_of_another_shape_are_errors() {
-        for body in
-            ["", "null", "\"abc\"", "[]x", "{nope", "7", "{\"keys\":\"x\"}", "{\"keys\":null}"]
-        {
+        for body in [
+            "",
+            "null",
+            "\"abc\"",
+            "[]x",
+            "{nope",
+            "7",
+            "{\"keys\":\"x\"}",
+            "[]",
+            "[[]]",
+            "{\"keys\":null}",
+        ] {
             let error = Err(PeerError::Json { message: MANIFEST });
             assert_eq!(parse_manifest(body.as_bytes()), error, "{body}");
         }

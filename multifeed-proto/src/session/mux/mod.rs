@@ -26,7 +26,7 @@ pub struct Mux {
     channel: ChannelId,
     user_data: Option<String>,
     phase: Phase,
-    deadline: Now,
+    deadline: Option<Now>,
     got_first_manifest: bool,
     sent_first_manifest: bool,
     awaiting_request: usize,
@@ -80,7 +80,7 @@ impl Mux {
         root: RootKey,
         channel: ChannelId,
         user_data: Option<String>,
-        deadline: Now,
+        deadline: Option<Now>,
     ) -> Self {
         Self {
             root,
@@ -160,7 +160,7 @@ impl Mux {
 
     /// When the handshake must have come, as long as it has not.
     pub(crate) fn deadline(&self) -> Option<Now> {
-        (self.phase == Phase::Waiting).then_some(self.deadline)
+        self.deadline.filter(|_| self.phase == Phase::Waiting)
     }
 
     pub(crate) fn close(&mut self) {

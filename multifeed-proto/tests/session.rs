@@ -1,0 +1,776 @@
+//! Sessions without bytes: channels, extensions and the multifeed rules.
+//!
+//! Tests named `hostile_…` are the rows of the list of hostile input for these layers.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod util;
+
+use std::time::Duration;
+
+use multifeed_proto::messages::{Message, Open, Options};
+use multifeed_proto::session::FeedOptions;
+use multifeed_proto::{
+    ChannelId, Config, DiscoveryKey, FeedKey, Output, PeerError, RootId, RootKey, UsageError,
+};
+use util::sessions::{
+    Alone, GOOD, HANDSHAKE, MANIFEST, NAMES, REPLICATE, REQUEST, Two, close, options, text,
+};
+use util::{at, feed, root};
+
+fn plain() -> FeedOptions {
+    FeedOptions { ack: false, ..FeedOptions::default() }
+}
+
+fn hex_list(keys: &[FeedKey]) -> String {
+    let quoted: Vec<_> = keys.iter().map(|key| format!("\"{}\"", key.to_hex())).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+fn manifest(keys: &[FeedKey]) -> String {
+    format!("{{\"keys\":{}}}", hex_list(keys))
+}
+
+// Channels.
+
+#[test]
+fn nothing_is_said_before_the_noise_handshake_and_opens_come_first_after_it() {
+    let mut session = multifeed_proto::session::Session::new(&Config::default());
+    session.join(at(0), root(), None).unwrap();
+    session.open_feed(&feed(1), plain()).unwrap();
+    assert_eq!(session.poll_message(), None);
+    let keys = multifeed_proto::wire::SplitKeys { tx: [1; 32], rx: [2; 32] };
+    session.handle_connected(at(0), keys);
+    let mut next = || session.poll_message().unwrap();
+    for (number, key) in [(1, root().discovery_key()), (2, feed(1).discovery_key())] {
+        match next() {
+            (channel, Message::Open(Open { discovery_key, capability: Some(_) })) => {
+                assert_eq!((channel, discovery_key), (number, key));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(session.poll_message(), None);
+}
+
+#[test]
+fn only_open_is_sent_on_a_channel_before_both_opens_are_there() {
+    let mut alone = Alone::new(&Config::default());
+    let id = alone.session.open_feed(&feed(1), FeedOptions::default()).unwrap();
+    assert_eq!(alone.messages().len(), 1);
+    assert_eq!(alone.session.want(id, util::span(0, 8192)), Err(UsageError::NotOpen));
+    assert_eq!(alone.session.have(id, util::span(0, 1)), Err(UsageError::NotOpen));
+    assert!(!alone.session.peer(id).unwrap().is_open());
+    alone.open(&feed(1).discovery_key(), &feed(1).0);
+    assert!(alone.session.peer(id).unwrap().is_open());
+    let options = Options { extensions: vec![], ack: Some(true) };
+    assert_eq!(alone.messages(), [(1, Message::Options(options))]);
+    assert_eq!(alone.outputs(), [Output::FeedOpened { channel: id }]);
+}
+
+#[test]
+fn numbers_count_up_and_are_never_used_again() {
+    let mut alone = Alone::new(&Config::default());
+    for number in 1..4 {
+        let id = alone.session.open_feed(&feed(1), plain()).unwrap();
+        assert_eq!(id, ChannelId(number));
+        alone.session.close_feed(id).unwrap();
+    }
+    // A refusal takes a number too.
+    let wrong = alone.proof(&feed(1).discovery_key(), &[0; 32]);
+    alone.give(7, Message::Open(wrong)).unwrap();
+    assert_eq!(alone.session.open_feed(&feed(1), plain()), Ok(ChannelId(4)));
+    assert_eq!(alone.session.open_feed(&feed(1), plain()), Ok(ChannelId(5)));
+}
+
+#[test]
+fn the_last_number_is_followed_by_an_error() {
+    let mut alone = Alone::new(&Config { max_channel: 2, ..Config::default() });
+    alone.session.open_feed(&feed(1), plain()).unwrap();
+    alone.session.open_feed(&feed(2), plain()).unwrap();
+    assert_eq!(alone.session.open_feed(&feed(3), plain()), Err(UsageError::Channels));
+    assert_eq!(alone.session.join(at(0), root(), None), Err(UsageError::Channels));
+}
+
+#[test]
+fn opening_a_feed_twice_gives_the_same_channel() {
+    let mut alone = Alone::new(&Config::default());
+    let id = alone.session.open_feed(&feed(1), plain()).unwrap();
+    assert_eq!(alone.session.open_feed(&feed(1), plain()), Ok(id));
+    assert_eq!(alone.session.channel(&feed(1)), Some(id));
+    assert_eq!(alone.session.key(id), Some(&feed(1)));
+    assert_eq!(alone.messages().len(), 1);
+}
+
+#[test]
+fn a_root_key_is_no_feed_and_a_feed_is_no_root() {
+    let mut alone = Alone::new(&Config::default());
+    alone.session.join(at(0), root(), None).unwrap();
+    let as_feed = FeedKey(*root().expose());
+    assert_eq!(alone.session.open_feed(&as_feed, plain()), Err(UsageError::KeyInUse));
+    alone.session.open_feed(&feed(1), plain()).unwrap();
+    let as_root = RootKey::new(feed(1).0);
+    assert_eq!(alone.session.join(at(0), as_root, None), Err(UsageError::KeyInUse));
+    assert_eq!(alone.session.channel(&as_feed), None);
+    assert!(alone.session.peer(ChannelId(1)).is_none());
+}
+
+#[test]
+fn a_channel_that_the_remote_opened_first_opens_at_once() {
+    let mut alone = Alone::new(&Config::default());
+    let key = feed(1).discovery_key();
+    alone.open(&key, &feed(1).0);
+    assert_eq!(alone.outputs(), [Output::RemoteOpened { discovery_key: key }]);
+    assert_eq!(alone.messages(), []);
+    let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+    assert_eq!(alone.outputs(), [Output::FeedOpened { channel }]);
+    assert!(matches!(alone.messages()[..], [(1, Message::Open(_))]));
+}
+
+#[test]
+fn a_remote_that_opened_first_without_the_key_is_refused_and_the_stream_lives() {
+    for capability in [None, Some([0; 32])] {
+        let mut alone = Alone::new(&Config::default());
+        let key = feed(1).discovery_key();
+        alone.give(1, Message::Open(Open { discovery_key: key, capability })).unwrap();
+        alone.outputs();
+        let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+        let refusal = Message::Close { discovery_key: Some(key) };
+        assert_eq!(alone.messages(), [(1, refusal)]);
+        assert_eq!(alone.outputs(), [Output::FeedClosed { channel }]);
+        assert!(alone.session.peer(channel).is_none());
+        // With the proof it goes.
+        alone.open(&key, &feed(1).0);
+        let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+        assert!(alone.session.peer(channel).unwrap().is_open());
+    }
+}
+
+#[test]
+fn hostile_a_bad_capability_on_an_opened_feed_ends_the_stream() {
+    for capability in [None, Some([0; 32])] {
+        let mut alone = Alone::new(&Config::default());
+        let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+        let open = Open { discovery_key: feed(1).discovery_key(), capability };
+        assert_eq!(alone.give(1, Message::Open(open)), Err(PeerError::Capability));
+        assert_eq!(alone.give(2, close()), Err(PeerError::Capability));
+        assert_eq!(alone.session.close_feed(channel), Err(UsageError::Closed));
+        assert_eq!(alone.session.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn hostile_a_root_opened_without_its_key_before_we_join_counts_as_not_opened() {
+    let mut alone = Alone::new(&Config::default());
+    let open = alone.proof(&root().discovery_key(), &[0; 32]);
+    alone.give(1, Message::Open(open)).unwrap();
+    alone.session.join(at(0), root(), None).unwrap();
+    assert!(matches!(alone.messages()[..], [(1, Message::Open(_))]));
+    alone.give(1, options(&NAMES)).unwrap();
+    alone.extension(HANDSHAKE, GOOD).unwrap();
+    let timeout = alone.session.handle_timeout(at(10_000));
+    assert_eq!(timeout, Err(PeerError::MultifeedTimeout));
+}
+
+#[test]
+fn a_close_is_answered_once_and_frees_the_key() {
+    let (mut alone, channel) = Alone::feed(&feed(1), plain());
+    alone.give(1, close()).unwrap();
+    assert_eq!(alone.messages(), [(1, close())]);
+    assert_eq!(alone.outputs(), [Output::FeedClosed { channel }]);
+    assert_eq!(alone.session.channel(&feed(1)), None);
+    alone.give(1, close()).unwrap();
+    alone
+        .give(
+            1,
+            Message::Have(multifeed_proto::messages::Have {
+                start: 0,
+                length: 1,
+                bitfield: None,
+                ack: false,
+            }),
+        )
+        .unwrap();
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn the_answer_to_our_own_close_is_ignored() {
+    let (mut alone, channel) = Alone::feed(&feed(1), plain());
+    alone.session.close_feed(channel).unwrap();
+    assert_eq!(alone.messages(), [(1, close())]);
+    alone.give(1, close()).unwrap();
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+    assert_eq!(alone.session.close_feed(channel), Err(UsageError::UnknownChannel));
+}
+
+#[test]
+fn a_close_by_name_refuses_a_channel_that_the_remote_never_opened() {
+    let mut alone = Alone::new(&Config::default());
+    let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+    alone.messages();
+    let refusal = Message::Close { discovery_key: Some(feed(1).discovery_key()) };
+    alone.give(9, refusal).unwrap();
+    assert_eq!(alone.messages(), [(1, close())]);
+    assert_eq!(alone.outputs(), [Output::FeedClosed { channel }]);
+}
+
+#[test]
+fn hostile_unknown_closes_are_ignored() {
+    let (mut alone, _) = Alone::feed(&feed(1), plain());
+    for number in 2..10_000 {
+        alone.give(number, close()).unwrap();
+        let key = Some(DiscoveryKey([3; 32]));
+        alone.give(number, Message::Close { discovery_key: key }).unwrap();
+    }
+    alone.give(0, close()).unwrap();
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn hostile_messages_on_channels_that_are_not_open_here_are_dropped() {
+    let mut alone = Alone::new(&Config::default());
+    alone.open(&DiscoveryKey([3; 32]), &[3; 32]);
+    alone.outputs();
+    for channel in [1, 2, 77] {
+        alone.give(channel, Message::Data(util::data(0, Some(b"x")))).unwrap();
+        alone.give(channel, options(&NAMES)).unwrap();
+        alone.give(channel, Message::Want(util::span(0, 8192))).unwrap();
+    }
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn hostile_thousands_of_opens_for_unknown_keys_are_capped_refused_then_fatal() {
+    let config = Config { max_pending_channels: 10, ..Config::default() };
+    let mut alone = Alone::new(&config);
+    let open = |n: u32| {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        Message::Open(Open { discovery_key: DiscoveryKey(key), capability: None })
+    };
+    for n in 1..=10 {
+        alone.give(n, open(n)).unwrap();
+    }
+    assert_eq!(alone.messages(), []);
+    assert_eq!(alone.outputs().len(), 10);
+    // The same again costs nothing, closing makes room.
+    alone.give(99, open(10)).unwrap();
+    alone.give(99, close()).unwrap();
+    alone.give(98, open(10)).unwrap();
+    alone.outputs();
+    for n in 11..=50 {
+        alone.give(n, open(n)).unwrap();
+        assert!(matches!(alone.messages()[..], [(_, Message::Close { discovery_key: Some(_) })]));
+    }
+    assert_eq!(alone.outputs(), []);
+    assert_eq!(alone.give(51, open(51)), Err(PeerError::PendingChannels { max: 10 }));
+}
+
+#[test]
+fn opens_for_keys_in_an_offer_are_not_counted_as_unknown() {
+    let config = Config { max_pending_channels: 1, ..Config::default() };
+    let (mut alone, root) = Alone::ready(&config);
+    let (ours, theirs, stranger) = (feed(1), feed(2), feed(3));
+    alone.session.offer(root, &[ours]).unwrap();
+    // Known only after its Open.
+    alone.open(&theirs.discovery_key(), &theirs.0);
+    alone.extension(MANIFEST, &manifest(&[theirs])).unwrap();
+    alone.messages();
+    alone.open(&ours.discovery_key(), &ours.0);
+    alone.open(&stranger.discovery_key(), &stranger.0);
+    assert_eq!(alone.messages(), []);
+    alone.open(&feed(4).discovery_key(), &feed(4).0);
+    assert_eq!(alone.messages().len(), 1);
+}
+
+#[test]
+fn hostile_open_on_channel_0_ends_the_stream() {
+    let mut alone = Alone::new(&Config::default());
+    let open = alone.proof(&feed(1).discovery_key(), &feed(1).0);
+    let result = alone.give(0, Message::Open(open));
+    assert!(matches!(result, Err(PeerError::Message { message: "Open", .. })));
+}
+
+#[test]
+fn hostile_a_channel_number_above_the_limit_ends_the_stream() {
+    let mut alone = Alone::new(&Config { max_channel: 100, ..Config::default() });
+    alone.give(100, close()).unwrap();
+    let error = PeerError::ChannelLimit { channel: 101, max: 100 };
+    assert_eq!(alone.give(101, close()), Err(error));
+}
+
+#[test]
+fn hostile_a_repeated_open_starts_the_channel_anew_under_the_new_number() {
+    let options = FeedOptions { downloading: false, ..FeedOptions::default() };
+    let (mut alone, channel) = Alone::feed(&feed(1), options);
+    alone.session.want(channel, util::span(0, 8192)).unwrap();
+    alone.give(1, Message::Want(util::span(0, 8192))).unwrap();
+    alone.outputs();
+    alone.messages();
+    alone.open(&feed(1).discovery_key(), &feed(1).0);
+    assert_eq!(alone.outputs(), [Output::FeedOpened { channel }]);
+    assert!(matches!(alone.messages()[..], [(1, Message::Options(_)), (1, Message::Status(_))]));
+    let peer = alone.session.peer(channel).unwrap();
+    assert!(!peer.remote_wants());
+    assert_eq!(peer.unanswered_wants(), 0);
+    // The former number is free.
+    alone.give(1, close()).unwrap();
+    assert_eq!(alone.outputs(), []);
+    alone.give(2, close()).unwrap();
+    assert_eq!(alone.outputs(), [Output::FeedClosed { channel }]);
+}
+
+#[test]
+fn hostile_a_number_taken_for_another_key_closes_what_it_stood_for() {
+    let (mut alone, channel) = Alone::feed(&feed(1), plain());
+    let other = alone.proof(&feed(2).discovery_key(), &feed(2).0);
+    alone.give(1, Message::Open(other)).unwrap();
+    let discovery_key = feed(2).discovery_key();
+    let expected = [Output::FeedClosed { channel }, Output::RemoteOpened { discovery_key }];
+    assert_eq!(alone.outputs(), expected);
+    assert_eq!(alone.messages(), [(1, close())]);
+    // A pending one is replaced too.
+    let third = alone.proof(&feed(3).discovery_key(), &feed(3).0);
+    alone.give(1, Message::Open(third)).unwrap();
+    let channel = alone.session.open_feed(&feed(2), plain()).unwrap();
+    assert!(!alone.session.peer(channel).unwrap().is_open());
+}
+
+#[test]
+fn two_sessions_close_and_reopen_a_feed_at_will() {
+    let mut two = Two::new(&Config::default());
+    for _ in 0..3 {
+        let ids = [0, 1].map(|i| two.sessions[i].open_feed(&feed(1), plain()).unwrap());
+        two.settle();
+        for i in 0..2 {
+            assert!(two.sessions[i].peer(ids[i]).unwrap().is_open());
+            two.take(i);
+        }
+        two.sessions[0].close_feed(ids[0]).unwrap();
+        two.settle();
+        assert_eq!(two.take(0), []);
+        assert_eq!(two.take(1), [Output::FeedClosed { channel: ids[1] }]);
+    }
+}
+
+// Extensions.
+
+#[test]
+fn stream_extensions_are_announced_before_the_first_message_and_after_a_change() {
+    let mut alone = Alone::new(&Config::default());
+    alone.session.register_extension("b");
+    let send = |alone: &mut Alone, name| {
+        alone.session.extension(None, name, b"x"[..].into()).unwrap();
+        alone.messages()
+    };
+    let message = |id| (0, Message::Extension { id, payload: b"x"[..].into() });
+    assert_eq!(send(&mut alone, "b"), [(0, options(&["b"])), message(0)]);
+    assert_eq!(send(&mut alone, "b"), [message(0)]);
+    alone.session.register_extension("a");
+    assert_eq!(send(&mut alone, "b"), [(0, options(&["a", "b"])), message(1)]);
+    let unknown = alone.session.extension(None, "c", b""[..].into());
+    assert_eq!(unknown, Err(UsageError::UnknownExtension));
+}
+
+#[test]
+fn a_name_registered_after_the_remotes_list_came_is_still_found_in_it() {
+    let mut alone = Alone::new(&Config::default());
+    alone.give(0, options(&["a", "b"])).unwrap();
+    alone.session.register_extension("b");
+    alone.give(0, Message::Extension { id: 1, payload: b"x"[..].into() }).unwrap();
+    let expected =
+        Output::Extension { channel: None, name: "b".to_owned(), payload: b"x"[..].into() };
+    assert_eq!(alone.outputs(), [expected]);
+}
+
+#[test]
+fn feed_extensions_travel_on_their_channel() {
+    let options = FeedOptions { extensions: vec!["b".into(), "a".into()], ..plain() };
+    let mut two = Two::new(&Config::default());
+    let ids = [0, 1].map(|i| two.sessions[i].open_feed(&feed(1), options.clone()).unwrap());
+    two.settle();
+    two.sessions[0].extension(Some(ids[0]), "b", b"hello"[..].into()).unwrap();
+    let unknown = two.sessions[0].extension(Some(ids[0]), "c", b""[..].into());
+    assert_eq!(unknown, Err(UsageError::UnknownExtension));
+    two.take(1);
+    two.settle();
+    let name = "b".to_owned();
+    let expected = Output::Extension { channel: Some(ids[1]), name, payload: b"hello"[..].into() };
+    assert_eq!(two.take(1), [expected]);
+}
+
+#[test]
+fn hostile_too_many_or_too_long_extension_names_end_the_stream() {
+    let config = Config { max_extensions: 3, max_extension_name: 5, ..Config::default() };
+    for scope in [0, 1] {
+        let check = |names: &[&str]| {
+            let (mut alone, _) = Alone::feed_with(&config, &feed(1), plain());
+            alone.give(scope, options(names))
+        };
+        check(&["a", "b", "12345"]).unwrap();
+        assert_eq!(check(&["a", "b", "c", "d"]), Err(PeerError::Extensions));
+        assert_eq!(check(&["123456"]), Err(PeerError::Extensions));
+    }
+}
+
+#[test]
+fn hostile_extension_messages_with_unknown_numbers_or_before_the_list_are_dropped() {
+    let mut alone = Alone::new(&Config::default());
+    alone.session.join(at(0), root(), None).unwrap();
+    alone.open(&root().discovery_key(), root().expose());
+    alone.messages();
+    alone.extension(HANDSHAKE, GOOD).unwrap();
+    assert_eq!(alone.outputs(), []);
+    alone.give(1, options(&["MULTIFEED_MANIFEST", "x"])).unwrap();
+    for id in [1, 2, 3, 200, u64::MAX] {
+        alone.extension(id, "{nope").unwrap();
+    }
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn numbers_are_those_of_the_senders_list_in_any_order() {
+    let mut alone = Alone::new(&Config::default());
+    alone.session.join(at(0), root(), None).unwrap();
+    alone.open(&root().discovery_key(), root().expose());
+    alone.give(1, options(&["MULTIFEED_MANIFEST", "MULTIFEED_HANDSHAKE"])).unwrap();
+    alone.extension(1, GOOD).unwrap();
+    assert!(matches!(alone.outputs()[..], [Output::Ready { .. }]));
+}
+
+// The multifeed.
+
+#[test]
+fn options_and_handshake_follow_both_opens_in_whichever_order_they_came() {
+    let hello = |mut alone: Alone| {
+        let messages = alone.messages();
+        assert_eq!(messages[1], (1, options(&NAMES)));
+        assert_eq!(text(&messages[2]), (HANDSHAKE, GOOD.to_owned()));
+        assert_eq!(messages.len(), 3);
+    };
+    let mut early = Alone::new(&Config::default());
+    early.session.join(at(0), root(), None).unwrap();
+    early.open(&root().discovery_key(), root().expose());
+    hello(early);
+    let mut late = Alone::new(&Config::default());
+    late.open(&root().discovery_key(), root().expose());
+    late.session.join(at(0), root(), None).unwrap();
+    hello(late);
+}
+
+#[test]
+fn two_sessions_agree_on_feeds_as_the_javascript_does() {
+    let mut two = Two::joined(&Config::default(), &[root()]);
+    let root = RootId(0);
+    for i in 0..2 {
+        let ready = Output::Ready { root, version: "4.0.0".into(), user_data: None };
+        assert_eq!(two.take(i), [ready]);
+        assert!(two.sessions[i].mux(root).unwrap().is_ready());
+    }
+    two.sessions[0].offer(root, &[feed(3), feed(1), feed(2)]).unwrap();
+    two.settle();
+    let keys = vec![feed(3), feed(1), feed(2)];
+    assert_eq!(two.take(1), [Output::Offered { root, keys }]);
+    assert_eq!(two.sessions[0].mux(root).unwrap().awaiting_request(), 1);
+    // One that was not offered, one twice.
+    two.sessions[1].request_feeds(root, &[feed(3), feed(9), feed(1), feed(3)]).unwrap();
+    assert_eq!(two.sessions[1].mux(root).unwrap().awaiting_replicate(), 1);
+    two.settle();
+    let keys = vec![feed(1), feed(3)];
+    assert_eq!(
+        two.take(0),
+        [
+            Output::Requested { root, keys: keys.clone() },
+            Output::Replicate { root, keys: keys.clone(), ours: true }
+        ]
+    );
+    assert_eq!(two.take(1), [Output::Replicate { root, keys, ours: false }]);
+    assert_eq!(two.sessions[0].mux(root).unwrap().awaiting_request(), 0);
+    assert_eq!(two.sessions[1].mux(root).unwrap().awaiting_replicate(), 0);
+}
+
+#[test]
+fn empty_lists_are_answered_and_keep_the_channel_open() {
+    let mut two = Two::joined(&Config::default(), &[root()]);
+    let root = RootId(0);
+    for session in &mut two.sessions {
+        session.offer(root, &[]).unwrap();
+    }
+    two.settle();
+    for session in &mut two.sessions {
+        session.request_feeds(root, &[]).unwrap();
+    }
+    two.settle();
+    for i in 0..2 {
+        assert_eq!(
+            two.take(i)[1..],
+            [
+                Output::Offered { root, keys: vec![] },
+                Output::Requested { root, keys: vec![] },
+                Output::Replicate { root, keys: vec![], ours: true },
+                Output::Replicate { root, keys: vec![], ours: false },
+            ]
+        );
+        let mux = two.sessions[i].mux(root).unwrap();
+        assert!(mux.is_ready() && mux.got_first_manifest());
+    }
+    two.sessions[0].offer(root, &[feed(1)]).unwrap();
+    two.settle();
+    assert_eq!(two.take(1), [Output::Offered { root, keys: vec![feed(1)] }]);
+}
+
+#[test]
+fn the_first_manifest_holds_everything_and_later_ones_only_what_neither_side_offered() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.extension(MANIFEST, &manifest(&[feed(1), feed(2)])).unwrap();
+    let sent = |alone: &mut Alone| {
+        alone.messages().iter().map(text).map(|(id, body)| (id == MANIFEST, body)).collect()
+    };
+    let offer = |alone: &mut Alone, keys: &[FeedKey]| -> Vec<(bool, String)> {
+        alone.session.offer(root, keys).unwrap();
+        sent(alone)
+    };
+    let keys = [feed(3), feed(1), feed(3), FeedKey(*util::root().expose())];
+    assert_eq!(offer(&mut alone, &keys), [(true, manifest(&[feed(3), feed(1)]))]);
+    assert_eq!(offer(&mut alone, &[feed(1), feed(2), feed(3)]), []);
+    assert_eq!(offer(&mut alone, &[feed(2), feed(4)]), [(true, manifest(&[feed(4)]))]);
+    let mux = alone.session.mux(root).unwrap();
+    assert!(mux.offered_by_us(&feed(1)) && mux.offered_by_remote(&feed(1)));
+    assert!(!mux.offered_by_us(&feed(2)) && !mux.offered_by_remote(&feed(4)));
+    assert_eq!(mux.awaiting_request(), 2);
+}
+
+#[test]
+fn a_large_offer_is_split_and_a_large_request_is_not() {
+    let config = Config { manifest_keys: 3, ..Config::default() };
+    let (mut alone, root) = Alone::ready(&config);
+    let keys: Vec<_> = (0..8).map(feed).collect();
+    alone.session.offer(root, &keys).unwrap();
+    let sent: Vec<_> = alone.messages().iter().map(text).collect();
+    let manifests = [&keys[..3], &keys[3..6], &keys[6..]].map(|keys| (MANIFEST, manifest(keys)));
+    assert_eq!(sent, manifests);
+    assert_eq!(alone.session.mux(root).unwrap().awaiting_request(), 3);
+    alone.session.request_feeds(root, &keys).unwrap();
+    assert_eq!(alone.messages().len(), 1);
+}
+
+#[test]
+fn a_request_that_fits_no_frame_is_split() {
+    let config = Config { max_frame_body: 67 * 3 + 40, ..Config::default() };
+    let (mut alone, root) = Alone::ready(&config);
+    let keys: Vec<_> = (0..8).map(feed).collect();
+    alone.session.request_feeds(root, &keys).unwrap();
+    let sent = alone.messages();
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|message| text(message).1.len() < 67 * 3 + 40));
+    assert_eq!(alone.session.mux(root).unwrap().awaiting_replicate(), 3);
+}
+
+#[test]
+fn offers_need_the_handshake_and_requests_only_the_channel() {
+    let mut alone = Alone::new(&Config::default());
+    let root = alone.session.join(at(0), root(), None).unwrap();
+    assert_eq!(alone.session.offer(root, &[]), Err(UsageError::UnknownRoot));
+    assert_eq!(alone.session.request_feeds(root, &[]), Err(UsageError::UnknownRoot));
+    assert_eq!(alone.session.offer(RootId(7), &[]), Err(UsageError::UnknownRoot));
+    let (mut alone, root) = Alone::joined(&Config::default());
+    assert_eq!(alone.session.offer(root, &[]), Err(UsageError::UnknownRoot));
+    alone.session.request_feeds(root, &[]).unwrap();
+}
+
+#[test]
+fn user_data_arrives_as_its_json_text() {
+    let mut two = Two::new(&Config::default());
+    let text = r#"{"b":[1.50,null],"a":"ü"}"#;
+    two.sessions[0].join(at(0), root(), Some(text.to_owned())).unwrap();
+    two.sessions[1].join(at(0), root(), None).unwrap();
+    two.settle();
+    let user_data = |output: &Output| match output {
+        Output::Ready { user_data, .. } => user_data.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(user_data(&two.take(1)[0]).as_deref(), Some(text));
+    assert_eq!(user_data(&two.take(0)[0]), None);
+    let mut alone = Alone::new(&Config::default());
+    let bad = alone.session.join(at(0), root(), Some("{nope".into()));
+    assert_eq!(bad, Err(UsageError::UserData));
+    let huge = Some(format!("\"{}\"", "x".repeat(9 << 20)));
+    assert!(matches!(alone.session.join(at(0), root(), huge), Err(UsageError::TooLarge { .. })));
+}
+
+#[test]
+fn several_roots_share_a_stream_and_keep_their_offers_apart() {
+    let roots = [root(), RootKey::new([0x22; 32])];
+    let mut two = Two::joined(&Config::default(), &roots);
+    assert_eq!(two.take(0).len(), 2);
+    two.take(1);
+    two.sessions[0].offer(RootId(0), &[feed(1)]).unwrap();
+    two.sessions[0].offer(RootId(1), &[feed(2)]).unwrap();
+    two.settle();
+    let offered = |root, key| Output::Offered { root, keys: vec![key] };
+    assert_eq!(two.take(1), [offered(RootId(0), feed(1)), offered(RootId(1), feed(2))]);
+    two.sessions[1].request_feeds(RootId(0), &[feed(2)]).unwrap();
+    two.settle();
+    let keys = vec![];
+    assert_eq!(two.take(1), [Output::Replicate { root: RootId(0), keys, ours: false }]);
+    assert_eq!(two.sessions[0].join(at(0), root(), None), Ok(RootId(0)));
+}
+
+#[test]
+fn a_root_closed_by_the_remote_is_done_and_its_feeds_go_on() {
+    let (mut alone, root_id) = Alone::ready(&Config::default());
+    let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+    alone.open(&feed(1).discovery_key(), &feed(1).0);
+    alone.messages();
+    alone.outputs();
+    alone.give(1, close()).unwrap();
+    assert_eq!(alone.messages(), [(1, close())]);
+    assert_eq!(alone.outputs(), [Output::RootClosed { root: root_id }]);
+    assert!(alone.session.peer(channel).unwrap().is_open());
+    assert!(alone.session.mux(root_id).unwrap().is_closed());
+    assert_eq!(alone.session.poll_timeout(), None);
+    assert_eq!(alone.session.offer(root_id, &[feed(2)]), Err(UsageError::UnknownRoot));
+    assert_eq!(alone.session.request_feeds(root_id, &[]), Err(UsageError::UnknownRoot));
+    // Joining again makes a new one.
+    assert_eq!(alone.session.join(at(0), root(), None), Ok(RootId(1)));
+}
+
+#[test]
+fn the_handshake_of_each_root_has_a_deadline_of_its_own() {
+    let (mut alone, _) = Alone::ready(&Config::default());
+    assert_eq!(alone.session.poll_timeout(), None);
+    alone.session.join(at(3000), RootKey::new([5; 32]), None).unwrap();
+    assert_eq!(alone.session.poll_timeout(), Some(at(13_000)));
+    alone.session.handle_timeout(at(12_999)).unwrap();
+    let timeout = alone.session.handle_timeout(at(13_000));
+    assert_eq!(timeout, Err(PeerError::MultifeedTimeout));
+    assert_eq!(alone.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_multifeed_timeout_of_zero_is_none() {
+    let config = Config { multifeed_timeout: Duration::ZERO, ..Config::default() };
+    let mut alone = Alone::new(&config);
+    alone.session.join(at(0), root(), None).unwrap();
+    assert_eq!(alone.session.poll_timeout(), None);
+    alone.session.handle_timeout(at(u64::MAX)).unwrap();
+}
+
+#[test]
+fn hostile_multifeed_messages_of_another_shape_end_the_stream() {
+    for (id, bodies) in [
+        (HANDSHAKE, &["{nope", "null", "[]", "7", "\"x\""][..]),
+        (MANIFEST, &["{nope", "null", "\"x\"", "{\"keys\":5}", "{\"keys\":{}}", "5"][..]),
+        (REQUEST, &["null", "\"abc\"", "{}", "[", "5"][..]),
+        (REPLICATE, &["null", "\"abc\"", "{}", "", "true"][..]),
+    ] {
+        for body in bodies {
+            let (mut alone, _) = Alone::joined(&Config::default());
+            let result = alone.extension(id, body);
+            let name = NAMES[usize::try_from(id).unwrap()];
+            assert_eq!(result, Err(PeerError::Json { message: name }), "{body}");
+            assert_eq!(alone.outputs(), []);
+        }
+    }
+}
+
+#[test]
+fn hostile_wrong_version_then_wrong_client_end_the_stream_with_both_values() {
+    let error = |body: &str| {
+        let (mut alone, _) = Alone::joined(&Config::default());
+        alone.extension(HANDSHAKE, body).unwrap_err()
+    };
+    let version = error(r#"{"client":"X","version":"5.0.0"}"#);
+    assert_eq!(version.code(), "ERR_VERSION_MISMATCH");
+    assert_eq!(version.to_string(), "protocol version mismatch! us=4.0.0 them=5.0.0");
+    let client = error(r#"{"client":"X","version":"4.1.0"}"#);
+    assert_eq!(client.code(), "ERR_CLIENT_MISMATCH");
+    assert_eq!(client.to_string(), "client mismatch! expected MULTIFEED but got X");
+    assert_eq!(error("{}").code(), "ERR_VERSION_MISMATCH");
+}
+
+#[test]
+fn hostile_keys_that_are_no_keys_are_dropped_and_upper_case_is_read_as_lower() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    let good = "AB".repeat(32);
+    let body = format!("{{\"keys\":[\"zz\",5,null,\"{good}\",\"{}\",[[]]]}}", "g".repeat(64));
+    alone.extension(MANIFEST, &body).unwrap();
+    assert_eq!(alone.outputs(), [Output::Offered { root, keys: vec![feed(0xab)] }]);
+}
+
+#[test]
+fn hostile_root_keys_and_repeated_keys_are_dropped_from_offers() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    let second = RootKey::new([0x33; 32]);
+    alone.session.join(at(0), second, None).unwrap();
+    let own = FeedKey(*util::root().expose());
+    let keys = [feed(1), own, feed(0x33), feed(1), feed(2)];
+    alone.extension(MANIFEST, &manifest(&keys)).unwrap();
+    alone.extension(MANIFEST, &manifest(&[feed(2), feed(3), feed(1)])).unwrap();
+    alone.extension(MANIFEST, &manifest(&[feed(2)])).unwrap();
+    let offered = |keys: &[FeedKey]| Output::Offered { root, keys: keys.to_vec() };
+    let expected = [offered(&[feed(1), feed(2)]), offered(&[feed(3)]), offered(&[])];
+    assert_eq!(alone.outputs(), expected);
+}
+
+#[test]
+fn hostile_a_manifest_of_very_many_keys_ends_the_stream_at_the_limit() {
+    let config = Config { max_offered_feeds: 5, ..Config::default() };
+    let (mut alone, _) = Alone::ready(&config);
+    let keys: Vec<_> = (1..=5).map(feed).collect();
+    alone.extension(MANIFEST, &manifest(&keys)).unwrap();
+    alone.extension(MANIFEST, &manifest(&keys)).unwrap();
+    let over = alone.extension(MANIFEST, &manifest(&[feed(6)]));
+    assert_eq!(over, Err(PeerError::OfferedFeeds { max: 5 }));
+}
+
+#[test]
+fn hostile_a_second_handshake_is_ignored_whatever_it_says() {
+    let (mut alone, _) = Alone::ready(&Config::default());
+    alone.extension(HANDSHAKE, GOOD).unwrap();
+    alone.extension(HANDSHAKE, r#"{"client":"X","version":"9"}"#).unwrap();
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn hostile_requests_for_keys_not_offered_and_lists_of_keys_not_requested_are_dropped() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.extension(REQUEST, &hex_list(&[feed(1)])).unwrap();
+    assert_eq!(alone.messages().iter().map(text).collect::<Vec<_>>(), [(REPLICATE, "[]".into())]);
+    alone.extension(REPLICATE, &hex_list(&[feed(1)])).unwrap();
+    let replicate = |ours| Output::Replicate { root, keys: vec![], ours };
+    let requested = Output::Requested { root, keys: vec![] };
+    assert_eq!(alone.outputs(), [requested, replicate(true), replicate(false)]);
+    let mux = alone.session.mux(root).unwrap();
+    assert_eq!((mux.awaiting_request(), mux.awaiting_replicate()), (0, 0));
+}
+
+#[test]
+fn a_manifest_before_the_handshake_is_offered_and_can_be_answered() {
+    let (mut alone, root) = Alone::joined(&Config::default());
+    alone.extension(MANIFEST, &manifest(&[feed(1)])).unwrap();
+    assert_eq!(alone.outputs(), [Output::Offered { root, keys: vec![feed(1)] }]);
+    alone.session.request_feeds(root, &[feed(1)]).unwrap();
+    let sent: Vec<_> = alone.messages().iter().map(text).collect();
+    assert_eq!(sent, [(REQUEST, hex_list(&[feed(1)]))]);
+}
+
+#[test]
+fn a_repeated_open_of_the_root_says_hello_again_and_keeps_what_was_agreed() {
+    let (mut alone, root_id) = Alone::ready(&Config::default());
+    alone.session.offer(root_id, &[feed(1)]).unwrap();
+    alone.messages();
+    alone.open(&root().discovery_key(), root().expose());
+    let sent = alone.messages();
+    assert_eq!(sent[0], (1, options(&NAMES)));
+    assert_eq!(text(&sent[1]).0, HANDSHAKE);
+    assert_eq!(alone.outputs(), []);
+    assert!(alone.session.mux(root_id).unwrap().is_ready());
+}
+
+#[test]
+fn keys_never_show_in_debug_output() {
+    let (alone, _) = Alone::ready(&Config::default());
+    let text = format!("{:?}", alone.session);
+    assert!(!text.contains(&"17, ".repeat(4)) && !text.contains("11111111"), "{text}");
+}

@@ -195,6 +195,34 @@ pub enum StorageErrorKind {
     Io(String),
 }
 
+impl Batch {
+    /// Whether executing it may take so long that it is worth a thread of its own: it waits for stable
+    /// storage, works on whole folders, or moves more than 256 KiB. What is left takes microseconds
+    /// while the page cache answers.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        let mut bytes = 0;
+        for op in &self.ops {
+            let moved = match op {
+                Op::Read { len, .. } => *len,
+                Op::Write { data, .. } => data.len(),
+                Op::Length { .. } | Op::Truncate { .. } | Op::Rename { .. } => 0,
+                Op::Punch { .. }
+                | Op::CreateSecret { .. }
+                | Op::Remove { .. }
+                | Op::List { .. }
+                | Op::Sync { .. }
+                | Op::Lock { .. } => return true,
+            };
+            bytes = moved.saturating_add(bytes);
+            if bytes > LONG_BYTES {
+                return true;
+            }
+        }
+        self.ops.len() > LONG_OPS
+    }
+}
+
 impl Op {
     /// What the operation does, in one word, for errors and logs.
     #[must_use]
@@ -308,3 +336,9 @@ impl fmt::Display for FilePath {
         f.write_str(&self.0)
     }
 }
+
+/// Bytes that a batch moves without being long.
+const LONG_BYTES: usize = 256 * 1024;
+
+/// Operations of a batch that is not long.
+const LONG_OPS: usize = 256;

@@ -1,0 +1,48 @@
+//! The future of a command given to the node.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use multifeed_core::{CommandId, NodeError, Outcome};
+
+use crate::shared::Handle;
+
+/// Waits for the answer to a command. Dropped, it lets the command take its course, or takes it back
+/// if the node can.
+#[derive(Debug)]
+pub(crate) struct Command {
+    handle: Handle,
+    id: CommandId,
+    over: bool,
+}
+
+impl Command {
+    /// Gives a command; `give` must be exactly one verb of the node.
+    pub(crate) fn give(
+        handle: &Handle,
+        give: impl FnOnce(&mut multifeed_core::Node) -> CommandId,
+    ) -> Self {
+        let id = handle.shared().with(|state, _| state.give(give));
+        Self { handle: handle.clone(), id, over: false }
+    }
+}
+
+impl Future for Command {
+    type Output = Result<Outcome, NodeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        let result = self.handle.shared().peek(|state| state.poll_command(id, cx.waker()));
+        self.over |= result.is_ready();
+        result
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        if !self.over {
+            self.handle.shared().with_unless_poisoned(|state, _| state.forget_command(self.id));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! News of the store for everybody who wants to hear them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use multifeed_core::{ConnectionId, NodeError};
+use multifeed_proto::{FeedKey, PeerError};
+
+use crate::shared::Shared;
+
+/// News of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A feed joined the multifeed: a local writer, or one that a peer offered.
+    FeedAdded {
+        /// The feed.
+        key: FeedKey,
+    },
+    /// Blocks of a local writer are stored.
+    Appended {
+        /// The feed.
+        key: FeedKey,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Blocks from peers are verified and stored.
+    Downloaded {
+        /// The feed.
+        key: FeedKey,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// A feed cannot be used; the others go on.
+    FeedFailed {
+        /// The feed.
+        key: FeedKey,
+        /// Why.
+        error: NodeError,
+    },
+    /// The feed list could not be written; that is tried again later.
+    StorageFailed {
+        /// Why.
+        error: NodeError,
+    },
+    /// The handshake with a peer is over.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A connection is over.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+        /// `None`: it was ended in order, or given up on this side.
+        error: Option<PeerError>,
+    },
+    /// The reader was too slow, and its oldest events were dropped.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}
+
+/// A stream of [`Event`]s from its making on; it ends when the store is closed.
+///
+/// Keeps at most [`Options::event_capacity`](crate::Options::event_capacity) events for a slow reader, then
+/// drops the oldest and says so by [`Event::Lagged`]. Does not keep the store open.
+pub struct Events {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+/// The readers of events.
+#[derive(Debug)]
+pub(crate) struct Subscribers {
+    readers: BTreeMap<u64, Reader>,
+    next: u64,
+    capacity: usize,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    queue: VecDeque<Event>,
+    missed: u64,
+    waker: Option<Waker>,
+}
+
+impl Events {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let id = shared.peek(|state| state.subscribers.add());
+        Self { shared: Arc::clone(shared), id }
+    }
+
+    /// The next event; `None` when the store is closed.
+    ///
+    /// Dropping this future loses no event.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        self.shared.peek(|state| state.subscribers.poll(self.id, cx.waker()))
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.shared.peek_unless_poisoned(|state| state.subscribers.remove(self.id));
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Subscribers {
+    pub(crate) const fn new(capacity: usize) -> Self {
+        Self { readers: BTreeMap::new(), next: 0, capacity, ended: false }
+    }
+
+    pub(crate) fn publish(&mut self, event: &Event, wakes: &mut Vec<Waker>) {
+        for reader in self.readers.values_mut() {
+            if reader.queue.len() >= self.capacity {
+                reader.queue.pop_front();
+                reader.missed += 1;
+            }
+            reader.queue.push_back(event.clone());
+            wakes.extend(reader.waker.take());
+        }
+    }
+
+    /// No event will come any more.
+    pub(crate) fn end(&mut self, wakes: &mut Vec<Waker>) {
+        self.ended = true;
+        for reader in self.readers.values_mut() {
+            wakes.extend(reader.waker.take());
+        }
+    }
+
+    fn add(&mut self) -> u64 {
+        self.next += 1;
+        self.readers.insert(self.next, Reader::default());
+        self.next
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.readers.remove(&id);
+    }
+
+    fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Option<Event>> {
+        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(None) };
+        if reader.missed > 0 {
+            return Poll::Ready(Some(Event::Lagged { missed: std::mem::take(&mut reader.missed) }));
+        }
+        if let Some(event) = reader.queue.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        reader.waker = Some(waker.clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,191 @@
+//! One feed, as the application holds it.
+
+use std::ops::{Bound, Range, RangeBounds};
+
+use bytes::Bytes;
+use multifeed_core::{FeedId, FeedInfo, Outcome};
+use multifeed_proto::FeedKey;
+
+use crate::command::Command;
+use crate::error::Error;
+use crate::get::Get;
+use crate::shared::Handle;
+use crate::subscription::Subscription;
+
+/// One feed of a store: a log of blocks by one writer.
+///
+/// Cheap to clone, and makes no difference to the store until it is used: feeds are opened when
+/// first needed.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    handle: Handle,
+    id: FeedId,
+    key: FeedKey,
+}
+
+impl Feed {
+    pub(crate) const fn new(handle: Handle, id: FeedId, key: FeedKey) -> Self {
+        Self { handle, id, key }
+    }
+
+    /// Appends a block; gives its index when it is as durable as the store's options say.
+    ///
+    /// Dropped early, the block may still be appended.
+    ///
+    /// # Errors
+    ///
+    /// If the feed is not writable here, the block is too large, the storage failed (then the block
+    /// is not in the log), or the store is closed.
+    pub async fn append(&self, block: impl Into<Vec<u8>>) -> Result<u64, Error> {
+        Ok(self.append_all(vec![Bytes::from(block.into())]).await?.start)
+    }
+
+    /// Appends blocks under one signature: all of them, or none. Gives their indices.
+    ///
+    /// Dropped early, the blocks may still be appended.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub async fn append_batch<B: Into<Vec<u8>>>(
+        &self,
+        blocks: impl IntoIterator<Item = B>,
+    ) -> Result<Range<u64>, Error> {
+        self.append_all(blocks.into_iter().map(|block| Bytes::from(block.into())).collect()).await
+    }
+
+    async fn append_all(&self, blocks: Vec<Bytes>) -> Result<Range<u64>, Error> {
+        let outcome = self.command(|node, id| node.append(id, blocks)).await?;
+        let Outcome::Appended { start, length } = outcome else {
+            unreachable!("an append is answered with `Appended`");
+        };
+        Ok(start..start + length)
+    }
+
+    /// The block at `index`; waits until it is here, at most as long as
+    /// [`Options::get_timeout`](crate::Options::get_timeout) or [`Get::timeout`] says.
+    pub fn get(&self, index: u64) -> Get {
+        Get::new(self.clone(), index, self.handle.shared().get_timeout)
+    }
+
+    /// The block at `index` if it is here.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the storage failed, the feed is damaged, or the store is closed.
+    pub async fn try_get(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        Ok(self.read(index, 1, usize::MAX).await?.into_iter().next())
+    }
+
+    /// Up to `count` blocks from `index` on: as many as are here without a gap and together have at
+    /// most `max_bytes` bytes, but at least one if that at `index` is here.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn read(
+        &self,
+        index: u64,
+        count: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, Error> {
+        let outcome = self.command(|node, id| node.read(id, index, count, max_bytes)).await?;
+        let Outcome::Blocks(blocks) = outcome else {
+            unreachable!("a read is answered with `Blocks`");
+        };
+        Ok(blocks)
+    }
+
+    /// The blocks of `range` in order, each as soon as it is here. `..` and `5..` never end: they go on
+    /// with what is appended later.
+    pub fn subscribe(&self, range: impl RangeBounds<u64>) -> Subscription {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        Subscription::new(self.clone(), start..end)
+    }
+
+    /// Opens the feed, so that its [`FeedInfo`] is complete.
+    ///
+    /// Dropped early, the feed is opened all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn load(&self) -> Result<FeedInfo, Error> {
+        self.command(|node, id| node.load(id)).await?;
+        Ok(self.info())
+    }
+
+    /// What is known of the feed; complete once it was [loaded](Self::load) or used.
+    #[must_use]
+    pub fn info(&self) -> FeedInfo {
+        let info = self.handle.shared().peek(|state| state.node.feed(self.id));
+        info.expect("feeds are never removed from a node")
+    }
+
+    /// The public key.
+    #[must_use]
+    pub const fn key(&self) -> FeedKey {
+        self.key
+    }
+
+    /// The name in the feed list: a local writer's name, or a number.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.info().name
+    }
+
+    /// Blocks in the log as far as it is proven; 0 before the feed is [loaded](Self::load).
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.info().length
+    }
+
+    /// Whether [`len`](Self::len) is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether blocks can be appended here; `false` before the feed is [loaded](Self::load).
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.info().writable
+    }
+
+    pub(crate) fn command(
+        &self,
+        give: impl FnOnce(&mut multifeed_core::Node, FeedId) -> multifeed_core::CommandId,
+    ) -> Command {
+        Command::give(&self.handle, |node| give(node, self.id))
+    }
+
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// First digits of the key, for errors.
+    pub(crate) fn short_key(&self) -> String {
+        self.key.to_hex().chars().take(8).collect()
+    }
+}
+
+impl PartialEq for Feed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && std::sync::Arc::ptr_eq(self.handle.shared(), other.handle.shared())
+    }
+}
+
+impl Eq for Feed {}

@@ -1,0 +1,50 @@
+//! Multifeed's loop and async handles, written once for every runtime.
+//!
+//! The node of `multifeed-core` is a value without I/O; this crate puts it behind a lock and moves
+//! bytes, batches, time and answers. It decides nothing about protocol or storage, and knows no
+//! runtime: an adapter (`multifeed-tokio`) brings [`ByteStream`], [`Timer`] and [`Storage`], spawns the
+//! [`Driver`] and re-exports the handles.
+//!
+//! | handle | what it is for |
+//! |---|---|
+//! | [`Multifeed`] | the store: writers, feeds, events, connections, its end |
+//! | [`Feed`] | blocks: append, get, read, subscribe |
+//! | [`Replication`] | one connection; moves the bytes of its own stream when polled |
+//! | [`Events`] | news of the store |
+//!
+//! Who calls a handle does the work at once, under the lock: verification, signatures, and storage
+//! that the page cache answers. What may take long is given away by [`Storage::execute`] and watched by the
+//! driver. So a burst of bytes becomes blocks on disk without a hop between tasks.
+#![forbid(unsafe_code)]
+
+mod command;
+mod driver;
+mod error;
+mod events;
+mod feed;
+mod get;
+mod link;
+mod multifeed;
+mod options;
+mod pipe;
+mod replication;
+mod shared;
+mod subscription;
+mod traits;
+
+pub use driver::Driver;
+pub use error::{Error, ReplicationError};
+pub use events::{Event, Events};
+pub use feed::Feed;
+pub use get::Get;
+pub use multifeed::{Multifeed, Opening};
+pub use options::Options;
+pub use replication::{Replication, ReplicationEvent, ReplicationHandle};
+pub use subscription::Subscription;
+pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
+
+pub use bytes::Bytes;
+pub use multifeed_core::{
+    ConnectionId, Counters, Durability, FeedInfo, NodeConfig, NodeError, SyncState, WaitingFor,
+};
+pub use multifeed_proto::{Entropy, FeedKey, Now, PeerError, Role, RootKey};

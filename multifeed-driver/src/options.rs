@@ -1,0 +1,74 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+use multifeed_core::{Durability, NodeConfig};
+use multifeed_proto::RootKey;
+
+/// How a store is opened: its key, and limits.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) root_key: Option<RootKey>,
+    pub(crate) node: NodeConfig,
+    pub(crate) get_timeout: Option<Duration>,
+    pub(crate) event_capacity: usize,
+    pub(crate) open_files: usize,
+}
+
+impl Options {
+    /// The key that all stores of one multifeed share, a secret. There is no default.
+    #[must_use]
+    pub fn root_key(self, key: RootKey) -> Self {
+        Self { root_key: Some(key), ..self }
+    }
+
+    /// What a finished append survives; [`Durability::Process`] unless said otherwise.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.node.durability = durability;
+        self
+    }
+
+    /// All limits of the node, in place of the defaults.
+    #[must_use]
+    pub fn node_config(self, node: NodeConfig) -> Self {
+        Self { node, ..self }
+    }
+
+    /// How long [`Feed::get`](crate::Feed::get) waits unless told otherwise there; `None`: for ever.
+    /// 30 seconds by default.
+    #[must_use]
+    pub fn get_timeout(self, get_timeout: Option<Duration>) -> Self {
+        Self { get_timeout, ..self }
+    }
+
+    /// Events kept for each reader that is slow, at least 1; 1,024 by default.
+    #[must_use]
+    pub fn event_capacity(self, events: usize) -> Self {
+        Self { event_capacity: events.max(1), ..self }
+    }
+
+    /// Files kept open, at least 1; 256 by default.
+    #[must_use]
+    pub fn open_files(self, files: usize) -> Self {
+        Self { open_files: files.max(1), ..self }
+    }
+
+    /// The number given to [`open_files`](Self::open_files), for adapters.
+    #[must_use]
+    pub const fn max_open_files(&self) -> usize {
+        self.open_files
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root_key: None,
+            node: NodeConfig::default(),
+            get_timeout: Some(Duration::from_secs(30)),
+            event_capacity: 1024,
+            open_files: 256,
+        }
+    }
+}

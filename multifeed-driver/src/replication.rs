@@ -1,0 +1,415 @@
+//! One connection, as the application holds it: it moves the bytes of its own stream.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use multifeed_core::{ConnectionId, Counters, SyncState, WaitingFor};
+use multifeed_proto::{FeedKey, Now, Role};
+
+use crate::error::ReplicationError;
+use crate::link::Ending;
+use crate::pipe::Pipe;
+use crate::shared::{Handle, Shared, State};
+use crate::traits::ByteStream;
+
+/// News of one connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReplicationEvent {
+    /// The Noise handshake is over.
+    Connected {
+        /// The peer's static Noise public key.
+        remote_public_key: [u8; 32],
+    },
+    /// Both sides agreed to replicate these feeds.
+    RemoteFeeds {
+        /// The feeds, sorted.
+        keys: Vec<FeedKey>,
+    },
+    /// Blocks moved. At most ten times a second, and before [`InSync`](Self::InSync) and
+    /// [`Closed`](Self::Closed).
+    Progress(Counters),
+    /// Both sides have what the other wants, as far as they have told.
+    InSync,
+    /// There is something to exchange again.
+    OutOfSync,
+    /// Nothing has moved for a while, and the two are not in sync. The connection goes on.
+    Stalled {
+        /// What is missing.
+        waiting: WaitingFor,
+    },
+    /// Events were dropped because they were not taken.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+    /// The connection is over. The last event.
+    Closed {
+        /// `Ok`: in order.
+        result: Result<(), ReplicationError>,
+    },
+}
+
+/// A connection to a peer: a future, and a stream of events.
+///
+/// It moves bytes only while it is polled. Await it to sync until the connection ends; take its
+/// events with [`next`](Self::next) or as a [`Stream`] to see how it goes. Events that come while it is
+/// awaited are dropped.
+///
+/// Dropped before its end, the connection is given up at once; what was received and stored stays.
+/// To leave in order, [`close`](Self::close) it.
+#[must_use = "no bytes move unless a replication is polled"]
+pub struct Replication<S> {
+    handle: ReplicationHandle,
+    /// Keeps the store open.
+    _store: Handle,
+    /// Gone when the connection is over.
+    pipe: Option<Pipe<S>>,
+    gave_up: bool,
+    events: VecDeque<ReplicationEvent>,
+    progress: Progress,
+    result: Option<Result<(), ReplicationError>>,
+    told: bool,
+}
+
+/// A connection as other tasks see it. Does not keep the store open.
+#[derive(Clone)]
+pub struct ReplicationHandle {
+    shared: Arc<Shared>,
+    id: Option<ConnectionId>,
+    /// Counts when the connection is gone.
+    last: Arc<Mutex<Counters>>,
+}
+
+/// What was said of the blocks that moved.
+#[derive(Debug, Default)]
+struct Progress {
+    told: Counters,
+    told_at: Now,
+}
+
+/// What the node wants of the stream.
+struct View {
+    reads: bool,
+    /// All is written, and the sending side is to be closed.
+    closes: bool,
+    ending: Option<Ending>,
+    aborted: bool,
+}
+
+impl<S: ByteStream> Replication<S> {
+    pub(crate) fn new(store: Handle, stream: S, role: Role) -> Self {
+        let shared = Arc::clone(store.shared());
+        let id = shared.with(|state, now| state.connect(now, role));
+        Self {
+            handle: ReplicationHandle { shared, id, last: Arc::default() },
+            _store: store,
+            pipe: id.is_some().then(|| Pipe::new(stream)),
+            gave_up: false,
+            events: VecDeque::new(),
+            progress: Progress::default(),
+            result: id.is_none().then_some(Err(ReplicationError::StoreClosed)),
+            told: false,
+        }
+    }
+
+    /// The next event, moving bytes until there is one; `None` after [`ReplicationEvent::Closed`].
+    ///
+    /// Dropping this future loses nothing.
+    pub async fn next(&mut self) -> Option<ReplicationEvent> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// Ends the connection in order: what the peer asked for is sent, its acknowledgements are waited
+    /// for, then both sides close.
+    ///
+    /// Dropped early, the connection is given up.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ended in another way, also before.
+    pub async fn close(mut self) -> Result<(), ReplicationError> {
+        self.disconnect();
+        poll_fn(|cx| self.poll_end(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<ReplicationEvent>> {
+        if self.events.is_empty() {
+            let pending = self.poll_turn(cx).is_pending();
+            if pending && self.events.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        let result = self.result.clone().filter(|_| !std::mem::replace(&mut self.told, true));
+        Poll::Ready(result.map(|result| ReplicationEvent::Closed { result }))
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReplicationError>> {
+        let turn = self.poll_turn(cx);
+        self.events.clear();
+        match (turn, &self.result) {
+            (Poll::Ready(()), Some(result)) => Poll::Ready(result.clone()),
+            (Poll::Ready(()) | Poll::Pending, _) => Poll::Pending,
+        }
+    }
+
+    /// Moves bytes until no more can be moved, or other tasks should have their turn. Ready when the
+    /// connection is over; then there is a result.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut budget = TURN_BYTES;
+        while let (Some(id), Some(pipe)) = (self.handle.id, &mut self.pipe) {
+            let (shared, events) = (&self.handle.shared, &mut self.events);
+            let view = exchange(shared, id, pipe, &mut self.progress, events, cx.waker());
+            let mut moved = pipe.poll_write(cx);
+            if view.closes {
+                pipe.poll_close(cx);
+            }
+            if let Some(ending) = view.ending {
+                self.finish(ending, view.aborted);
+                break;
+            }
+            if view.reads {
+                moved += pipe.poll_read(cx);
+            }
+            if moved == 0 {
+                if pipe.failed().is_none() {
+                    return Poll::Pending;
+                }
+                if self.gave_up {
+                    self.finish(Ending::Order, false);
+                    break;
+                }
+                // All that had come before the failure is with the node.
+                self.gave_up = true;
+                self.handle.shared.with(|state, now| state.node.abort(now, id));
+            }
+            budget = budget.saturating_sub(moved.max(TURN_BYTES / EXCHANGES));
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn finish(&mut self, ending: Ending, aborted: bool) {
+        let failed = self.pipe.take().and_then(|pipe| pipe.failed().cloned());
+        let failed = failed.map_or(Ok(()), |error| Err(ReplicationError::Stream(error)));
+        self.result = Some(match ending {
+            Ending::Peer(error) if !self.gave_up => Err(error.into()),
+            Ending::Store => Err(ReplicationError::StoreClosed),
+            Ending::Order if aborted => Err(ReplicationError::Aborted),
+            Ending::Order | Ending::Peer(_) => failed,
+        });
+    }
+}
+
+/// Gives the node what came from the stream, and the stream what comes from the node.
+fn exchange<S: ByteStream>(
+    shared: &Shared,
+    id: ConnectionId,
+    pipe: &mut Pipe<S>,
+    progress: &mut Progress,
+    events: &mut VecDeque<ReplicationEvent>,
+    waker: &Waker,
+) -> View {
+    let mut turn = shared.turn();
+    let now = turn.now;
+    let state = turn.state();
+    if let Some(link) = state.links.get_mut(&id) {
+        // What this turn brings is looked at below; it need not wake this task.
+        link.waker = None;
+    }
+    let news = pipe.take_news();
+    if news.written > 0 {
+        state.node.transmitted(now, id, news.written);
+    }
+    if !news.received.is_empty() {
+        state.node.handle_bytes(now, id, news.received);
+    }
+    if news.ended {
+        // The connection may be gone after this.
+        let _kept = state.counters(id);
+        state.node.handle_eof(now, id);
+    }
+    turn.pump();
+
+    let state = turn.state();
+    progress.look(state, id, now, events);
+    let left = pipe.fill(state.node.transmit(id));
+    let closes = left == 0 && pipe.is_drained() && state.node.is_shut_down(id);
+    let reads = state.node.wants_read(id);
+    let Some(link) = state.links.get_mut(&id) else {
+        return View { reads: false, closes: false, ending: Some(Ending::Store), aborted: false };
+    };
+    link.waker = Some(waker.clone());
+    View { reads, closes, ending: link.ending.clone(), aborted: link.aborted }
+}
+
+impl<S> Replication<S> {
+    /// The number of the connection; `None` if the store was closed when it was made.
+    #[must_use]
+    pub const fn id(&self) -> Option<ConnectionId> {
+        self.handle.id
+    }
+
+    /// Counts of the connection so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.handle.counters()
+    }
+
+    /// Whether the two ends have what they want of each other, and what is missing.
+    #[must_use]
+    pub fn sync_state(&self) -> SyncState {
+        self.handle.sync_state()
+    }
+
+    /// Begins to end the connection in order; go on polling until it is over.
+    pub fn disconnect(&self) {
+        self.handle.disconnect();
+    }
+
+    /// The connection for other tasks.
+    #[must_use]
+    pub fn handle(&self) -> ReplicationHandle {
+        self.handle.clone()
+    }
+}
+
+impl<S: ByteStream> Future for Replication<S> {
+    type Output = Result<(), ReplicationError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_end(cx)
+    }
+}
+
+impl<S: ByteStream> Stream for Replication<S> {
+    type Item = ReplicationEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ReplicationEvent>> {
+        self.poll_event(cx)
+    }
+}
+
+impl<S> Drop for Replication<S> {
+    fn drop(&mut self) {
+        let Some(id) = self.handle.id else { return };
+        let last = &self.handle.last;
+        self.handle.shared.with_unless_poisoned(|state, now| {
+            if let Some(counters) = state.counters(id) {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+            }
+            state.links.remove(&id);
+            if !state.node.is_closed(id) {
+                state.node.abort(now, id);
+            }
+        });
+    }
+}
+
+impl<S> fmt::Debug for Replication<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handle, result, .. } = self;
+        f.debug_struct("Replication")
+            .field("id", &handle.id)
+            .field("result", result)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReplicationHandle {
+    /// The number of the connection; `None` if the store was closed when it was made.
+    #[must_use]
+    pub const fn id(&self) -> Option<ConnectionId> {
+        self.id
+    }
+
+    /// Counts of the connection so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let counters = self.id.and_then(|id| self.shared.peek(|state| state.counters(id)));
+        counters.unwrap_or_else(|| *self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the two ends have what they want of each other, and what is missing.
+    #[must_use]
+    pub fn sync_state(&self) -> SyncState {
+        let state = self.id.map(|id| self.shared.peek(|state| state.node.sync_state(id)));
+        state.unwrap_or(SyncState::Closed)
+    }
+
+    /// Begins to end the connection in order, while its [`Replication`] is polled.
+    pub fn disconnect(&self) {
+        if let Some(id) = self.id {
+            self.shared.with(|state, now| state.node.disconnect(now, id));
+        }
+    }
+
+    /// Gives the connection up at once.
+    pub fn abort(&self) {
+        let Some(id) = self.id else { return };
+        self.shared.with(|state, now| {
+            let _kept = state.counters(id);
+            if let Some(link) = state.links.get_mut(&id) {
+                link.aborted |= link.ending.is_none();
+            }
+            state.node.abort(now, id);
+        });
+    }
+}
+
+impl fmt::Debug for ReplicationHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicationHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// Takes the events of a connection, with the counts before them if those have changed.
+    fn look(
+        &mut self,
+        state: &mut State,
+        id: ConnectionId,
+        now: Now,
+        events: &mut VecDeque<ReplicationEvent>,
+    ) {
+        let Some(link) = state.links.get(&id) else { return };
+        let news = link.has_events() || link.ending.is_some();
+        if news || now >= self.told_at.after(PROGRESS) {
+            let counters = state.counters(id).unwrap_or_default();
+            if moved(&counters) != moved(&self.told) {
+                events.push_back(ReplicationEvent::Progress(counters));
+                self.told = counters;
+            }
+            self.told_at = now;
+        }
+        if let Some(link) = state.links.get_mut(&id) {
+            link.take_events(events);
+        }
+    }
+}
+
+/// What makes progress worth telling.
+const fn moved(counters: &Counters) -> (u64, u64, u64, u64) {
+    (counters.blocks_received, counters.blocks_sent, counters.missing, counters.feeds)
+}
+
+/// Bytes that one turn moves at most.
+const TURN_BYTES: usize = 0x10_0000;
+
+/// Exchanges with the node in one turn at most.
+const EXCHANGES: usize = 32;
+
+/// Time between two tellings of progress.
+const PROGRESS: Duration = Duration::from_millis(100);

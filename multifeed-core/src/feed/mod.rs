@@ -23,7 +23,7 @@ use crate::node::{CommandId, ConnectionId, NodeError};
 use crate::ranges::Ranges;
 use crate::storage::{BatchId, FilePath};
 use crate::tree::flat::full_roots;
-use crate::tree::{self, Bitfield, Node, NodeCache, NodeIndex, proof};
+use crate::tree::{self, BLOCKS_PER_PAGE, Bitfield, Node, NodeCache, NodeIndex, proof};
 
 /// A feed whose files were read and proven.
 #[derive(Debug)]
@@ -104,7 +104,8 @@ impl Feed {
         short(&self.key)
     }
 
-    /// Adds blocks to a local writer's log: hashed and signed here, stored with the next flush.
+    /// Adds blocks to a local writer's log: hashed and signed here, stored with the next flush. On an
+    /// error the log is as before.
     ///
     /// `command` is answered when they are stored.
     pub(crate) fn append(&mut self, command: Option<CommandId>, blocks: &[Bytes]) -> Result<(), NodeError> {
@@ -112,22 +113,32 @@ impl Feed {
             return Err(NodeError::NotWritable { feed: self.short_key() });
         };
         let start = self.length;
-        let Ok(grown) = proof::append(&self.roots, self.length, blocks) else {
-            return Err(NodeError::Full { feed: self.short_key() });
-        };
-        let length = start + blocks.len() as u64;
-        if !blocks.is_empty() {
-            let hash = tree::hash::root(&grown.roots);
-            let signature = secret.sign_log(&hash, length);
-            self.put_nodes(&grown.nodes);
-            self.buffer.signatures.insert(length - 1, signature);
-            let mut offset = self.byte_length;
-            for (index, block) in (start..).zip(blocks) {
-                self.put_block(index, offset, block.clone(), None);
-                offset += block.len() as u64;
-            }
-            self.set_log(length, grown.roots);
+        let (mut length, mut roots) = (start, self.roots.clone());
+        let (mut nodes, mut signatures) = (Vec::new(), Vec::new());
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            // A signature at the end of each bitfield page, and one block before: where the log ends
+            // if the process is killed between two pages.
+            let left = BLOCKS_PER_PAGE - length % BLOCKS_PER_PAGE;
+            let now = if left == 1 { 1 } else { left - 1 };
+            let (now, later) = rest.split_at(rest.len().min(now as usize));
+            let Ok(grown) = proof::append(&roots, length, now) else {
+                return Err(NodeError::Full { feed: self.short_key() });
+            };
+            length += now.len() as u64;
+            signatures.push((length - 1, secret.sign_log(&tree::hash::root(&grown.roots), length)));
+            nodes.extend(grown.nodes);
+            roots = grown.roots;
+            rest = later;
         }
+        self.put_nodes(&nodes);
+        self.buffer.signatures.extend(signatures);
+        let mut offset = self.byte_length;
+        for (index, block) in (start..).zip(blocks) {
+            self.put_block(index, offset, block.clone(), None);
+            offset += block.len() as u64;
+        }
+        self.set_log(length, roots);
         if let Some(command) = command {
             self.buffer.appends.push((command, start, blocks.len() as u64));
         }

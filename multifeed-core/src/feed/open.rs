@@ -3,8 +3,8 @@
 //! The bitfield says how long the log is; the signature of that length, over the tree's roots, must
 //! agree. If it does not, the log steps back to the last length that is signed. A writer never
 //! signs a second block at an index that it may have signed before: it takes up signed blocks that
-//! the bitfield does not know of if all of them are intact, and it becomes read-only, until peers
-//! sent the rest, if it had to step back.
+//! the bitfield does not know of if all of them are intact. If they are not, it is read-only until
+//! peers have sent them back.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -30,6 +30,8 @@ const BITFIELD_MAX: usize = 64 * 1024 * 1024;
 const SIGNATURES_MAX: u64 = (CHUNK / 64) as u64;
 /// Signed lengths tried when stepping back.
 const TRIES: usize = 64;
+/// Bytes of the blocks read at once when they are checked again, at least one block.
+const REBUILD_BYTES: usize = 16 * 1024 * 1024;
 /// Leaf nodes read at once when blocks are checked again.
 const REBUILD_BLOCKS: u64 = 4096;
 
@@ -90,12 +92,12 @@ impl Opening {
         let feed = Feed::new(key, folder);
         let read = |name: &str, len| Op::Read { path: feed.file(name), offset: 0, len };
         let ops = Vec::from([
-            read("key", 33),
-            read("secret_key", 65),
-            read("name", 1024),
-            read("bitfield", BITFIELD_FIRST),
-            Op::Length { path: feed.file("signatures") },
-            Op::Length { path: feed.file("tree") },
+            read(sleep::KEY, 33),
+            read(sleep::SECRET_KEY, 65),
+            read(corestore::NAME, 1024),
+            read(sleep::BITFIELD, BITFIELD_FIRST),
+            Op::Length { path: feed.file(sleep::SIGNATURES) },
+            Op::Length { path: feed.file(sleep::TREE) },
         ]);
         (Self { feed, bitfield: BytesMut::new(), signed: 0, state: State::Files }, ops)
     }
@@ -133,10 +135,11 @@ impl Opening {
 
     fn files(&mut self, answers: &[Answer], derive: impl FnOnce(Option<&str>) -> Option<SecretKey>) -> Next {
         let key = bytes(answers, 0);
-        if !key.is_empty() && key[..] != self.feed.key.0 {
+        if key.len() >= 32 && key[..] != self.feed.key.0 {
             return Next::Failed("another feed is stored in its folder");
         }
-        self.feed.files.key = !key.is_empty();
+        // A shorter file was cut off when it was first written.
+        self.feed.files.key = key.len() >= 32;
         let secret = bytes(answers, 1);
         if let Ok(secret) = <[u8; 64]>::try_from(&secret[..]) {
             self.feed.secret = SecretKey::from_libsodium(&secret).filter(|s| s.public() == self.feed.key);
@@ -146,7 +149,7 @@ impl Opening {
             let derived = derive(corestore::decode_name(&name));
             self.feed.secret = derived.filter(|s| s.public() == self.feed.key);
         }
-        self.feed.files.bitfield = matches!(answers[3], Answer::Bytes(_));
+        self.feed.files.bitfield = bytes(answers, 3).len() >= sleep::HEADER_BYTES;
         if let Answer::Length(len) = answers[4] {
             self.feed.files.signatures = len >= sleep::HEADER_BYTES as u64;
             self.signed = (len.saturating_sub(sleep::HEADER_BYTES as u64) / 64).min(MAX_LENGTH);
@@ -166,7 +169,7 @@ impl Opening {
         if read.len() == wanted {
             self.state = State::Bitfield;
             let offset = self.bitfield.len() as u64;
-            return Next::Read(Vec::from([Op::Read { path: self.feed.file("bitfield"), offset, len: CHUNK }]));
+            return Next::Read(Vec::from([Op::Read { path: self.feed.file(sleep::BITFIELD), offset, len: CHUNK }]));
         }
         let file = core::mem::take(&mut self.bitfield);
         self.feed.bits = Bitfield::from_file(&file);
@@ -183,7 +186,7 @@ impl Opening {
 
     /// Reads the roots of a length, and the signature at its end.
     fn read_log(&self, length: u64) -> Vec<Op> {
-        let path = self.feed.file("tree");
+        let path = self.feed.file(sleep::TREE);
         let roots = full_roots(length)
             .map(|root| Op::Read { path: path.clone(), offset: sleep::tree_offset(root), len: 40 });
         roots.chain([self.feed.read_signature(length - 1)]).collect()
@@ -212,7 +215,7 @@ impl Opening {
         }
         let start = length.saturating_sub(SIGNATURES_MAX);
         self.state = State::Behind;
-        let (path, offset) = (self.feed.file("signatures"), sleep::signature_offset(start));
+        let (path, offset) = (self.feed.file(sleep::SIGNATURES), sleep::signature_offset(start));
         Next::Read(Vec::from([Op::Read { path, offset, len: (length - start) as usize * 64 }]))
     }
 
@@ -224,7 +227,7 @@ impl Opening {
         }
         let start = self.signed.saturating_sub(SIGNATURES_MAX).max(length);
         self.state = State::Beyond;
-        let (path, offset) = (self.feed.file("signatures"), sleep::signature_offset(start));
+        let (path, offset) = (self.feed.file(sleep::SIGNATURES), sleep::signature_offset(start));
         Next::Read(Vec::from([Op::Read { path, offset, len: (self.signed - start) as usize * 64 }]))
     }
 
@@ -259,7 +262,7 @@ impl Opening {
         let count = (rebuild.target - rebuild.length).min(REBUILD_BLOCKS);
         let offset = sleep::tree_offset(NodeIndex::leaf(rebuild.length));
         self.state = State::Rebuild(rebuild);
-        Next::Read(Vec::from([Op::Read { path: self.feed.file("tree"), offset, len: (count as usize * 2 - 1) * 40 }]))
+        Next::Read(Vec::from([Op::Read { path: self.feed.file(sleep::TREE), offset, len: (count as usize * 2 - 1) * 40 }]))
     }
 
     /// Alternates between leaf nodes, for the sizes, and the blocks themselves.
@@ -277,16 +280,16 @@ impl Opening {
                 total = total.saturating_add(size);
                 rebuild.sizes.push(leaf.size);
             }
-            if rebuild.sizes.is_empty() || total > CHUNK.max(16 * 1024 * 1024) {
-                return self.drop_tail();
+            if rebuild.sizes.is_empty() || total > REBUILD_BYTES {
+                return self.seal(rebuild.target);
             }
-            let (path, offset) = (self.feed.file("data"), rebuild.byte_length);
+            let (path, offset) = (self.feed.file(sleep::DATA), rebuild.byte_length);
             self.state = State::Rebuild(rebuild);
             return Next::Read(Vec::from([Op::Read { path, offset, len: total }]));
         }
         let sizes = core::mem::take(&mut rebuild.sizes);
         if read.len() as u64 != sizes.iter().sum::<u64>() {
-            return self.drop_tail();
+            return self.seal(rebuild.target);
         }
         let mut at = 0;
         let blocks: Vec<Bytes> = sizes
@@ -297,7 +300,7 @@ impl Opening {
             })
             .collect();
         let Ok(grown) = proof::append(&rebuild.roots, rebuild.length, &blocks) else {
-            return self.drop_tail();
+            return self.seal(rebuild.target);
         };
         rebuild.length += blocks.len() as u64;
         rebuild.byte_length += read.len() as u64;
@@ -307,7 +310,7 @@ impl Opening {
             return self.read_leaves(rebuild);
         }
         if rebuild.roots != rebuild.target_roots {
-            return self.drop_tail();
+            return self.seal(rebuild.target);
         }
         for block in self.feed.length..rebuild.target {
             self.feed.bits.set_block(block, true);
@@ -317,13 +320,22 @@ impl Opening {
         Next::Done
     }
 
-    /// Signatures beyond the log belong to blocks that were never acknowledged. They go, so that
-    /// none of them can be taken for the signature of other blocks.
+    /// What is written beyond the log is no signature of it, but what a crash left of one. It goes, so
+    /// that it cannot be taken for the signature of other blocks.
     fn drop_tail(&mut self) -> Next {
-        if self.feed.length == 0 && !self.feed.files.bitfield && self.signed > 0 {
-            return Next::Failed("its bitfield is missing and its blocks do not prove the log");
+        if !self.feed.files.bitfield {
+            return self.seal(self.signed);
         }
-        self.feed.buffer.truncate_signatures = Some(self.feed.length);
+        if self.feed.sealed_until <= self.feed.length {
+            self.feed.buffer.truncate_signatures = Some(self.feed.length);
+        }
+        Next::Done
+    }
+
+    /// Blocks up to `length` were signed once and are damaged: others must not take their places. The
+    /// files stay as they are, so that the next opening finds the same.
+    fn seal(&mut self, length: u64) -> Next {
+        self.feed.sealed_until = self.feed.sealed_until.max(length);
         Next::Done
     }
 
@@ -358,11 +370,14 @@ impl Opening {
     }
 
     fn step_back(&mut self, length: u64, roots: Vec<Node>) -> Next {
-        if self.feed.secret.is_some() {
-            self.feed.sealed_until = self.feed.bits.length();
-        }
+        let told = self.feed.bits.length();
         self.feed.bits.clear_from(length);
         self.feed.set_log(length, roots);
+        if self.feed.secret.is_some() {
+            let _only_in_memory = self.feed.bits.take_dirty();
+            self.feed.sealed_until = told;
+            return self.look_beyond();
+        }
         if self.signed > length {
             self.feed.buffer.truncate_signatures = Some(length);
         }

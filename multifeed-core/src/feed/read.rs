@@ -89,7 +89,7 @@ impl Feed {
             .map(|&page| {
                 let (offset, len) = NodeCache::byte_range(page);
                 let len = len * READ_AHEAD_PAGES as usize;
-                Op::Read { path: self.file("tree"), offset, len }
+                Op::Read { path: self.file(sleep::TREE), offset, len }
             })
             .collect();
         (groups, ops)
@@ -122,7 +122,7 @@ impl Feed {
 
     /// The read of a stored signature.
     pub(crate) fn read_signature(&self, index: u64) -> Op {
-        Op::Read { path: self.file("signatures"), offset: sleep::signature_offset(index), len: 64 }
+        Op::Read { path: self.file(sleep::SIGNATURES), offset: sleep::signature_offset(index), len: 64 }
     }
 
     /// A signature that is not stored yet.

@@ -1,7 +1,7 @@
 //! What changed in a feed, gathered into storage batches in the order that survives a crash.
 //!
-//! First data, tree nodes and signatures; when they are answered, the bitfield, which makes them
-//! count (`hypercore@9.12.0/index.js` does the same). A process killed anywhere between leaves at
+//! First data and tree nodes, then signatures, then the bitfield, which makes them count
+//! (`hypercore@9.12.0/index.js` writes it last, too). A process killed anywhere between leaves at
 //! most bytes behind that no bit speaks of.
 
 use alloc::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::Feed;
 use crate::format::sleep;
 use crate::node::{CommandId, ConnectionId, Durability};
 use crate::storage::{Batch, BatchId, Op, StorageError};
-use crate::tree::{Node, NodeIndex};
+use crate::tree::{BLOCKS_PER_PAGE, NODES_PER_PAGE, Node, NodeIndex};
 
 /// Blocks of at least this many bytes are written as they are, smaller ones are joined first.
 const JOIN_BELOW: usize = 64 * 1024;
@@ -126,35 +126,48 @@ impl Feed {
 
         if let Some(count) = buffer.truncate_signatures {
             let len = sleep::signature_offset(count);
-            push(Vec::from([Op::Truncate { path: self.file("signatures"), len }]));
+            push(Vec::from([Op::Truncate { path: self.file(sleep::SIGNATURES), len }]));
+        }
+        if !self.files.bitfield {
+            // First of all: so a missing bitfield always is a lost one, never one that was to come.
+            self.files.bitfield = true;
+            let data = Bytes::from_static(&sleep::BITFIELD_HEADER);
+            push(Vec::from([Op::Write { path: self.folder.join(sleep::BITFIELD), offset: 0, data }]));
+            if plan.durability == Durability::Power {
+                push(self.sync(&[sleep::BITFIELD]));
+            }
         }
         let mut ops = Vec::new();
         let mut synced = Vec::new();
         self.write_headers(&buffer, &mut ops, &mut synced);
         self.write_data(buffer.data, &mut ops, &mut synced);
         self.write_nodes(&buffer.nodes, &mut ops, &mut synced);
-        self.write_signatures(&buffer.signatures, &mut ops, &mut synced);
         push(ops);
-        let sync = |names: &[&'static str]| -> Vec<Op> {
-            names.iter().map(|name| Op::Sync { path: self.file(name) }).collect()
-        };
         if plan.durability == Durability::Power {
-            push(sync(&synced));
+            push(self.sync(&synced));
+        }
+        // After the blocks: so a signature that is there proves that its blocks once were.
+        push(self.write_signatures(&buffer.signatures));
+        if plan.durability == Durability::Power && !buffer.signatures.is_empty() {
+            push(self.sync(&[sleep::SIGNATURES]));
         }
         let pages = self.bits.take_dirty();
         if !pages.is_empty() {
-            let mut ops = Vec::with_capacity(pages.len() + 1);
-            if !self.files.bitfield && pages.iter().all(|(page, _)| *page != 0) {
-                self.files.bitfield = true;
-                let data = Bytes::from_static(&sleep::BITFIELD_HEADER);
-                ops.push(Op::Write { path: self.file("bitfield"), offset: 0, data });
+            let path = self.file(sleep::BITFIELD);
+            let page_size = self.bits.page_size();
+            let write = |(page, data)| {
+                let offset = sleep::bitfield_offset(page, page_size);
+                Op::Write { path: path.clone(), offset, data }
+            };
+            if self.secret.is_some() && pages.len() > 1 {
+                for page in page_by_page(pages, &buffer.nodes) {
+                    push(Vec::from([write(page)]));
+                }
+            } else {
+                push(pages.into_iter().map(write).collect());
             }
-            for (page, bytes) in pages {
-                ops.push(self.write_page(page, bytes));
-            }
-            push(ops);
             if plan.durability == Durability::Power {
-                push(Vec::from([Op::Sync { path: self.folder.join("bitfield") }]));
+                push(self.sync(&[sleep::BITFIELD]));
             }
         }
         if batches.is_empty() && buffer.appends.is_empty() {
@@ -188,21 +201,21 @@ impl Feed {
         if buffer.nodes.is_empty() && buffer.blocks.is_empty() {
             return;
         }
-        header("tree", &mut self.files.tree, &sleep::TREE_HEADER);
-        header("signatures", &mut self.files.signatures, &sleep::SIGNATURES_HEADER);
+        header(sleep::TREE, &mut self.files.tree, &sleep::TREE_HEADER);
+        header(sleep::SIGNATURES, &mut self.files.signatures, &sleep::SIGNATURES_HEADER);
         if !self.files.key {
             self.files.key = true;
             let data = Bytes::copy_from_slice(&self.key.0);
-            ops.push(Op::Write { path: self.folder.join("key"), offset: 0, data });
-            synced.push("key");
+            ops.push(Op::Write { path: self.folder.join(sleep::KEY), offset: 0, data });
+            synced.push(sleep::KEY);
         }
     }
 
     fn write_data(&self, data: BTreeMap<u64, Bytes>, ops: &mut Vec<Op>, synced: &mut Vec<&'static str>) {
         if !data.is_empty() {
-            synced.push("data");
+            synced.push(sleep::DATA);
         }
-        let path = self.file("data");
+        let path = self.file(sleep::DATA);
         let mut write = |offset, data| ops.push(Op::Write { path: path.clone(), offset, data });
         let mut joined = BytesMut::new();
         let mut start = 0;
@@ -228,9 +241,9 @@ impl Feed {
 
     fn write_nodes(&self, nodes: &BTreeMap<u64, Node>, ops: &mut Vec<Op>, synced: &mut Vec<&'static str>) {
         if !nodes.is_empty() {
-            synced.push("tree");
+            synced.push(sleep::TREE);
         }
-        let path = self.file("tree");
+        let path = self.file(sleep::TREE);
         let mut run = BytesMut::new();
         let (mut start, mut next) = (0, 0);
         for node in nodes.values() {
@@ -257,16 +270,9 @@ impl Feed {
         }
     }
 
-    fn write_signatures(
-        &self,
-        signatures: &BTreeMap<u64, [u8; 64]>,
-        ops: &mut Vec<Op>,
-        synced: &mut Vec<&'static str>,
-    ) {
-        if !signatures.is_empty() {
-            synced.push("signatures");
-        }
-        let path = self.file("signatures");
+    fn write_signatures(&self, signatures: &BTreeMap<u64, [u8; 64]>) -> Vec<Op> {
+        let mut ops = Vec::new();
+        let path = self.file(sleep::SIGNATURES);
         let mut run = BytesMut::new();
         let (mut start, mut next) = (0, 0);
         for (&index, signature) in signatures {
@@ -283,18 +289,38 @@ impl Feed {
         if !run.is_empty() {
             ops.push(Op::Write { path, offset: sleep::signature_offset(start), data: run.freeze() });
         }
+        ops
     }
 
-    fn write_page(&mut self, page: u64, bytes: Bytes) -> Op {
-        let path = self.folder.join("bitfield");
-        if self.files.bitfield || page != 0 {
-            return Op::Write { path, offset: sleep::bitfield_offset(page, self.bits.page_size()), data: bytes };
-        }
-        // Header and first page in one write: the JavaScript takes a header alone for an empty log.
-        self.files.bitfield = true;
-        let mut data = BytesMut::with_capacity(sleep::HEADER_BYTES + bytes.len());
-        data.put_slice(&sleep::BITFIELD_HEADER);
-        data.put_slice(&bytes);
-        Op::Write { path, offset: 0, data: data.freeze() }
+    fn sync(&self, names: &[&'static str]) -> Vec<Op> {
+        names.iter().map(|name| Op::Sync { path: self.file(name) }).collect()
     }
+}
+
+/// The pages of a writer's bitfield in an order in which the log is signed wherever it stops.
+///
+/// A node that spans pages stands in the first of them, and would make the log as long as the last
+/// before that is written. So pages go out without such nodes, and with them in a second round. The
+/// log then ends at a page, or one block before: see [`Feed::append`].
+fn page_by_page(pages: Vec<(u64, Bytes)>, fresh: &BTreeMap<u64, Node>) -> Vec<(u64, Bytes)> {
+    let mut first = Vec::with_capacity(pages.len());
+    let mut second = Vec::new();
+    for (page, bytes) in pages {
+        let nodes = page * NODES_PER_PAGE..(page + 1) * NODES_PER_PAGE;
+        let mut without = BytesMut::from(&bytes[..]);
+        for &node in fresh.range(nodes.clone()).map(|(node, _)| node) {
+            let below = NodeIndex(node).blocks();
+            let at = node - nodes.start;
+            let byte = without.get_mut((BLOCKS_PER_PAGE / 8) as usize + (at / 8) as usize);
+            if let (Some(byte), true) = (byte, below.end - below.start > BLOCKS_PER_PAGE) {
+                *byte &= !(0x80 >> (at % 8));
+            }
+        }
+        if without != bytes {
+            second.push((page, bytes));
+        }
+        first.push((page, without.freeze()));
+    }
+    first.extend(second);
+    first
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Task};
 use crate::feed::short;
+use crate::format::sleep;
 use crate::storage::{Answer, Op, StorageError};
 
 /// Bytes of one read of blocks, whatever the application allows.
@@ -94,7 +95,7 @@ impl Node {
             let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
             return self.read_done(job, blocks);
         }
-        let read = Op::Read { path: feed.file("data"), offset: start, len: total as usize };
+        let read = Op::Read { path: feed.file(sleep::DATA), offset: start, len: total as usize };
         self.submit(None, Vec::from([read]), Task::Read(job));
     }
 

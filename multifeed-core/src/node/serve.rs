@@ -14,6 +14,7 @@ use multifeed_proto::messages::{Data, Node as TreeNode, Request};
 use super::link::Barrier;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::{Feed, Place};
+use crate::format::sleep;
 use crate::storage::{Answer, Op, StorageError};
 use crate::tree::proof::{self, ProofPlan};
 use crate::tree::{NodeIndex, RemoteTree};
@@ -282,7 +283,7 @@ impl Job {
                 _ => self.reads.push((place.offset, place.size)),
             }
         }
-        let path = feed.file("data");
+        let path = feed.file(sleep::DATA);
         self.reads
             .iter()
             .map(|&(offset, len)| Op::Read { path: path.clone(), offset, len: len as usize })

@@ -248,7 +248,7 @@ impl Node {
 
     /// Writes the file that makes a derived feed writable for a corestore: before the list speaks of it.
     fn write_name(&mut self, key: &FeedKey, name: &str) -> BatchId {
-        let path = corestore::folder(&key.discovery_key()).join("name");
+        let path = corestore::folder(&key.discovery_key()).join(corestore::NAME);
         let data = Bytes::from(corestore::encode_name(name));
         let before = self.store.list_after.filter(|id| self.tasks.contains_key(id)).or_else(|| self.list_batch());
         let written = self.submit(before, Vec::from([Op::Write { path: path.clone(), offset: 0, data }]), Task::Nothing);

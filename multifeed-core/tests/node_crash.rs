@@ -1,0 +1,313 @@
+//! Stores after a process, or the power, ended at any moment.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod util;
+
+use bytes::Bytes;
+use multifeed_core::format::sleep;
+use multifeed_core::storage::{FilePath, Memory, Op};
+use multifeed_core::tree::Bitfield;
+use multifeed_core::{Durability, Event, FeedId, NodeConfig, Outcome};
+use util::Sim;
+
+/// What was acknowledged once so many effects had happened.
+struct Mark {
+    effects: usize,
+    length: usize,
+}
+
+fn block(n: usize) -> Bytes {
+    Bytes::from(format!("block {n} {}", "x".repeat(n % 90)))
+}
+
+/// A writer that appends alone, in batches and nothing, with a mark after each acknowledgement.
+fn writer_history(config: NodeConfig) -> (Sim, FeedId, Vec<Mark>) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party_with(Memory::new(), config);
+    let feed = sim.writer(a, "w");
+    let mut marks = Vec::new();
+    let mut length = 0;
+    for batch in [1, 1, 3, 0, 1, 5, 1, 2, 1] {
+        sim.append_all(a, feed, (length..length + batch).map(block).collect());
+        length += batch;
+        marks.push(Mark { effects: sim.parties[a].disk.effects().len(), length });
+    }
+    (sim, feed, marks)
+}
+
+/// Opens what is left, checks that all that was acknowledged is there, and goes on writing.
+fn check_writer(memory: Memory, acknowledged: usize, what: &str) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(memory);
+    let feed = sim.writer(a, "w");
+    let blocks = sim.contents(a).into_values().next().unwrap();
+    assert!(blocks.len() >= acknowledged, "{what}: {} of {acknowledged} blocks", blocks.len());
+    for (n, found) in blocks.iter().enumerate() {
+        assert_eq!(found.as_deref(), Some(&block(n)[..]), "{what}: block {n}");
+    }
+    sim.append(a, feed, &[b"after"]);
+    let b = sim.party(Memory::new());
+    sim.connect(a, b);
+    sim.sync();
+    assert_eq!(sim.contents(a), sim.contents(b), "{what}");
+}
+
+/// As [`check_writer`], without a peer.
+fn check_long_writer(memory: Memory, acknowledged: usize, what: &str) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(memory);
+    let feed = sim.writer(a, "w");
+    let info = sim.load(a, feed);
+    assert!(info.length >= acknowledged as u64 && info.writable, "{what}: {info:?}");
+    assert_eq!(info.blocks, info.length, "{what}");
+    sim.append(a, feed, &[b"after"]);
+    let last = sim.contents(a).into_values().next().unwrap();
+    assert!(last.iter().all(Option::is_some), "{what}: holes");
+}
+
+/// What the JavaScript would make of the files: a log that ends with a signature.
+fn check_for_javascript(memory: &Memory, what: &str) {
+    let Some(bitfield) = memory.paths().find(|path| path.as_str().ends_with("/bitfield")) else { return };
+    for bitfield in memory.paths().filter(|path| path.as_str().ends_with("/bitfield")).chain([bitfield]) {
+        let length = Bitfield::from_file(&memory.contents(bitfield).unwrap()).length();
+        if length == 0 {
+            continue;
+        }
+        let folder = bitfield.parent().unwrap();
+        let signatures = memory.contents(&folder.join("signatures")).unwrap_or_default();
+        let at = sleep::signature_offset(length - 1) as usize;
+        let signature = signatures.get(at..at + 64).unwrap_or_default();
+        assert!(signature.iter().any(|byte| *byte != 0), "{what}: length {length} has no signature");
+        assert!(memory.contents(&folder.join("key")).is_some_and(|key| key.len() == 32), "{what}: no key");
+    }
+}
+
+#[test]
+fn a_writer_killed_between_any_two_effects_loses_nothing_acknowledged_and_goes_on() {
+    let (sim, _, marks) = writer_history(NodeConfig::default());
+    let journal = &sim.parties[0].disk;
+    for count in 0..=journal.effects().len() {
+        let acknowledged = marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+        let memory = journal.state_after(count);
+        check_for_javascript(&memory, &format!("after {count}"));
+        check_writer(memory, acknowledged.unwrap_or(0), &format!("after {count}"));
+    }
+}
+
+#[test]
+fn a_writer_killed_in_the_middle_of_a_write_loses_nothing_acknowledged_and_goes_on() {
+    let (sim, _, marks) = writer_history(NodeConfig::default());
+    let journal = &sim.parties[0].disk;
+    for whole in 0..journal.effects().len() {
+        let acknowledged = marks.iter().filter(|mark| mark.effects <= whole).map(|m| m.length).max();
+        let len = journal.torn_len(whole);
+        let bitfield = matches!(&journal.effects()[whole].op,
+            Op::Write { path, .. } if path.as_str().ends_with("/bitfield"));
+        // A bitfield page lies in one page of the page cache: the system writes it whole or not at all.
+        let torn = if bitfield { vec![] } else { vec![1, len / 3, len / 2, len.saturating_sub(1)] };
+        for bytes in torn.into_iter().filter(|bytes| *bytes > 0 && *bytes < len) {
+            let what = format!("{bytes} bytes of {len} after {whole}");
+            let memory = journal.state_torn(whole, bytes);
+            check_for_javascript(&memory, &what);
+            check_writer(memory, acknowledged.unwrap_or(0), &what);
+        }
+    }
+}
+
+#[test]
+fn a_batch_over_several_bitfield_pages_survives_a_kill_at_any_of_its_writes() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..10_000).map(block).collect());
+    let before = sim.parties[a].disk.effects().len();
+    sim.append_all(a, feed, (10_000..30_000).map(block).collect());
+    let journal = &sim.parties[a].disk;
+    for whole in before..=journal.effects().len() {
+        let len = journal.torn_len(whole);
+        // The page cache takes the part of a write in one page of 4,096 bytes whole or not at all.
+        let torn = match journal.effects().get(whole).map(|effect| &effect.op) {
+            Some(Op::Write { path, offset, data }) if path.as_str().ends_with("/bitfield") => {
+                let first = 4096 - offset % 4096;
+                (first < data.len() as u64).then_some(first as usize)
+            }
+            Some(_) => Some(len / 2),
+            None => None,
+        };
+        for bytes in [Some(0), torn].into_iter().flatten() {
+            let what = format!("{bytes} bytes of {len} after {whole}");
+            let memory = journal.state_torn(whole, bytes);
+            if bytes == 0 {
+                check_for_javascript(&memory, &what);
+            }
+            check_long_writer(memory, 10_000, &what);
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_syncs_loses_nothing_acknowledged_when_the_power_fails() {
+    let config = NodeConfig { durability: Durability::Power, ..NodeConfig::default() };
+    let (sim, _, marks) = writer_history(config);
+    let journal = &sim.parties[0].disk;
+    for seed in 0..4u64 {
+        for count in 0..=journal.effects().len() {
+            let acknowledged = marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count as u64;
+            let memory = journal.state_after_power_loss(count, |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed != 0 && state >> 63 == 1
+            });
+            check_writer(memory, acknowledged.unwrap_or(0), &format!("seed {seed} after {count}"));
+        }
+    }
+}
+
+#[test]
+fn a_download_killed_anywhere_keeps_what_was_told_and_goes_on() {
+    let mut sim = Sim::new(300);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..60).map(block).collect());
+    sim.connect(a, b);
+    let mut marks = Vec::new();
+    while sim.step() {
+        let told: u64 = sim.parties[b]
+            .events
+            .iter()
+            .map(|event| if let Event::Downloaded { length, .. } = event { *length } else { 0 })
+            .sum();
+        marks.push((sim.parties[b].disk.effects().len(), told));
+    }
+    let source = sim.parties[a].disk.memory().clone();
+    let effects = sim.parties[b].disk.effects().len();
+    assert!(effects > 20, "{effects} effects are too few to show anything");
+    for count in 0..=effects {
+        let told = marks.iter().filter(|(at, _)| *at <= count).map(|(_, told)| *told).max().unwrap_or(0);
+        for torn in [false, true] {
+            let memory = if torn {
+                let len = sim.parties[b].disk.torn_len(count);
+                sim.parties[b].disk.state_torn(count, len / 2)
+            } else {
+                sim.parties[b].disk.state_after(count)
+            };
+            let mut again = Sim::new(65_536);
+            let b = again.party(memory);
+            let held: usize =
+                again.contents(b).values().map(|blocks| blocks.iter().flatten().count()).sum();
+            assert!(held as u64 >= told, "after {count}: {held} of {told}");
+            let mut source = source.clone();
+            source.unlock();
+            let a = again.party(source);
+            again.connect(a, b);
+            again.sync();
+            assert_eq!(again.contents(a), again.contents(b), "after {count}");
+        }
+    }
+}
+
+/// A store with one writer of `length` blocks, each appended alone.
+fn damaged(length: usize, damage: impl FnOnce(&mut Memory, &FilePath)) -> Memory {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    for n in 0..length {
+        sim.append_all(a, feed, vec![block(n)]);
+    }
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let mut memory = sim.parties[a].disk.memory().clone();
+    memory.unlock();
+    damage(&mut memory, &multifeed_core::format::corestore::folder(&key.discovery_key()));
+    memory
+}
+
+fn run(memory: &mut Memory, op: Op) {
+    use multifeed_core::storage::{Batch, BatchId};
+    memory.execute(&Batch { id: BatchId(u64::MAX), after: None, ops: vec![op] }).answers.remove(0).unwrap();
+}
+
+#[test]
+fn a_lost_bitfield_is_rebuilt_from_tree_signatures_and_data() {
+    let memory = damaged(9, |memory, folder| run(memory, Op::Remove { path: folder.join("bitfield") }));
+    check_writer(memory, 9, "no bitfield");
+}
+
+#[test]
+fn a_lost_last_signature_is_no_fork() {
+    let memory = damaged(5, |memory, folder| {
+        run(memory, Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(4) });
+    });
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(memory);
+    let feed = sim.writer(a, "w");
+    let info = sim.load(a, feed);
+    assert_eq!((info.length, info.writable), (4, false));
+}
+
+#[test]
+fn a_tree_without_its_last_node_is_no_fork() {
+    let memory = damaged(5, |memory, folder| {
+        let len = sleep::tree_offset(multifeed_core::tree::NodeIndex(8));
+        run(memory, Op::Truncate { path: folder.join("tree"), len });
+    });
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(memory);
+    let feed = sim.writer(a, "w");
+    let info = sim.load(a, feed);
+    assert_eq!((info.length, info.writable), (4, false));
+}
+
+#[test]
+fn a_writer_that_lost_its_tail_writes_again_when_a_peer_gave_it_back() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    for n in 0..5 {
+        sim.append_all(a, feed, vec![block(n)]);
+    }
+    sim.connect(a, b);
+    sim.sync();
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let folder = multifeed_core::format::corestore::folder(&key.discovery_key());
+    let mut memory = sim.parties[a].disk.memory().clone();
+    memory.unlock();
+    run(&mut memory, Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(3) });
+    let c = sim.party(memory);
+    let feed = sim.writer(c, "w");
+    assert!(!sim.load(c, feed).writable);
+    sim.connect(c, b);
+    sim.sync();
+    assert!(sim.load(c, feed).writable);
+    sim.append(c, feed, &[b"after"]);
+    sim.sync();
+    assert_eq!(sim.contents(c), sim.contents(b));
+}
+
+#[test]
+fn garbage_in_any_file_never_panics_and_never_forks() {
+    for name in ["bitfield", "tree", "signatures", "data", "key", "name"] {
+        for seed in 0..40u64 {
+            let memory = damaged(12, |memory, folder| {
+                let path = folder.join(name);
+                let mut bytes = memory.contents(&path).unwrap();
+                let mut state = seed;
+                for _ in 0..1 + seed % 4 {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let at = (state >> 33) as usize % bytes.len();
+                    bytes[at] ^= (state >> 20) as u8 | 1;
+                }
+                if seed % 5 == 0 {
+                    bytes.truncate((state >> 40) as usize % bytes.len());
+                }
+                run(memory, Op::Remove { path: path.clone() });
+                run(memory, Op::Write { path, offset: 0, data: Bytes::from(bytes) });
+            });
+            let mut sim = Sim::new(65_536);
+            let a = sim.party(memory);
+            let command = sim.parties[a].node.writer("w");
+            let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { continue };
+            let info = sim.parties[a].node.feed(feed).unwrap();
+            assert!(!info.writable || info.length == 12, "{name} seed {seed}: {info:?}");
+        }
+    }
+}

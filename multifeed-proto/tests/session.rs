@@ -1,7 +1,7 @@
 //! Sessions without bytes: channels, extensions and the multifeed rules.
 //!
 //! Tests named `hostile_…` are the rows of the list of hostile input for these layers.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
 
@@ -729,6 +729,17 @@ fn hostile_a_second_handshake_is_ignored_whatever_it_says() {
     let (mut alone, _) = Alone::ready(&Config::default());
     alone.extension(HANDSHAKE, GOOD).unwrap();
     alone.extension(HANDSHAKE, r#"{"client":"X","version":"9"}"#).unwrap();
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
+}
+
+#[test]
+fn hostile_a_handshake_of_the_other_dialect_on_the_stream_is_ignored() {
+    let (mut alone, _) = Alone::ready(&Config::default());
+    alone.give(0, options(&NAMES)).unwrap();
+    for body in [GOOD, "{nope", r#"{"client":"X","version":"9"}"#] {
+        let payload = body.as_bytes().to_vec().into();
+        alone.give(0, Message::Extension { id: HANDSHAKE, payload }).unwrap();
+    }
     assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
 }
 

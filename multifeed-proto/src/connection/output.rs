@@ -70,6 +70,9 @@ pub enum Output {
         discovery_key: DiscoveryKey,
     },
     /// Both sides have the channel open and proved the key: it carries data from here on.
+    ///
+    /// Comes again if the remote opens the channel again without closing it: then all that was said
+    /// and asked on it is void.
     FeedOpened {
         /// The channel.
         channel: ChannelId,
@@ -94,14 +97,15 @@ pub enum Output {
         /// The range that the message spoke of. With a bitfield, some of its blocks may be missing.
         span: Span,
     },
-    /// The remote stored blocks that we sent.
+    /// The remote stored blocks that we sent. Nothing checks that we did, nor how many they are.
     Acked {
         /// The channel.
         channel: ChannelId,
         /// The blocks.
         span: Span,
     },
-    /// The remote has these blocks no more.
+    /// The remote has these blocks no more. Requests for them will not be answered; see
+    /// [`forget_request`](crate::Connection::forget_request).
     Unhave {
         /// The channel.
         channel: ChannelId,
@@ -116,7 +120,7 @@ pub enum Output {
         /// The range; both numbers are multiples of 8,192, and a length of 0 asks for everything.
         span: Span,
     },
-    /// The remote asks for a block.
+    /// The remote asks for a block. Nothing in it is checked.
     Request {
         /// The channel.
         channel: ChannelId,

@@ -1,5 +1,5 @@
 //! What the application can do with a connection. The rules are those of
-//! [`Session`](crate::session::Session).
+//! [`Session`].
 
 use alloc::string::String;
 

@@ -21,8 +21,8 @@ impl Bits {
             let mut whole = [0; 8];
             whole[..chunk.len()].copy_from_slice(chunk);
             *word = u64::from_be_bytes(whole);
+            bits.count += ones(*word);
         }
-        bits.recount();
         bits
     }
 
@@ -50,32 +50,36 @@ impl Bits {
 
     /// Sets `from..to` and says how many of these bits were clear.
     pub(crate) fn insert(&mut self, from: u64, to: u64) -> u64 {
-        let before = self.count();
+        let mut added = 0;
         for word in words(from, to) {
-            self.words[word] |= mask(word, from, to);
+            let new = mask(word, from, to) & !self.words[word];
+            self.words[word] |= new;
+            added += ones(new);
         }
-        self.recount();
-        self.count() - before
+        self.count += added;
+        added.into()
     }
 
     /// Clears `from..to` and says how many of these bits were set.
     pub(crate) fn remove(&mut self, from: u64, to: u64) -> u64 {
-        let before = self.count();
+        let mut removed = 0;
         for word in words(from, to) {
-            self.words[word] &= !mask(word, from, to);
+            let old = mask(word, from, to) & self.words[word];
+            self.words[word] &= !old;
+            removed += ones(old);
         }
-        self.recount();
-        before - self.count()
+        self.count -= removed;
+        removed.into()
     }
 
     /// Sets the bits that are set in `other` and says how many of them were clear.
     pub(crate) fn merge(&mut self, other: &Self) -> u64 {
-        let before = self.count();
+        let before = self.count;
         for (word, other) in self.words.iter_mut().zip(other.words) {
+            self.count += ones(other & !*word);
             *word |= other;
         }
-        self.recount();
-        self.count() - before
+        u64::from(self.count - before)
     }
 
     fn scan(from: u64, word: impl Fn(usize) -> u64) -> Option<u64> {
@@ -84,11 +88,6 @@ impl Bits {
             let bits = word(at) & mask(at, from, PAGE_BLOCKS);
             (bits != 0).then(|| base + u64::from(bits.leading_zeros()))
         })
-    }
-
-    fn recount(&mut self) {
-        let ones: u32 = self.words.iter().map(|word| word.count_ones()).sum();
-        self.count = u16::try_from(ones).unwrap_or(u16::MAX);
     }
 }
 
@@ -110,6 +109,11 @@ fn mask(word: usize, from: u64, to: u64) -> u64 {
     let place = |bit: u64| bit.saturating_sub(base).min(64);
     let ones_from = |place: u64| if place == 64 { 0 } else { u64::MAX >> place };
     ones_from(place(from)) & !ones_from(place(to))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a word has 64 bits at most")]
+fn ones(word: u64) -> u16 {
+    word.count_ones() as u16
 }
 
 const WORDS: usize = PAGE_BYTES / 8;

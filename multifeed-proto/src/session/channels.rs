@@ -173,3 +173,19 @@ impl Channels {
         }
     }
 }
+
+#[cfg(test)]
+impl Channels {
+    /// Checks that the tables agree with each other.
+    pub(crate) fn check(&self, place: &str) {
+        let bound = self.open.values().filter(|channel| channel.remote.is_some()).count();
+        assert_eq!(self.remote.len(), bound + self.pending.len(), "{place}");
+        assert_eq!(self.by_key.len(), self.open.len(), "{place}");
+        let strangers = self.pending.values().filter(|pending| !pending.known).count();
+        assert_eq!(self.strangers, strangers, "{place}");
+        for (key, pending) in &self.pending {
+            assert_eq!(self.remote.get(&pending.remote), Some(&Remote::Pending(*key)), "{place}");
+            assert_eq!(pending.known, self.known.contains(key), "{place}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! feed.
 //!
 //! In this folder: [`Session`], which takes messages in and gives messages and
-//! [`Output`](crate::Output)s out; `channels` (numbers and names of channels), `extensions` (names
+//! [`Output`]s out; `channels` (numbers and names of channels), `extensions` (names
 //! and numbers of extensions), `mux` (the multifeed rules), `feed` (messages of a feed channel),
 //! `peer`, `blocks` and `bits` (what the remote has), `verbs` (what the application can do).
 //!
@@ -17,6 +17,8 @@ mod extensions;
 mod feed;
 mod mux;
 mod peer;
+#[cfg(test)]
+mod random_tests;
 mod verbs;
 
 use alloc::collections::VecDeque;
@@ -205,18 +207,20 @@ impl Session {
                 max: self.config.max_channel,
             });
         }
-        match message {
-            Message::Open(open) => self.on_open(remote_channel, &open),
-            Message::Close { discovery_key } => {
-                self.on_close(remote_channel, discovery_key);
-                Ok(())
-            }
-            message if remote_channel == 0 => self.on_stream_message(message),
-            message => match self.channels.by_remote(remote_channel) {
-                Some(Remote::Channel(id)) => self.on_channel_message(id, message),
-                // Not open here: dropped, not queued, as the JavaScript does.
-                Some(Remote::Pending(_)) | None => Ok(()),
-            },
+        if let Message::Open(open) = &message {
+            return self.on_open(remote_channel, open);
+        }
+        if let Message::Close { discovery_key } = message {
+            self.on_close(remote_channel, discovery_key);
+            return Ok(());
+        }
+        if remote_channel == 0 {
+            return self.on_stream_message(message);
+        }
+        match self.channels.by_remote(remote_channel) {
+            Some(Remote::Channel(id)) => self.on_channel_message(id, message),
+            // Not open here: dropped, not queued, as the JavaScript does.
+            Some(Remote::Pending(_)) | None => Ok(()),
         }
     }
 
@@ -227,15 +231,13 @@ impl Session {
         let key = open.discovery_key;
         // A number that is taken anew was closed before, whether that was said or not.
         match self.channels.by_remote(remote) {
-            Some(Remote::Channel(id)) => {
-                if self.channels.by_key(&key) != Some(id) {
-                    self.drop_channel(id);
-                }
+            Some(Remote::Channel(id)) if self.channels.by_key(&key) != Some(id) => {
+                self.drop_channel(id);
             }
             Some(Remote::Pending(other)) => {
                 self.channels.take_pending(&other);
             }
-            None => {}
+            Some(Remote::Channel(_)) | None => {}
         }
         let Some(id) = self.channels.by_key(&key) else {
             return self.on_unknown_open(remote, open);

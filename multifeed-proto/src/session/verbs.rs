@@ -131,8 +131,8 @@ impl Session {
         if !open {
             return Err(UsageError::UnknownRoot);
         }
-        let bodies = mux.request(keys, &self.config);
-        self.learn(keys);
+        let (bodies, new) = mux.request(keys, &self.config);
+        self.learn(&new);
         for body in bodies {
             self.send_mux(channel, body);
         }

@@ -1,5 +1,6 @@
 //! Two connections or two sessions, joined without a network and under a virtual clock.
-#![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
+#![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+#![allow(unreachable_pub, missing_docs)]
 
 pub mod app;
 pub mod pair;

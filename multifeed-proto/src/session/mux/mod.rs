@@ -193,10 +193,20 @@ impl Mux {
         (bodies, new)
     }
 
-    /// The requests for `keys`: one, unless it would not fit a frame.
-    pub(crate) fn request(&mut self, keys: &[FeedKey], config: &Config) -> Vec<Body> {
+    /// The requests for `keys`, one unless it would not fit a frame, and those of `keys` that were
+    /// never spoken of before.
+    pub(crate) fn request(
+        &mut self,
+        keys: &[FeedKey],
+        config: &Config,
+    ) -> (Vec<Body>, Vec<FeedKey>) {
+        let mut new = Vec::new();
         for key in keys {
-            self.keys.entry(*key).or_default().requested = true;
+            let marks = self.keys.entry(*key).or_insert_with(|| {
+                new.push(*key);
+                Marks::default()
+            });
+            marks.requested = true;
         }
         let request =
             |keys: &[FeedKey]| Body { name: json::REQUEST, payload: json::list(keys).into() };
@@ -205,7 +215,7 @@ impl Mux {
             bodies.push(request(&[]));
         }
         self.awaiting_replicate += bodies.len();
-        bodies
+        (bodies, new)
     }
 
     /// Takes a message of the extension `name`.

@@ -167,3 +167,14 @@ pub fn text(message: &(u32, Message)) -> (u64, String) {
         other => panic!("no extension message: {other:?}"),
     }
 }
+
+/// The body of a request or replicate list.
+pub fn hex_list(keys: &[FeedKey]) -> String {
+    let quoted: Vec<_> = keys.iter().map(|key| format!("\"{}\"", key.to_hex())).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+/// The body of a manifest.
+pub fn manifest(keys: &[FeedKey]) -> String {
+    format!("{{\"keys\":{}}}", hex_list(keys))
+}

@@ -50,9 +50,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use multifeed_core as core;
 pub use multifeed_driver::{
     ByteStream, Bytes, ConnectionId, Counters, Driver, Durability, Entropy, Error, Event, Events,
-    Execution, Feed, FeedInfo, FeedKey, Get, NodeConfig, NodeError, Now, Opening, Options,
-    PeerError, ReplicationError, ReplicationEvent, ReplicationHandle, Role, RootKey, Running,
-    Sleep, Storage, Subscription, SyncState, Timer, WaitingFor,
+    Execution, Feed, FeedInfo, FeedKey, Get, MemoryStorage, NodeConfig, NodeError, Now, Opening,
+    Options, PeerError, ReplicationError, ReplicationEvent, ReplicationHandle, Role, RootKey,
+    Running, Sleep, Storage, Subscription, SyncState, Timer, WaitingFor,
 };
 
 pub use self::storage::DiskStorage;

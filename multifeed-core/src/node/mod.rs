@@ -315,7 +315,10 @@ impl Node {
         self.advance(now);
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.transmitted(self.now, n);
-            link.progress(self.now);
+            // A keepalive, one byte, moves nothing forward.
+            if n > 1 {
+                link.progress(self.now);
+            }
             self.touched.insert(connection);
         }
     }

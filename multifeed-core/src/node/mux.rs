@@ -81,11 +81,6 @@ impl Node {
             O::Replicate { keys, .. } => self.replicate(id, &keys),
             O::FeedOpened { channel } => {
                 self.progress(id);
-                if let Some(link) = self.links.get_mut(&id) {
-                    if let Some(state) = link.channels.get_mut(&channel) {
-                        state.open = true;
-                    }
-                }
                 self.channel_opened(id, channel);
             }
             O::FeedClosed { channel } => self.channel_closed(id, channel),
@@ -139,24 +134,38 @@ impl Node {
         self.ensure_open(feed);
     }
 
+    /// Both sides have a channel open. If they had before, the remote began anew, and what was said
+    /// before counts no more.
     fn channel_opened(&mut self, id: ConnectionId, channel: ChannelId) {
         let Some(feed) = self.feed_of(id, channel) else { return };
+        if self.channel_mut(id, channel).is_some_and(|state| state.open) {
+            self.forget_channel(id, channel);
+        }
+        if let Some(state) = self.channel_mut(id, channel) {
+            state.open = true;
+        }
         if self.feeds[feed.0 as usize].feed().is_some() {
             self.start_channel(id, channel);
         }
         self.touch_channel(id, channel);
     }
 
-    fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
+    /// Gives up all that is under way on a channel.
+    fn forget_channel(&mut self, id: ConnectionId, channel: ChannelId) {
         self.drop_requests(id, channel);
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        let feed = state.feed;
         link.parked -= state.parked.len();
-        *state = Channel::new(feed, self.now);
-        state.refused = true;
+        *state = Channel::new(state.feed, self.now);
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
+    }
+
+    fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
+        self.forget_channel(id, channel);
+        let Some(state) = self.channel_mut(id, channel) else { return };
+        state.refused = true;
+        let feed = state.feed;
         self.feeds[feed.0 as usize].channels.retain(|at| *at != (id, channel));
         self.touch_channel(id, channel);
     }

@@ -1,0 +1,401 @@
+//! A node against a peer that lies, floods or keeps silent. The peer is a bare protocol connection.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod util;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_core::storage::{Memory, StorageErrorKind};
+use multifeed_core::{ConnectionId, Event, FeedId, NodeConfig, NodeError, SyncState, WaitingFor};
+use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
+use multifeed_proto::session::FeedOptions;
+use multifeed_proto::{
+    ChannelId, Config, Connection, Entropy, FeedKey, Output, PeerError, Role, RootId, RootKey,
+};
+use util::{ROOT, Sim};
+
+/// A peer in our hands, on a connection to party 0.
+struct Liar {
+    connection: Connection,
+    root: RootId,
+    id: ConnectionId,
+    outputs: Vec<Output>,
+}
+
+impl Liar {
+    fn new(sim: &mut Sim) -> Self {
+        let mut connection =
+            Connection::new(Role::Initiator, Config::default(), Entropy::from_seed([77; 32]), sim.now);
+        let root = connection.join(sim.now, RootKey::new(ROOT), None).unwrap();
+        let id = sim.parties[0].node.connect(sim.now, Role::Responder).unwrap();
+        let mut liar = Self { connection, root, id, outputs: Vec::new() };
+        liar.run(sim);
+        liar.connection.offer(root, &[]).unwrap();
+        liar.run(sim);
+        liar
+    }
+
+    /// Moves everything until nothing moves.
+    fn run(&mut self, sim: &mut Sim) {
+        let now = sim.now;
+        loop {
+            let party = &mut sim.parties[0];
+            let mut busy = party.drain(now);
+            while party.node.poll_transmit().is_some() {}
+            let bytes = party.node.transmit(self.id).to_vec();
+            party.node.transmitted(now, self.id, bytes.len());
+            self.connection.handle_bytes(now, &bytes);
+            busy |= !bytes.is_empty();
+            while let Some(output) = self.connection.poll_output() {
+                self.outputs.push(output);
+                busy = true;
+            }
+            if party.node.wants_read(self.id) {
+                let bytes = self.connection.transmit().to_vec();
+                self.connection.transmitted(now, bytes.len());
+                party.node.handle_bytes(now, self.id, &bytes);
+                busy |= !bytes.is_empty();
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    /// Makes the node take up a feed of the liar's and opens its channel.
+    fn offer(&mut self, sim: &mut Sim, key: FeedKey) -> ChannelId {
+        self.connection.offer(self.root, &[key]).unwrap();
+        self.run(sim);
+        self.open(sim, key)
+    }
+
+    fn open(&mut self, sim: &mut Sim, key: FeedKey) -> ChannelId {
+        let options = FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
+        let channel = self.connection.open_feed(&key, options).unwrap();
+        self.run(sim);
+        channel
+    }
+
+    /// Asks the node for a feed that it offered and opens its channel.
+    fn ask(&mut self, sim: &mut Sim, key: FeedKey) -> ChannelId {
+        self.connection.request_feeds(self.root, &[key]).unwrap();
+        self.run(sim);
+        self.open(sim, key)
+    }
+
+    fn have(&mut self, sim: &mut Sim, channel: ChannelId, start: u64, length: u64) {
+        self.connection.have(channel, Span { start, length }).unwrap();
+        self.run(sim);
+    }
+
+    fn requests(&self) -> Vec<u64> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Request { request, .. } => Some(request.index),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn data(&self) -> Vec<&Data> {
+        self.outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Data { data, .. } => Some(data),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn closed_by_node(&self, sim: &Sim) -> Option<Option<PeerError>> {
+        sim.parties[0].events.iter().find_map(|event| match event {
+            Event::Closed { connection, error } if *connection == self.id => Some(error.clone()),
+            _ => None,
+        })
+    }
+}
+
+/// A node with one writer of `length` blocks, and a liar.
+fn setup(length: u64) -> (Sim, FeedId, FeedKey, Liar) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..length).map(|n| Bytes::from(format!("block {n}"))).collect());
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let liar = Liar::new(&mut sim);
+    (sim, feed, key, liar)
+}
+
+fn proof_error(error: Option<Option<PeerError>>) -> bool {
+    matches!(error, Some(Some(PeerError::Proof { .. })))
+}
+
+const THEIRS: FeedKey = FeedKey([0x58; 32]);
+
+#[test]
+fn a_block_without_a_proof_ends_the_connection_and_nothing_is_stored() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.have(&mut sim, channel, 0, 4);
+    assert!(liar.requests().contains(&0));
+    let value = Some(Bytes::from_static(b"lie"));
+    liar.connection.send_data(channel, Data { index: 0, value, nodes: vec![], signature: None }).unwrap();
+    liar.run(&mut sim);
+    assert!(proof_error(liar.closed_by_node(&sim)));
+    let id = sim.parties[0].node.find(&THEIRS).unwrap();
+    assert_eq!(sim.load(0, id).length, 0);
+}
+
+#[test]
+fn a_block_with_a_forged_signature_ends_the_connection() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.have(&mut sim, channel, 0, 1);
+    let value = Some(Bytes::from_static(b"lie"));
+    let data = Data { index: 0, value, nodes: vec![], signature: Some([1; 64]) };
+    liar.connection.send_data(channel, data).unwrap();
+    liar.run(&mut sim);
+    assert!(proof_error(liar.closed_by_node(&sim)));
+}
+
+#[test]
+fn proof_nodes_with_impossible_sizes_end_the_connection() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.have(&mut sim, channel, 0, 1);
+    let nodes = vec![TreeNode { index: 2, hash: [9; 32], size: (1 << 53) - 1 }];
+    let value = Some(Bytes::from_static(b"lie"));
+    let data = Data { index: 0, value, nodes, signature: Some([1; 64]) };
+    liar.connection.send_data(channel, data).unwrap();
+    liar.run(&mut sim);
+    assert!(proof_error(liar.closed_by_node(&sim)));
+}
+
+#[test]
+fn a_block_that_nobody_asked_for_is_dropped() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    let value = Some(Bytes::from_static(b"lie"));
+    let data = Data { index: 7, value, nodes: vec![], signature: Some([1; 64]) };
+    liar.connection.send_data(channel, data).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}
+
+#[test]
+fn a_have_of_two_to_the_53_blocks_costs_no_memory_and_no_time() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.have(&mut sim, channel, 0, (1 << 53) - 1);
+    assert_eq!(liar.closed_by_node(&sim), None);
+    assert!(liar.requests().len() <= 256);
+}
+
+#[test]
+fn blocks_that_a_peer_announces_and_does_not_send_are_fetched_from_another() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(b, "w");
+    sim.append_all(b, feed, (0..40u8).map(|n| Bytes::from(vec![n; 9])).collect());
+    let key = sim.parties[b].node.feed(feed).unwrap().key;
+    let mut liar = Liar::new(&mut sim);
+    let channel = liar.offer(&mut sim, key);
+    liar.have(&mut sim, channel, 0, 40);
+    assert!(!liar.requests().is_empty());
+    sim.connect(a, b);
+    for _ in 0..25 {
+        sim.pass(Duration::from_secs(1));
+        liar.run(&mut sim);
+    }
+    assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+#[test]
+fn a_silent_peer_is_named_as_what_is_missing() {
+    let mut sim = Sim::new(65_536);
+    sim.party(Memory::new());
+    let mut liar = Liar::new(&mut sim);
+    liar.connection.request_feeds(liar.root, &[]).unwrap();
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.connection.have_bitfield(channel, Span { start: 0, length: 1 << 20 }, Bytes::new()).unwrap();
+    liar.have(&mut sim, channel, 0, 3);
+    for _ in 0..18 {
+        sim.pass(Duration::from_secs(1));
+        liar.connection.handle_timeout(sim.now);
+        liar.run(&mut sim);
+    }
+    let stalled = sim.parties[0].events.iter().find_map(|event| match event {
+        Event::Stalled { waiting, .. } => Some(waiting.clone()),
+        _ => None,
+    });
+    assert_eq!(stalled, Some(WaitingFor::Blocks { feed: THEIRS, missing: 3 }));
+}
+
+#[test]
+fn a_request_beyond_the_log_is_left_unanswered() {
+    let (mut sim, _, key, mut liar) = setup(3);
+    let channel = liar.ask(&mut sim, key);
+    for index in [3, 4, 1 << 40, (1 << 53) - 1, 1] {
+        let request = Request { index, ..Request::default() };
+        liar.connection.request(channel, request).unwrap();
+    }
+    liar.run(&mut sim);
+    assert_eq!(liar.data().iter().map(|data| data.index).collect::<Vec<_>>(), [1]);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}
+
+#[test]
+fn a_digest_that_claims_what_the_peer_lacks_only_harms_the_peer() {
+    let (mut sim, _, key, mut liar) = setup(9);
+    let channel = liar.ask(&mut sim, key);
+    for (index, nodes) in [(0, u64::MAX >> 11), (1, 1), (2, 0b1010_1011), (3, 3), (4, 0)] {
+        liar.connection.request(channel, Request { index, nodes, ..Request::default() }).unwrap();
+    }
+    liar.run(&mut sim);
+    assert_eq!(liar.data().len(), 5);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}
+
+#[test]
+fn a_flood_of_requests_stops_the_reading_and_none_is_dropped() {
+    let mut sim = Sim::new(65_536);
+    let config = NodeConfig { max_parked_requests: 100, max_outbox_bytes: 4096, ..NodeConfig::default() };
+    let a = sim.party_with(Memory::new(), config);
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..50u64).map(|n| Bytes::from(vec![n as u8; 1000])).collect());
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let mut liar = Liar::new(&mut sim);
+    let channel = liar.ask(&mut sim, key);
+    sim.parties[a].disk_held = true;
+    let mut stopped = false;
+    for n in 0..400u64 {
+        // Each index anew: the liar's own connection forgets what was asked twice.
+        let request = Request { index: n % 50, ..Request::default() };
+        liar.connection.request(channel, request).unwrap();
+        let bytes = liar.connection.transmit().to_vec();
+        liar.connection.transmitted(sim.now, bytes.len());
+        sim.parties[a].node.handle_bytes(sim.now, liar.id, &bytes);
+        stopped |= !sim.parties[a].node.wants_read(liar.id);
+    }
+    assert!(stopped, "400 requests were taken in");
+    sim.parties[a].disk_held = false;
+    liar.run(&mut sim);
+    assert_eq!(liar.closed_by_node(&sim), None);
+    assert!(sim.parties[a].node.wants_read(liar.id));
+    assert_eq!(sim.parties[a].node.counters(liar.id).blocks_sent, 400);
+}
+
+#[test]
+fn the_feed_list_and_the_root_key_are_never_taken_from_a_peer() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let list = {
+        let paths = sim.parties[0].disk.memory().paths().filter(|path| path.as_str().ends_with("/key"));
+        let ours: Vec<FeedKey> = sim.parties[0].node.feeds().map(|feed| feed.key).collect();
+        let keys = paths.map(|path| sim.parties[0].disk.memory().contents(path).unwrap());
+        let mut keys = keys.map(|key| FeedKey(key.try_into().unwrap())).filter(|key| !ours.contains(key));
+        keys.next().unwrap()
+    };
+    liar.connection.offer(liar.root, &[list, FeedKey(ROOT), THEIRS]).unwrap();
+    liar.connection.request_feeds(liar.root, &[list, FeedKey(ROOT)]).unwrap();
+    liar.run(&mut sim);
+    let offered: Vec<FeedKey> = liar
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Offered { keys, .. } | Output::Replicate { keys, .. } => Some(keys.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert!(!offered.contains(&list) && !offered.contains(&FeedKey(ROOT)));
+    assert_eq!(sim.parties[0].node.feeds().count(), 2);
+}
+
+#[test]
+fn more_feeds_than_the_limit_are_not_taken() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party_with(Memory::new(), NodeConfig { max_feeds: 10, ..NodeConfig::default() });
+    sim.writer(a, "w");
+    let mut liar = Liar::new(&mut sim);
+    let keys: Vec<FeedKey> = (0..200u8).map(|n| FeedKey([n; 32])).collect();
+    liar.connection.offer(liar.root, &keys).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(sim.parties[a].node.feeds().count(), 10);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}
+
+#[test]
+fn a_full_disk_fails_the_append_loses_nothing_and_the_writer_goes_on_when_there_is_room() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append(a, feed, &[b"one", b"two"]);
+    for allowed in 0..6 {
+        let fault = multifeed_core::storage::Fault { after: allowed, kind: StorageErrorKind::Full };
+        sim.parties[a].disk.set_fault(Some(fault));
+        let command = sim.parties[a].node.append(feed, vec![Bytes::from_static(b"lost")]);
+        let result = sim.finish(a, command);
+        sim.parties[a].disk.set_fault(None);
+        if result.is_ok() {
+            continue;
+        }
+        assert!(
+            matches!(&result, Err(NodeError::Storage(error)) if error.kind == StorageErrorKind::Full),
+            "{result:?}"
+        );
+        let before = sim.load(a, feed).length;
+        sim.append(a, feed, &[b"next"]);
+        assert_eq!(sim.load(a, feed).length, before + 1);
+    }
+    let b = sim.party(Memory::new());
+    sim.connect(a, b);
+    sim.sync();
+    assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+#[test]
+fn a_full_disk_while_downloading_is_told_and_healed_by_a_new_connection() {
+    let mut sim = Sim::new(2000);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..500u64).map(|n| Bytes::from(vec![n as u8; 100])).collect());
+    sim.parties[b].disk.set_fault(Some(multifeed_core::storage::Fault {
+        after: 12,
+        kind: StorageErrorKind::Full,
+    }));
+    let wire = sim.connect(a, b);
+    sim.run();
+    assert!(sim.parties[b].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+    assert_ne!(sim.sync_state(wire, 1), SyncState::InSync);
+    sim.parties[b].disk.set_fault(None);
+    let (now, id) = (sim.now, sim.id(wire, 1));
+    sim.parties[b].node.abort(now, id);
+    sim.run();
+    sim.pass(Duration::from_secs(6));
+    let wire = sim.connect(a, b);
+    sim.run();
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+#[test]
+fn a_slow_disk_stops_the_reading_and_memory_stays_bounded() {
+    let mut sim = Sim::new(65_536);
+    let config = NodeConfig { max_unstored_bytes: 200_000, ..NodeConfig::default() };
+    let (a, b) = (sim.party(Memory::new()), sim.party_with(Memory::new(), config));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..3000u64).map(|n| Bytes::from(vec![n as u8; 1000])).collect());
+    let wire = sim.connect(a, b);
+    while sim.parties[b].node.counters(sim.id(wire, 1)).block_bytes_received == 0 {
+        assert!(sim.step());
+    }
+    sim.parties[b].disk_held = true;
+    sim.run();
+    let received = sim.parties[b].node.counters(sim.id(wire, 1)).block_bytes_received;
+    assert!(received < 700_000, "{received} bytes taken in with a disk that stands still");
+    sim.parties[b].disk_held = false;
+    sim.sync();
+    assert_eq!(sim.contents(a), sim.contents(b));
+}

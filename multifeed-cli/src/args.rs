@@ -1,0 +1,265 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Parser, Subcommand};
+
+/// Append-only feeds by many writers, in a folder, synced with others over TCP.
+///
+/// A multifeed is a set of feeds that share one root key. Whoever has the key can read all feeds
+/// and add writers of their own. Every machine holds them in a folder (DIR); two folders are brought
+/// to the same contents by `serve` on one machine and `sync` on the other. The other side may also
+/// be the JavaScript hypermultifeed.
+#[derive(Debug, Parser)]
+#[command(name = "multifeed", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What all commands understand.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct Global {
+    /// The root key, 64 hexadecimal digits. Other users of this machine can see the arguments of
+    /// a program: prefer --key-file or the environment variable MULTIFEED_KEY.
+    #[arg(long, global = true, value_name = "HEX", value_parser = secret)]
+    pub(crate) key: Option<Secret>,
+    /// A file with the root key, 64 hexadecimal digits; `-` for standard input.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The root key that the JavaScript uses when it is given none. Everybody knows it: anybody who
+    /// can connect can read and write.
+    #[arg(long, global = true)]
+    pub(crate) insecure_default_key: bool,
+    /// Print one JSON object a line, for programs. Failures too: {"event":"error","code","message",…}.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say on standard error what is being done; twice for more. RUST_LOG is understood too.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show in a few seconds what this is for: two writers, two folders, one TCP connection.
+    Demo,
+    /// Make a new store in a folder, with a root key of its own.
+    ///
+    /// The key is drawn at random, printed, and saved in DIR/root_key (readable by you only), where
+    /// the other commands find it. With --key, --key-file or MULTIFEED_KEY the store is made for that
+    /// key: to join a multifeed that exists.
+    Init(Init),
+    /// Append blocks to a writer of this store, which is made if there is none of that name.
+    Append(Append),
+    /// List the feeds of a store.
+    Feeds(Feeds),
+    /// Write blocks of a feed to standard output, as they are, one after another.
+    ///
+    /// With --json too the output is the bytes of the blocks. A failure is then a JSON line on
+    /// standard output only if no block was written before it, else on standard error.
+    Cat(Cat),
+    /// Wait for peers and sync with all that come, until stopped (Ctrl-C).
+    ///
+    /// With --json the first line is {"event":"listening","address"}. Then, for each peer:
+    /// connected, in_sync (again after every change), error if it failed, closed.
+    Serve(Serve),
+    /// Connect to a peer, sync both ways, and end when both sides have everything.
+    ///
+    /// The last line of --json is {"event":"in_sync","feeds","blocks_received","blocks_sent",
+    /// "bytes_received","bytes_sent","milliseconds"}: the feeds that both sides share, the blocks that
+    /// moved, the bytes of these blocks (what the network carries is a little more), and the time from
+    /// the connection to the moment when both sides had everything.
+    Sync(Sync),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Init {
+    /// The folder of the store; made if it does not exist.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) saving: Saving,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("source").required(true))]
+pub(crate) struct Append {
+    /// The folder of the store; made if it does not exist and a key is given.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Name of the writer. Names are for this store only: others see the feed by its key.
+    pub(crate) writer: String,
+    /// Text of a block; several make several blocks. After `--` it may begin with a dash.
+    #[arg(group = "source")]
+    pub(crate) text: Vec<OsString>,
+    /// Append the contents of a file as one block; `-` for standard input.
+    #[arg(long, value_name = "PATH", group = "source")]
+    pub(crate) file: Option<PathBuf>,
+    /// Append each line of standard input as a block, without its line end (\n).
+    ///
+    /// Lines are stored in batches: what is there when the batch before is stored. --json prints a
+    /// line for each batch that is stored, and at least one.
+    #[arg(long, group = "source")]
+    pub(crate) lines: bool,
+    #[command(flatten)]
+    pub(crate) saving: Saving,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Feeds {
+    /// The folder of the store.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cat {
+    /// The folder of the store.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Key (64 hexadecimal digits) or name of the feed, as `feeds` prints them.
+    pub(crate) feed: String,
+    /// Index of the first block; the first of a feed is 0.
+    #[arg(long, value_name = "A", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// Index of the block to stop before. Without it: the end of the feed.
+    #[arg(long, value_name = "B")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// The folder of the store; made if it does not exist and a key is given.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Address to wait at. Port 0 picks a free one; 0.0.0.0 or [::] waits on all networks.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) listen: String,
+    /// End when the first peer has left: with exit code 0 if it left in order, else 1.
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) saving: Saving,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sync {
+    /// The folder of the store; made if it does not exist and a key is given.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Where the peer waits.
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) peer: String,
+    /// Stay connected and pass on what is added, until Ctrl-C or until the peer leaves.
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// Give up if the two are not in sync after S seconds. With --live: for the first time.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) saving: Saving,
+}
+
+/// Whether the key of a store that is made is kept with it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Saving {
+    /// Do not save the root key of a new store in DIR/root_key: it must be given each time.
+    #[arg(long)]
+    pub(crate) no_save_key: bool,
+}
+
+/// A text that is never printed.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+// Whether it is a key is looked at later: clap would repeat it in its error.
+#[allow(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret(text.to_owned()))
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let wanted = "an address has the form HOST:PORT, such as 127.0.0.1:4000 or [::1]:4000";
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("{wanted}; the port is missing"));
+    };
+    if host.is_empty() {
+        return Err(format!("{wanted}; the host is missing"));
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!("{wanted}; an IPv6 address needs its brackets"));
+    }
+    match port.parse::<u16>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("{wanted}; the port is a number from 0 to 65535")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a time is a number of seconds above 0, such as 30 or 0.5".to_owned())
+}
+
+const AFTER_HELP: &str = "\
+In five lines:
+  multifeed init ./here                              # prints the root key
+  multifeed append ./here me \"first words\"
+  multifeed serve ./here --listen 0.0.0.0:4000       # and on the other machine, with the same key:
+  multifeed sync ./there HOST:4000 --key-file key.txt
+  multifeed feeds ./there
+
+The root key is taken from --key, --key-file or --insecure-default-key, else from the environment
+variable MULTIFEED_KEY, else from DIR/root_key, where `init` saved it. It is a secret.
+
+Exit codes: 0 done, 1 failed, 2 wrong use of the command line, 130 interrupted before it was done.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_needs_host_and_port() {
+        for good in ["127.0.0.1:0", "[::1]:4000", "example.org:65535"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "4000", ":4000", "host", "host:", "host:x", "host:65536", "::1:4000"] {
+            assert!(address(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0", "-1", "nan", "inf", "1e300", "ten"] {
+            assert!(seconds(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debug_output() {
+        let line = ["multifeed", "feeds", "x", "--key", "abcdef"];
+        let args = Args::try_parse_from(line).unwrap();
+        assert!(!format!("{args:?}").contains("abcdef"));
+    }
+}

@@ -1,0 +1,125 @@
+//! `multifeed feeds`: what is in a store.
+
+use std::fmt::Write;
+
+use indicatif::HumanBytes;
+use multifeed_tokio::{FeedInfo, Multifeed};
+use serde_json::{Value, json};
+
+use crate::args::Feeds;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::peers::feed_failed;
+use crate::store::{Missing, with_store};
+
+pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
+    let directory = &args.directory;
+    with_store(context, directory, Missing::Refuse, async |store: &Multifeed| {
+        let (mut feeds, mut failure) = (Vec::new(), None);
+        for feed in store.feeds() {
+            match feed.load().await {
+                Ok(info) => feeds.push((info, None)),
+                Err(error) => {
+                    if let multifeed_tokio::Error::Node(error) = &error {
+                        failure.get_or_insert_with(|| feed_failed(&feed.key(), error));
+                    }
+                    feeds.push((feed.info(), Some(error.code())));
+                }
+            }
+        }
+        context.output.result(|| line(&feeds), || table(&feeds))?;
+        failure.map_or(Ok(()), Err)
+    })
+    .await
+}
+
+type Listed = (FeedInfo, Option<&'static str>);
+
+fn line(feeds: &[Listed]) -> Value {
+    let feeds = feeds.iter().map(|(info, error)| {
+        let mut feed = json!({
+            "key": info.key.to_hex(),
+            "name": info.name,
+            "writable": info.writable,
+            "length": info.length,
+            "blocks": info.blocks,
+            "bytes": info.bytes,
+        });
+        if let Some(error) = error {
+            feed["error"] = (*error).into();
+        }
+        feed
+    });
+    json!({ "feeds": feeds.collect::<Vec<_>>() })
+}
+
+/// Aligned columns. Keys are whole: they are there to be copied.
+fn table(feeds: &[Listed]) -> String {
+    if feeds.is_empty() {
+        return "no feeds yet; `append` makes one, `sync` and `serve` bring those of others"
+            .to_owned();
+    }
+    let heading = ["NAME", "KEY", "BLOCKS", "SIZE", ""].map(str::to_owned);
+    let rows = feeds.iter().map(|(info, error)| {
+        let blocks = if info.blocks == info.length {
+            info.length.to_string()
+        } else {
+            format!("{} of {}", info.blocks, info.length)
+        };
+        let about = match (error, info.writable) {
+            (Some(error), _) => *error,
+            (None, true) => "written here",
+            (None, false) => "",
+        };
+        let size = HumanBytes(info.bytes).to_string();
+        [printable(&info.name), info.key.to_hex(), blocks, size, about.to_owned()]
+    });
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 4] = std::array::from_fn(width);
+    let mut text = String::new();
+    for [name, key, blocks, size, about] in &rows {
+        let [w0, w1, w2, w3] = widths;
+        let mut row = String::new();
+        let _infallible = write!(row, "{name:w0$}  {key:w1$}  {blocks:>w2$}  {size:>w3$}  {about}");
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use multifeed_tokio::FeedKey;
+    use multifeed_tokio::core::FeedId;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_a_feed_with_gaps_says_so() {
+        let feed = |name: &str, length, blocks| FeedInfo {
+            id: FeedId(0),
+            key: FeedKey([0xab; 32]),
+            name: name.to_owned(),
+            loaded: true,
+            writable: name == "grüße",
+            length,
+            blocks,
+            bytes: 2048,
+        };
+        let text = table(&[(feed("grüße", 1, 1), None), (feed("a\tb", 100, 99), None)]);
+        let key = "ab".repeat(32);
+        let pad = " ".repeat(61);
+        assert_eq!(
+            text,
+            format!(
+                "NAME   KEY{pad}    BLOCKS      SIZE\n\
+                 grüße  {key}         1  2.00 KiB  written here\n\
+                 a\\tb   {key}  99 of 100  2.00 KiB"
+            )
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! `multifeed sync`: connect, sync both ways, leave.
+
+use std::future::pending;
+use std::time::Duration;
+
+use multifeed_tokio::{
+    Counters, Event, Events, FeedKey, Multifeed, Replication, ReplicationError, ReplicationEvent,
+    Role,
+};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::args::Sync;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{Progress, counts, summary};
+use crate::peers::{self, LEAVE};
+use crate::signals::Signal;
+use crate::store::{self, Missing};
+
+pub(super) async fn run(context: &Context, args: Sync) -> Result<(), Failure> {
+    let directory = &args.directory;
+    let deadline = args.timeout.map(|limit| Instant::now() + limit);
+    let store = store::open(context, directory, Missing::Make(args.saving)).await?;
+    let result = sync(context, &args, &store, deadline).await;
+    let closed = store::close(&store, directory).await;
+    let synced = result?;
+    closed?;
+    if let Some(synced) = synced {
+        say_in_sync(context, &args.peer, &synced);
+    }
+    Ok(())
+}
+
+/// What came of a sync.
+struct Synced {
+    counters: Counters,
+    /// Time from the connection until both sides had everything.
+    took: Duration,
+}
+
+/// Why a connection is left.
+enum Left {
+    /// Both have everything.
+    Done,
+    /// The user wants to stop.
+    Signal(Signal),
+    /// It leads nowhere.
+    Failed(Failure),
+    /// The peer is gone.
+    Closed(Result<(), ReplicationError>),
+}
+
+async fn sync(
+    context: &Context,
+    args: &Sync,
+    store: &Multifeed,
+    deadline: Option<Instant>,
+) -> Result<Option<Synced>, Failure> {
+    let stream = tokio::select! {
+        stream = peers::connect(&args.peer) => stream?,
+        signal = context.signals.received() => return Err(Failure::interrupted(signal)),
+        () = at(deadline) => return Err(not_connected_in_time(args)),
+    };
+    context.output.note(format_args!("connected to {}", args.peer));
+    let events = store.events();
+    let mut session = Session {
+        context,
+        args,
+        progress: context.output.progress(),
+        connection: store.replicate(stream, Role::Initiator),
+        started: Instant::now(),
+        in_sync: false,
+        took: None,
+        failed_feeds: Vec::new(),
+    };
+    let left = session.run(events, deadline).await;
+    session.progress.end();
+    let result = session.end(left).await;
+    // A feed that failed is not in sync, whatever the rest is.
+    match peers::first_unusable(store, &session.failed_feeds).await {
+        Some(failure) => Err(failure),
+        None => result,
+    }
+}
+
+struct Session<'a> {
+    context: &'a Context,
+    args: &'a Sync,
+    progress: Progress,
+    connection: Replication<TcpStream>,
+    started: Instant,
+    in_sync: bool,
+    /// How long it took to be in sync, the last time.
+    took: Option<Duration>,
+    failed_feeds: Vec<FeedKey>,
+}
+
+impl Session<'_> {
+    /// Syncs until there is a reason to leave.
+    async fn run(&mut self, mut events: Events, deadline: Option<Instant>) -> Left {
+        loop {
+            let limit = if self.took.is_some() { None } else { deadline };
+            tokio::select! {
+                event = self.connection.next() => match event {
+                    Some(event) => {
+                        if let Some(left) = self.happened(event) {
+                            return left;
+                        }
+                    }
+                    None => return Left::Closed(Ok(())),
+                },
+                event = events.next() => match event {
+                    Some(Event::FeedFailed { key, error }) => {
+                        tracing::warn!(feed = %key.to_hex(), %error, "feed failed");
+                        self.failed_feeds.push(key);
+                    }
+                    Some(event) => tracing::trace!(?event),
+                    None => return Left::Closed(Err(ReplicationError::StoreClosed)),
+                },
+                signal = self.context.signals.received() => return Left::Signal(signal),
+                () = at(limit) => return Left::Failed(self.out_of_time()),
+            }
+        }
+    }
+
+    fn happened(&mut self, event: ReplicationEvent) -> Option<Left> {
+        tracing::debug!(?event);
+        match event {
+            ReplicationEvent::Progress(counters) => self.progress.show(&counters),
+            ReplicationEvent::InSync => {
+                self.in_sync = true;
+                let took = self.started.elapsed();
+                self.took = Some(took);
+                if !self.args.live {
+                    return Some(Left::Done);
+                }
+                self.progress.end();
+                let synced = Synced { counters: self.connection.counters(), took };
+                say_in_sync(self.context, &self.args.peer, &synced);
+            }
+            ReplicationEvent::OutOfSync => self.in_sync = false,
+            ReplicationEvent::Stalled { waiting } => {
+                let failure = self.stalled(&waiting.to_string());
+                if !self.args.live || self.took.is_none() {
+                    return Some(Left::Failed(failure));
+                }
+                self.context.output.failure(&failure);
+            }
+            ReplicationEvent::Closed { result } => return Some(Left::Closed(result)),
+            // The others are of interest to those who debug.
+            _ => {}
+        }
+        None
+    }
+
+    /// Leaves the peer, and says how it went.
+    async fn end(&mut self, left: Left) -> Result<Option<Synced>, Failure> {
+        match left {
+            Left::Done => {
+                self.leave(None).await;
+                let took = self.took.unwrap_or_default();
+                Ok(Some(Synced { counters: self.connection.counters(), took }))
+            }
+            // The user ends a live sync like this; it lacks nothing.
+            Left::Signal(_) if self.args.live && self.in_sync => {
+                self.leave(Some(LEAVE)).await;
+                Ok(None)
+            }
+            Left::Signal(signal) => {
+                self.leave(Some(LEAVE)).await;
+                Err(Failure::interrupted(signal))
+            }
+            Left::Failed(failure) => {
+                self.connection.handle().abort();
+                Err(failure)
+            }
+            Left::Closed(Ok(())) if self.in_sync => Ok(None),
+            Left::Closed(Err(error)) if self.in_sync && peers::is_a_cut(&error) => {
+                tracing::info!(%error, "the peer left");
+                Ok(None)
+            }
+            Left::Closed(Ok(())) => Err(self.left_early()),
+            Left::Closed(Err(error)) => Err(Failure::connection(&self.args.peer, &error)),
+        }
+    }
+
+    /// Leaves in order, within a limit of time if there is one. The two are in sync, or the user
+    /// does not care: how it ends is for those who debug.
+    async fn leave(&mut self, limit: Option<Duration>) {
+        self.connection.disconnect();
+        let end = async {
+            while let Some(event) = self.connection.next().await {
+                tracing::debug!(?event, "leaving");
+            }
+        };
+        match limit {
+            Some(limit) => {
+                if timeout(limit, end).await.is_err() {
+                    self.connection.handle().abort();
+                }
+            }
+            // The node has a limit of its own.
+            None => end.await,
+        }
+    }
+
+    fn stalled(&self, waiting: &str) -> Failure {
+        let message = format!("nothing moves any more: still waiting for {waiting}");
+        self.unfinished("ERR_STALLED", message).detail("waiting", waiting)
+    }
+
+    fn out_of_time(&self) -> Failure {
+        let limit = self.args.timeout.unwrap_or_default().as_secs_f64();
+        let waiting = peers::missing(&self.connection.sync_state());
+        let waiting = waiting.unwrap_or_else(|| "the peer".to_owned());
+        let message = format!("not in sync after {limit} s: still waiting for {waiting}");
+        self.unfinished("ERR_TIMEOUT", message).detail("waiting", waiting)
+    }
+
+    fn left_early(&self) -> Failure {
+        let counters = self.connection.counters();
+        let missing = match counters.missing {
+            0 => String::new(),
+            missing => format!("; at least {missing} of its blocks are missing here"),
+        };
+        let message = format!(
+            "the peer {} closed the connection before both sides had everything{missing}",
+            self.args.peer
+        );
+        self.unfinished("ERR_PEER_LEFT", message).detail("missing", counters.missing)
+    }
+
+    fn unfinished(&self, code: &'static str, message: String) -> Failure {
+        let counters = self.connection.counters();
+        Failure::new(code, message)
+            .advice("what arrived is stored; syncing again goes on from there")
+            .detail("peer", self.args.peer.as_str())
+            .detail("blocks_received", counters.blocks_received)
+            .detail("blocks_sent", counters.blocks_sent)
+    }
+}
+
+fn say_in_sync(context: &Context, peer: &str, synced: &Synced) {
+    let Synced { counters, took } = synced;
+    context.output.say(
+        || {
+            let mut line = counts("in_sync", counters);
+            line["milliseconds"] = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into();
+            line
+        },
+        || {
+            let mut text = format!(
+                "in sync with {peer}: {} in {:.1} s",
+                summary(counters),
+                took.as_secs_f64()
+            );
+            if counters.not_wanted > 0 {
+                text.push_str(&format!("; {} of ours it did not want", counters.not_wanted));
+            }
+            text
+        },
+    );
+}
+
+fn not_connected_in_time(args: &Sync) -> Failure {
+    let limit = args.timeout.unwrap_or_default().as_secs_f64();
+    let waiting = format!("an answer from {}", args.peer);
+    let message = format!("not in sync after {limit} s: still waiting for {waiting}");
+    Failure::new("ERR_TIMEOUT", message)
+        .advice("see whether the address is right, and whether a firewall is in between")
+        .detail("address", args.peer.as_str())
+        .detail("waiting", waiting)
+}
+
+/// Waits until this moment; for ever if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

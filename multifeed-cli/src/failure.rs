@@ -1,0 +1,158 @@
+//! What is said when something fails: whose fault, what was got and wanted, what to do.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use multifeed_tokio::{Error, NodeError, PeerError, ReplicationError};
+use serde_json::{Map, Value};
+
+use crate::signals::Signal;
+
+/// Why a command failed, for people and for programs.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// What the user can do about it.
+    pub(crate) advice: Option<String>,
+    /// Numbers and names in the message, for programs.
+    pub(crate) details: Map<String, Value>,
+    pub(crate) exit: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), advice: None, details: Map::new(), exit: 1 }
+    }
+
+    pub(crate) fn advice(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+
+    pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A command that a signal ended before it was done.
+    pub(crate) fn interrupted(signal: Signal) -> Self {
+        let message = format!("stopped by {} before it was done", signal.name());
+        let advice = "everything that was stored stays; the same command goes on from there";
+        Self { exit: signal.exit_code(), ..Self::new("ERR_INTERRUPTED", message).advice(advice) }
+    }
+
+    /// The store in `directory` could not do something.
+    pub(crate) fn store(directory: &Path, error: &Error) -> Self {
+        let place = directory.display();
+        let failure = Self::new(error.code(), format!("{place}: {error}"))
+            .detail("directory", place.to_string());
+        let failure = match error {
+            Error::Node(error) => failure.with_node_details(error),
+            Error::Timeout { feed, index, .. } => {
+                failure.detail("feed", feed.as_str()).detail("index", *index)
+            }
+            // Their message says all there is.
+            _ => failure,
+        };
+        match store_advice(failure.code) {
+            Some(advice) => failure.advice(advice),
+            None => failure,
+        }
+    }
+
+    /// The connection with `peer` ended as it should not.
+    pub(crate) fn connection(peer: &dyn Display, error: &ReplicationError) -> Self {
+        let failure = match error {
+            ReplicationError::Peer(error) => {
+                Self::new(error.code(), format!("the peer {peer}: {error}"))
+                    .with_peer_details(error)
+            }
+            // Only these are nobody's fault but the network's or our own.
+            other => Self::new(other.code(), format!("connection with {peer}: {other}")),
+        };
+        let failure = failure.detail("peer", peer.to_string());
+        match connection_advice(failure.code) {
+            Some(advice) => failure.advice(advice),
+            None => failure,
+        }
+    }
+
+    fn with_node_details(self, error: &NodeError) -> Self {
+        match error {
+            NodeError::Storage(error) => {
+                let failure = self.detail("file", error.path.as_str());
+                match &error.kind {
+                    multifeed_tokio::core::storage::StorageErrorKind::InUse { process } => {
+                        failure.detail("process", *process)
+                    }
+                    // The rest is text.
+                    _ => failure,
+                }
+            }
+            NodeError::Damaged { feed, .. }
+            | NodeError::NotWritable { feed }
+            | NodeError::Full { feed } => self.detail("feed", feed.as_str()),
+            NodeError::Store { file, .. } => self.detail("file", *file),
+            NodeError::BlockTooLarge { len, max } => self.detail("got", *len).detail("max", *max),
+            NodeError::Name { got, max } => self.detail("got", *got).detail("max", *max),
+            // The others have nothing to count.
+            _ => self,
+        }
+    }
+
+    fn with_peer_details(self, error: &PeerError) -> Self {
+        match error {
+            PeerError::VersionMismatch { ours, theirs }
+            | PeerError::ClientMismatch { ours, theirs } => {
+                self.detail("ours", *ours).detail("theirs", theirs.as_str())
+            }
+            PeerError::Proof { feed, index, .. } | PeerError::RequestTimeout { feed, index } => {
+                self.detail("feed", feed.as_str()).detail("index", *index)
+            }
+            // What the others count is of use to nobody but a developer, who reads the message.
+            _ => self,
+        }
+    }
+}
+
+fn store_advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "ERR_IN_USE" => {
+            "a store is open in one program at a time: end the other one (append, serve and sync \
+             end in order on Ctrl-C), then try again"
+        }
+        "ERR_DISK_FULL" => "make room on the disk and try again",
+        "ERR_DENIED" => "see who owns the folder, and whether you may write there",
+        "ERR_FEED_DAMAGED" => {
+            "the other feeds of the store are not affected; a feed by others can be fetched again \
+             into a new folder with `sync`"
+        }
+        "ERR_STORE_DAMAGED" => "restore the file from a backup, or sync into a new folder",
+        "ERR_BLOCK_TOO_LARGE" => "split the contents into smaller blocks",
+        "ERR_TOO_MANY_FILES" => "raise the limit of open files (ulimit -n) and try again",
+        _ => return None,
+    })
+}
+
+fn connection_advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "ERR_MULTIFEED_TIMEOUT" => {
+            "see that both sides use the same root key, and that the other is a hypermultifeed or \
+             this program"
+        }
+        "ERR_VERSION_MISMATCH" => "use versions of the two programs with the same first number",
+        "ERR_CLIENT_MISMATCH" => {
+            "the other side is not a multifeed; see whether the address is right"
+        }
+        "ERR_HANDSHAKE" | "ERR_HANDSHAKE_TIMEOUT" => {
+            "see whether the address is that of a multifeed"
+        }
+        "ERR_STREAM" | "ERR_TRUNCATED" | "ETIMEDOUT" | "ERR_REQUEST_TIMEOUT" => {
+            "what arrived is stored; syncing again goes on from there"
+        }
+        "ERR_PROOF" => {
+            "what did not verify was not stored; sync with another peer that has the feed"
+        }
+        _ => return None,
+    })
+}

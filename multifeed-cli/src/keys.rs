@@ -1,0 +1,180 @@
+//! The root key: where it comes from, and the file that keeps it.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use multifeed_proto::{INSECURE_DEFAULT_ROOT_KEY, KeyParseError};
+use multifeed_tokio::RootKey;
+
+use crate::args::Global;
+use crate::failure::Failure;
+
+/// Name of the file in a store that keeps its root key: 64 hexadecimal digits and a line end.
+pub(crate) const KEY_FILE: &str = "root_key";
+
+/// Name of the variable that may hold the key.
+pub(crate) const KEY_VARIABLE: &str = "MULTIFEED_KEY";
+
+/// A key that the user gave, and how.
+pub(crate) struct Given {
+    pub(crate) key: RootKey,
+    pub(crate) source: Source,
+}
+
+/// How a key was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `--key`.
+    Option,
+    /// `--key-file`.
+    File(PathBuf),
+    /// `--insecure-default-key`.
+    Default,
+    /// The environment.
+    Variable,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option => f.write_str("--key"),
+            Self::File(path) => write!(f, "--key-file {}", path.display()),
+            Self::Default => f.write_str("--insecure-default-key"),
+            Self::Variable => write!(f, "the environment variable {KEY_VARIABLE}"),
+        }
+    }
+}
+
+/// The key that was given by an option, or else by the environment.
+pub(crate) fn given(global: &Global) -> Result<Option<Given>, Failure> {
+    if let Some(text) = &global.key {
+        return Ok(Some(parse(&text.0, Source::Option)?));
+    }
+    if let Some(path) = &global.key_file {
+        let source = Source::File(path.clone());
+        let text = read_key_file(path).map_err(|error| {
+            Failure::new("ERR_KEY_FILE", format!("cannot read {source}: {error}"))
+                .advice("the file holds the root key, 64 hexadecimal digits")
+        })?;
+        return Ok(Some(parse(&text, source)?));
+    }
+    if global.insecure_default_key {
+        let key = INSECURE_DEFAULT_ROOT_KEY;
+        return Ok(Some(Given { key, source: Source::Default }));
+    }
+    match std::env::var_os(KEY_VARIABLE) {
+        // Set to nothing is how many a script takes a variable away.
+        Some(text) if !text.is_empty() => {
+            Ok(Some(parse(&text.to_string_lossy(), Source::Variable)?))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// The key that is saved in the store, if one is.
+pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
+    let path = directory.join(KEY_FILE);
+    let text = match read_key_file(&path) {
+        Ok(text) => text,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => {
+            let message = format!("cannot read the saved root key {}: {error}", path.display());
+            return Err(Failure::new("ERR_KEY_FILE", message)
+                .advice("see who owns the file, or give the key with --key-file"));
+        }
+    };
+    RootKey::from_hex(text.trim()).map(Some).map_err(|error| {
+        let message = format!("the saved root key {} is damaged: {error}", path.display());
+        Failure::new("ERR_KEY_FILE", message)
+            .advice("write the key into it, or remove it and give the key with --key-file")
+    })
+}
+
+/// Saves the key of a new store, readable by its owner only, all of it or nothing. `false`: there is
+/// a saved key already, which stays.
+pub(crate) fn save(directory: &Path, key: &RootKey) -> Result<bool, Failure> {
+    let save = || {
+        // Made with mode 0600, under a name that nobody else uses.
+        let mut file = tempfile::Builder::new().prefix(".root_key-").tempfile_in(directory)?;
+        writeln!(file, "{}", hex(key))?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(directory.join(KEY_FILE)) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(error.error),
+        }
+        sync_folder(directory)?;
+        Ok(true)
+    };
+    save().map_err(|error: io::Error| {
+        let path = directory.join(KEY_FILE);
+        let message = format!("cannot save the root key in {}: {error}", path.display());
+        Failure::new("ERR_KEY_FILE", message)
+            .advice("see that the folder can be written to, or use --no-save-key")
+    })
+}
+
+/// A key that nobody else has.
+pub(crate) fn random() -> Result<RootKey, Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new("ERR_ENTROPY", format!("no randomness from the operating system: {error}"))
+    })?;
+    Ok(RootKey::new(bytes))
+}
+
+/// The digits of a key, to be shown to its owner or saved.
+pub(crate) fn hex(key: &RootKey) -> String {
+    multifeed_proto::to_hex(key.expose())
+}
+
+/// Whether a text is a key.
+pub(crate) fn check(text: &str) -> Result<(), KeyParseError> {
+    RootKey::from_hex(text.trim()).map(|_| ())
+}
+
+fn parse(text: &str, source: Source) -> Result<Given, Failure> {
+    match RootKey::from_hex(text.trim()) {
+        Ok(key) => Ok(Given { key, source }),
+        // The text may be a secret with a slip in it: it is not repeated.
+        Err(error) => Err(Failure::new("ERR_KEY", format!("{source}: {error}"))
+            .advice("`multifeed init` prints the key of a store and saves it in DIR/root_key")),
+    }
+}
+
+fn read_key_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    } else {
+        File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(unix)]
+fn sync_folder(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Other systems keep names by themselves.
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "as on other systems")]
+fn sync_folder(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether there is something in the folder beside hidden files.
+pub(crate) fn has_contents(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return false };
+    entries.flatten().any(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+}
+
+/// Bytes read of a file that should hold a key; more than enough to see that one does not.
+const MAX_KEY_FILE: u64 = 1024;

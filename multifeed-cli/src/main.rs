@@ -1,0 +1,113 @@
+//! The program `multifeed`: a folder of append-only feeds by many writers, synced over TCP.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `args` | the command line |
+//! | `commands` | one module a command |
+//! | `store`, `keys` | opening a store with the key that was given or saved |
+//! | `peers` | what `serve` and `sync` share: addresses, the end of connections |
+//! | `lines` | standard input as batches of blocks |
+//! | `output`, `failure` | what is printed, for people and for programs |
+//! | `signals` | Ctrl-C |
+//!
+//! There is no protocol and no storage here: that is `multifeed-tokio` and what is below it.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod keys;
+mod lines;
+mod output;
+mod peers;
+mod signals;
+mod store;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command, Global};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::signals::Signals;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    check(&args.global);
+    log(args.global.verbose);
+    let output = Output::new(args.global.json);
+    let result = run(args, &output);
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
+    let runtime = runtime(&args.command).map_err(no_runtime)?;
+    let code = runtime.block_on(async {
+        let signals = Signals::listen().map_err(no_runtime)?;
+        let context = Context { global: args.global, output: output.clone(), signals };
+        commands::run(&context, args.command).await
+    });
+    // Nothing is left to be waited for but a name that takes long to look up.
+    runtime.shutdown_background();
+    code
+}
+
+/// One thread is the fastest for one connection: no hop from task to task. A server has many.
+fn runtime(command: &Command) -> io::Result<Runtime> {
+    let mut builder = match command {
+        Command::Serve(_) => Builder::new_multi_thread(),
+        Command::Demo
+        | Command::Init(_)
+        | Command::Append(_)
+        | Command::Feeds(_)
+        | Command::Cat(_)
+        | Command::Sync(_) => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+fn no_runtime(error: io::Error) -> Failure {
+    Failure::new("ERR_SYSTEM", format!("the operating system does not let us start: {error}"))
+}
+
+/// What clap cannot check: it does not see options before and after the command together, and
+/// repeats in its errors what was given.
+fn check(global: &Global) {
+    let keys = [global.key.is_some(), global.key_file.is_some(), global.insecure_default_key];
+    if keys.into_iter().filter(|given| *given).count() > 1 {
+        let message = "only one of --key, --key-file and --insecure-default-key can be used";
+        Args::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    if let Some(Err(error)) = global.key.as_ref().map(|key| keys::check(&key.0)) {
+        Args::command().error(ErrorKind::ValueValidation, format!("--key: {error}")).exit();
+    }
+}
+
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "debug",
+        2.. => "trace",
+    };
+    let filter = if verbose == 0 {
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
+    } else {
+        EnvFilter::new(format!(
+            "off,multifeed={level},multifeed_core={level},multifeed_proto={level},multifeed_driver={level},multifeed_tokio={level}"
+        ))
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}

@@ -1,0 +1,102 @@
+//! What `serve` and `sync` share: addresses, and connections that are over.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use multifeed_tokio::{FeedKey, Multifeed, NodeError, PeerError, ReplicationError, SyncState};
+use tokio::net::TcpStream;
+
+use crate::failure::Failure;
+
+/// Connects to the peer at `address`, HOST:PORT.
+pub(crate) async fn connect(address: &str) -> Result<TcpStream, Failure> {
+    let addresses = resolve(address).await?;
+    tracing::debug!(?addresses, "connecting");
+    let connecting = multifeed_tokio::connect(&addresses[..]);
+    let stream = match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(connected) => connected.map_err(|error| not_connected(address, &error))?,
+        Err(_) => return Err(no_answer(address)),
+    };
+    tracing::info!(address, "connected");
+    Ok(stream)
+}
+
+/// The socket addresses of HOST:PORT, at least one.
+pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let unknown = |why: String| {
+        Failure::new("ERR_UNKNOWN_HOST", format!("the address of {host:?} was not found: {why}"))
+            .advice("see whether the name is spelled right, and whether the network is there")
+            .detail("address", address)
+    };
+    let found =
+        tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() {
+        return Err(unknown("the name has none".to_owned()));
+    }
+    Ok(addresses)
+}
+
+/// Whether a connection that ended like this, after both sides had everything, was a loss: what
+/// the JavaScript does when its program ends is to cut the stream.
+pub(crate) fn is_a_cut(error: &ReplicationError) -> bool {
+    matches!(
+        error,
+        ReplicationError::Stream(_)
+            | ReplicationError::Peer(PeerError::Truncated | PeerError::Silent)
+    )
+}
+
+/// What is missing, in words.
+pub(crate) fn missing(state: &SyncState) -> Option<String> {
+    match state {
+        SyncState::InSync | SyncState::Closed => None,
+        SyncState::Waiting(waiting) => Some(waiting.to_string()),
+    }
+}
+
+/// A feed of the store that cannot be used.
+pub(crate) fn feed_failed(key: &FeedKey, error: &NodeError) -> Failure {
+    let message = format!("feed {} cannot be used: {error}", key.to_hex());
+    Failure::new(error.code(), message)
+        .advice("the other feeds went on; this one is not complete")
+        .detail("feed", key.to_hex())
+}
+
+/// The first of these feeds that still cannot be used: some failures pass.
+pub(crate) async fn first_unusable(store: &Multifeed, keys: &[FeedKey]) -> Option<Failure> {
+    for key in keys {
+        let Some(feed) = store.feed(key) else { continue };
+        if let Err(multifeed_tokio::Error::Node(error)) = feed.load().await {
+            return Some(feed_failed(key, &error));
+        }
+    }
+    None
+}
+
+fn not_connected(address: &str, error: &io::Error) -> Failure {
+    let failure = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            Failure::new("ERR_REFUSED", format!("nobody listens at {address}: connection refused"))
+                .advice("start `multifeed serve` there, and see whether the port is right")
+        }
+        io::ErrorKind::TimedOut => return no_answer(address),
+        _ => Failure::new("ERR_CONNECT", format!("cannot connect to {address}: {error}"))
+            .advice("see whether the address is right and the network is there"),
+    };
+    failure.detail("address", address)
+}
+
+fn no_answer(address: &str) -> Failure {
+    Failure::new("ERR_CONNECT_TIMEOUT", format!("{address} does not answer"))
+        .advice("see whether the address is right, and whether a firewall is in between")
+        .detail("address", address)
+}
+
+/// Time until an address that says nothing is given up.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// Time that peers get to end in order once the user wants to stop.
+pub(crate) const LEAVE: Duration = Duration::from_secs(3);

@@ -1,0 +1,173 @@
+//! Opens the store that a command works on, and closes it whatever happens.
+
+use std::fs;
+use std::path::Path;
+
+use multifeed_tokio::core::format::corestore::MASTER_KEY;
+use multifeed_tokio::{Multifeed, Options, RootKey};
+
+use crate::args::Saving;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::keys::{self, Given, KEY_FILE, Source};
+
+/// Events kept for a command that is slow: a failure among them must not be lost in a burst.
+const EVENTS: usize = 65_536;
+
+/// What to do about a store that does not exist.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Missing {
+    /// Make it, if a key was given.
+    Make(Saving),
+    /// Say so.
+    Refuse,
+}
+
+/// Opens the store in `directory`, does `work` with it and closes it again; in this order also when
+/// a signal ends the work early.
+pub(crate) async fn with_store<T>(
+    context: &Context,
+    directory: &Path,
+    missing: Missing,
+    work: impl AsyncFnOnce(&Multifeed) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let store = open(context, directory, missing).await?;
+    let result = tokio::select! {
+        result = work(&store) => result,
+        signal = context.signals.received() => Err(Failure::interrupted(signal)),
+    };
+    // What failed first is what the user must know.
+    let closed = close(&store, directory).await;
+    let value = result?;
+    closed.map(|()| value)
+}
+
+/// Opens the store in `directory` with the key that was given or saved.
+pub(crate) async fn open(
+    context: &Context,
+    directory: &Path,
+    missing: Missing,
+) -> Result<Multifeed, Failure> {
+    let key = find_key(context, directory, missing)?;
+    open_with(directory, key).await
+}
+
+/// Opens the store in `directory` with this key.
+pub(crate) async fn open_with(directory: &Path, key: RootKey) -> Result<Multifeed, Failure> {
+    let options = Options::default().root_key(key).event_capacity(EVENTS);
+    let opened = Multifeed::open(directory, options).await;
+    let store = opened.map_err(|error| Failure::store(directory, &error))?;
+    tracing::info!(directory = %directory.display(), feeds = store.feeds().len(), "store opened");
+    Ok(store)
+}
+
+/// Closes the store; its lock is free afterwards.
+pub(crate) async fn close(store: &Multifeed, directory: &Path) -> Result<(), Failure> {
+    store.close().await.map_err(|error| Failure::store(directory, &error))?;
+    tracing::info!(directory = %directory.display(), "store closed");
+    Ok(())
+}
+
+/// Whether there is a store, made by this program or by the JavaScript.
+pub(crate) fn exists(directory: &Path) -> bool {
+    directory.join(MASTER_KEY).exists() || directory.join(KEY_FILE).exists()
+}
+
+fn find_key(context: &Context, directory: &Path, missing: Missing) -> Result<RootKey, Failure> {
+    let given = keys::given(&context.global)?;
+    warn_of_default(context, given.as_ref());
+    let saved = keys::saved(directory)?;
+    if let Some(saved) = saved {
+        return match given {
+            Some(given) => agree(directory, given, saved),
+            None => Ok(saved),
+        };
+    }
+    let place = directory.display();
+    let exists = exists(directory);
+    let Some(given) = given else {
+        let advice = if exists {
+            "give it with --key-file PATH or the environment variable MULTIFEED_KEY".to_owned()
+        } else {
+            format!(
+                "make a new store with `multifeed init {place}`, or join one that exists by giving \
+                 its key with --key-file PATH or the environment variable MULTIFEED_KEY"
+            )
+        };
+        let message = if exists {
+            format!("no root key: none was given, and none is saved in {place}")
+        } else {
+            format!("there is no store in {place}, and no root key was given")
+        };
+        let code = if exists { "ERR_NO_KEY" } else { no_store_code(missing) };
+        return Err(Failure::new(code, message)
+            .advice(advice)
+            .detail("directory", place.to_string()));
+    };
+    match missing {
+        _ if exists => {}
+        Missing::Make(saving) => {
+            make(directory)?;
+            if !saving.no_save_key && !keys::save(directory, &given.key)? {
+                // Another process was faster.
+                return find_key(context, directory, missing);
+            }
+        }
+        Missing::Refuse => {
+            let message = format!("there is no store in {place}");
+            return Err(Failure::new("ERR_NO_STORE", message)
+                .advice("`init`, `append`, `serve` and `sync` make one")
+                .detail("directory", place.to_string()));
+        }
+    }
+    tracing::debug!(from = %given.source, "root key");
+    Ok(given.key)
+}
+
+/// A command that makes stores lacks nothing but the key.
+const fn no_store_code(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Make(_) => "ERR_NO_KEY",
+        Missing::Refuse => "ERR_NO_STORE",
+    }
+}
+
+/// Makes the folder of a new store.
+pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(|error| {
+        let place = directory.display();
+        Failure::new("ERR_DIRECTORY", format!("cannot make the folder {place}: {error}"))
+            .detail("directory", place.to_string())
+    })
+}
+
+/// Warns of the key that everybody knows.
+pub(crate) fn warn_of_default(context: &Context, given: Option<&Given>) {
+    if given.is_some_and(|given| given.source == Source::Default) {
+        context.output.warn(
+            "the default root key is known to everybody: anybody who can connect to this program \
+             can read all feeds and add their own",
+        );
+    }
+}
+
+/// The key, if what was given is what is saved. Another key would find an empty multifeed in the
+/// same folder, and write to that.
+fn agree(directory: &Path, given: Given, saved: RootKey) -> Result<RootKey, Failure> {
+    if given.key == saved {
+        return Ok(saved);
+    }
+    let path = directory.join(KEY_FILE);
+    let message = format!(
+        "the root key given by {} is not the one saved in {}",
+        given.source,
+        path.display()
+    );
+    let advice = match given.source {
+        Source::Variable => "unset the variable to use the saved key",
+        Source::Option | Source::File(_) | Source::Default => "leave it out to use the saved key",
+    };
+    Err(Failure::new("ERR_KEY_MISMATCH", message)
+        .advice(format!("{advice}, or use another folder for another multifeed"))
+        .detail("directory", directory.display().to_string()))
+}

@@ -9,11 +9,11 @@ const readline = require('readline')
 const raf = require('random-access-file')
 const { block } = require('./contents')
 
-const usage = 'peer.js DIR [--key HEX] [--version V] [--client NAME] [--timeout MS]'
+const usage = 'peer.js DIR [--key HEX] [--version V] [--client NAME] [--tolerant] [--timeout MS]'
 
 function main () {
   const options = parse(process.argv.slice(2))
-  if (options.version || options.client) patchHandshake(options)
+  if (options.version || options.client || options.tolerant) patchHandshake(options)
   const peer = new Peer(options)
   peer.open().then(() => {
     say({ event: 'ready', directory: options.directory, feeds: peer.multi.feeds().length })
@@ -26,6 +26,7 @@ function parse (args) {
   while (args.length) {
     const arg = args.shift()
     if (['--key', '--version', '--client', '--timeout'].includes(arg)) options[arg.slice(2)] = args.shift()
+    else if (arg === '--tolerant') options.tolerant = true
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
     else throw new Error(`unexpected argument ${arg}; usage: ${usage}`)
   }
@@ -33,9 +34,9 @@ function parse (args) {
   return options
 }
 
-// What this peer announces in its multifeed handshake and expects in the other's. The package has
-// them as constants of a module, so they are replaced while it is loaded.
-function patchHandshake ({ version, client }) {
+// What this peer announces in its multifeed handshake and expects in the other's, unless it is
+// tolerant. The package has them as constants of a module, so they are replaced while it is loaded.
+function patchHandshake ({ version, client, tolerant }) {
   const Module = require('module')
   const file = require.resolve('hypermultifeed/mux.js')
   const compile = Module.prototype._compile
@@ -43,6 +44,10 @@ function patchHandshake ({ version, client }) {
     if (name === file) {
       if (version) source = replaced(source, "var PROTOCOL_VERSION = '4.0.0'", `var PROTOCOL_VERSION = ${JSON.stringify(version)}`)
       if (client) source = replaced(source, "var MULTIFEED = 'MULTIFEED'", `var MULTIFEED = ${JSON.stringify(client)}`)
+      if (tolerant) {
+        source = replaced(source, '!compatibleVersions(header.version, PROTOCOL_VERSION)', 'false')
+        source = replaced(source, 'header.client !== MULTIFEED', 'false')
+      }
     }
     return compile.call(this, source, name)
   }

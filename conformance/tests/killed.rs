@@ -23,17 +23,21 @@ fn a_writer_killed_while_it_appends_keeps_every_acknowledged_block_and_never_for
     store.append_lines("w", b"first\n");
     let feed = store.feed_key("w");
     let mut blocks = vec![b"first".to_vec()];
+    // Contents differ from round to round: a second block at an index would not go unnoticed.
+    let batch =
+        |round| (0..5_000).map(move |i| format!("round {round} line {i:0200}").into_bytes());
+    let undisturbed = timed(|| {
+        let lines: Vec<_> = batch(0).collect();
+        Store::new(&key).append_lines("w", &lines.join(&b'\n'));
+    });
     let mut torn = 0;
     for round in 0..KILLS {
-        // Contents differ from round to round: a second block at an index would not go unnoticed.
-        let more: Vec<_> =
-            (0..4_000).map(|i| format!("round {round} line {i}").into_bytes()).collect();
+        let more: Vec<_> = batch(round).collect();
         let mut append = store.start("append", &["w", "--lines"]);
-        append.send(&more.join(&b'\n'));
-        append.send(b"\n");
+        append.send(&[&more.join(&b'\n')[..], b"\n"].concat());
         let before = blocks.len() as u64;
-        let acknowledged = kill_at_random(&mut append, &mut random, "appended")
-            .map(|line| json_u64(&line, "length"));
+        let acknowledged =
+            kill_within(&mut append, undisturbed, &mut random, "appended").map(appended);
 
         let found = &store.contents()[&feed];
         let kept = found.length - before;
@@ -68,7 +72,9 @@ fn a_reader_killed_while_it_downloads_keeps_what_it_has_and_fetches_only_the_res
     let from_javascript = writer.listen();
     let whole = Contents::from([(feed.clone(), Held::written("w", BLOCKS, &[1_000, 0, 70]))]);
     let passed_on = Store::new(&key);
-    passed_on.sync(from_javascript);
+    let undisturbed = timed(|| {
+        passed_on.sync(from_javascript);
+    });
     let serving = passed_on.serve(&[]);
 
     let mut store = Store::new(&key);
@@ -76,7 +82,7 @@ fn a_reader_killed_while_it_downloads_keeps_what_it_has_and_fetches_only_the_res
     for round in 0..KILLS {
         let port = if random.below(2) == 0 { from_javascript } else { serving.port };
         let mut sync = store.start("sync", &[&format!("127.0.0.1:{port}")]);
-        let progress = kill_at_random(&mut sync, &mut random, "progress");
+        let progress = kill_within(&mut sync, undisturbed / 2, &mut random, "progress");
         let acknowledged = held + progress.map_or(0, |line| json_u64(&line, "blocks_received"));
 
         let contents = store.contents();
@@ -111,14 +117,14 @@ fn a_writer_killed_while_it_serves_has_every_block_that_a_peer_heard_of() {
     let mut peer = reader.javascript();
     let mut heard = 0;
     for round in 0..LIVE_KILLS {
-        let mut writer = live_writer(&store, round, 3_000);
+        let mut writer = live_writer(&store, round, 20_000);
         let listening = writer.expect_event("listening");
         peer.connect(u16::try_from(json_u64(&listening, "port")).unwrap());
-        let acknowledged = kill_at_random(&mut writer, &mut random, "appended");
+        let acknowledged = kill_within(&mut writer, LIVE, &mut random, "appended");
         peer.process().expect_event("closed");
 
         let blocks = store.blocks("live");
-        let least = acknowledged.map_or(0, |line| json_u64(&line, "length"));
+        let least = acknowledged.map_or(0, appended);
         assert!(blocks.len() as u64 >= least, "round {round}: lost some of {least} blocks");
         for (key, held) in peer.contents() {
             let blocks_of =
@@ -135,9 +141,8 @@ fn a_writer_killed_while_it_serves_has_every_block_that_a_peer_heard_of() {
     let feed = store.contents().into_keys().next().unwrap();
     let mut writer = live_writer(&store, LIVE_KILLS, 1);
     let listening = writer.expect_event("listening");
-    let appended = writer.expect_event("appended");
     peer.connect(u16::try_from(json_u64(&listening, "port")).unwrap());
-    let length = json_u64(&appended, "length");
+    let length = appended(writer.expect_event("appended"));
     let pending = peer.wait(1, &[(feed.clone(), length)].into());
     peer.finish(pending);
     drop(writer);
@@ -153,20 +158,34 @@ fn live_writer(store: &Store, round: u64, count: u64) -> Process {
     Process::start("live_writer", &mut command)
 }
 
-/// Kills the process after a random time, or lets it end before that; gives its last line that is
+/// Kills the process within this time, at a random moment, or lets it end before that; gives its last line that is
 /// such an event.
-fn kill_at_random(
+fn kill_within(
     process: &mut Process,
+    moments: Duration,
     random: &mut Random,
     event: &str,
 ) -> Option<serde_json::Value> {
     process.close_stdin();
     // The random moment itself, not a wait for something.
-    thread::sleep(Duration::from_micros(random.below(MOMENTS)));
+    let moments = u64::try_from(moments.as_micros()).unwrap();
+    thread::sleep(Duration::from_micros(random.below(moments)));
     let lines = process.kill();
     let errors: Vec<_> = lines.iter().filter(|line| line["event"] == "error").collect();
     assert!(errors.is_empty(), "{errors:?}\n{}", process.stderr());
     lines.into_iter().rev().find(|line| line["event"] == event)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the moments of the kills come from a real clock")]
+fn timed(run: impl FnOnce()) -> Duration {
+    let start = std::time::Instant::now();
+    run();
+    start.elapsed()
+}
+
+/// The length of the log after the append that this line acknowledges.
+fn appended(line: serde_json::Value) -> u64 {
+    json_u64(&line, "start") + json_u64(&line, "length")
 }
 
 fn assert_holds(store: &Store, feed: &str, blocks: &[Vec<u8>], round: u64, when: &str) {
@@ -178,6 +197,7 @@ fn assert_holds(store: &Store, feed: &str, blocks: &[Vec<u8>], round: u64, when:
 }
 
 /// Blocks of the feed that is downloaded.
-const BLOCKS: u64 = 3_000;
-/// Kills fall into the first so many microseconds of a process: about its whole life.
-const MOMENTS: u64 = 300_000;
+const BLOCKS: u64 = 9_000;
+/// Kills of the process that serves while it appends fall into this time of its life; it appends
+/// for longer.
+const LIVE: Duration = Duration::from_millis(1_500);

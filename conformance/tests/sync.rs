@@ -198,12 +198,15 @@ fn a_feed_that_javascript_adds_while_connected_reaches_rust() {
 fn feeds_without_blocks_and_blocks_without_bytes_arrive() {
     let key = root_key("nothing");
     let (js, rust) = (Store::new(&key), Store::new(&key));
+    // JavaScript cannot read a feed that it downloaded if all its blocks are empty (it never makes
+    // the file `data`), so there is a byte among ours.
     rust.append_block("our empty blocks", &[]);
+    rust.append_block("our empty blocks", b"x");
     rust.append_block("our empty blocks", &[]);
     rust.append_lines("our empty feed", &[]);
     let mut peer = js.javascript();
     let expected = Contents::from([
-        (rust.feed_key("our empty blocks"), Held::all([[], []] as [[u8; 0]; 2])),
+        (rust.feed_key("our empty blocks"), Held::all(["", "x", ""])),
         (rust.feed_key("our empty feed"), Held::written("", 0, &[])),
         (peer.write("their empty blocks", 3, &[0]), Held::written("", 3, &[0])),
         (peer.write("their empty feed", 0, &[]), Held::written("", 0, &[])),
@@ -215,6 +218,16 @@ fn feeds_without_blocks_and_blocks_without_bytes_arrive() {
     assert_eq!(rust.contents(), expected);
     assert_eq!(js.contents(), expected);
     assert_eq!(rust.javascript_contents(), expected);
+}
+
+#[test]
+fn javascript_reads_a_writer_of_rust_whose_blocks_are_all_empty() {
+    let store = Store::new(&root_key("only empty blocks"));
+    store.append_block("w", &[]);
+    store.append_block("w", &[]);
+    let expected = Contents::from([(store.feed_key("w"), Held::all(["", ""]))]);
+    assert_eq!(store.contents(), expected);
+    assert_eq!(store.javascript_contents(), expected);
 }
 
 #[test]

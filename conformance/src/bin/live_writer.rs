@@ -2,7 +2,7 @@
 //!
 //! Appends blocks `NAME 0`, `NAME 1`, … to the writer `live` of the store in DIR, whose key is in the
 //! environment (`MULTIFEED_KEY`). Prints `{"event":"listening","port"}`, then
-//! `{"event":"appended","length"}` after each append was acknowledged. After COUNT blocks it only
+//! `{"event":"appended","start","length"}` after each append was acknowledged. After COUNT blocks it only
 //! serves. A test program: the tests of killed processes run it.
 
 #![allow(clippy::unwrap_used, reason = "a test program fails by panicking")]
@@ -24,7 +24,7 @@ async fn main() {
     let append = async {
         for index in 0..count.parse().unwrap() {
             let at = writer.append(format!("{name} {index}")).await.unwrap();
-            println!("{}", json!({"event": "appended", "length": at + 1}));
+            println!("{}", json!({"event": "appended", "start": at, "length": 1}));
         }
     };
     let serve = async {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use multifeed_core::storage::{Memory, StorageErrorKind};
 use multifeed_core::{ConnectionId, Event, FeedId, NodeConfig, NodeError, SyncState, WaitingFor};
-use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
+use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span, Status};
 use multifeed_proto::session::FeedOptions;
 use multifeed_proto::{
     ChannelId, Config, Connection, Entropy, FeedKey, Output, PeerError, Role, RootId, RootKey,
@@ -398,4 +398,40 @@ fn a_slow_disk_stops_the_reading_and_memory_stays_bounded() {
     sim.parties[b].disk_held = false;
     sim.sync();
     assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+#[test]
+fn a_status_that_flaps_makes_no_flood_of_requests() {
+    let (mut sim, _, _, mut liar) = setup(1);
+    let channel = liar.offer(&mut sim, THEIRS);
+    liar.have(&mut sim, channel, 0, 1000);
+    let before = liar.requests().len();
+    assert!(before > 0);
+    for _ in 0..100 {
+        for uploading in [false, true] {
+            liar.connection.set_status(channel, Status { uploading, downloading: true }).unwrap();
+            liar.run(&mut sim);
+        }
+    }
+    assert_eq!(liar.requests().len(), before);
+    sim.pass(Duration::from_secs(1));
+    liar.run(&mut sim);
+    assert!(liar.requests().len() > before, "requests were not made again");
+}
+
+#[test]
+fn blocks_taken_back_are_not_waited_for() {
+    let (mut sim, _, key, mut liar) = setup(1);
+    let own = liar.ask(&mut sim, key);
+    let channel = liar.offer(&mut sim, THEIRS);
+    for channel in [own, channel] {
+        let span = Span { start: 0, length: 1 << 20 };
+        liar.connection.have_bitfield(channel, span, Bytes::new()).unwrap();
+    }
+    liar.have(&mut sim, own, 0, 1);
+    liar.have(&mut sim, channel, 0, 1000);
+    assert_ne!(sim.parties[0].node.sync_state(liar.id), SyncState::InSync);
+    liar.connection.unhave(channel, Span { start: 0, length: (1 << 53) - 1 }).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(sim.parties[0].node.sync_state(liar.id), SyncState::InSync);
 }

@@ -106,7 +106,9 @@ impl Node {
             let _ = if source == Some(*connection) {
                 link.counters.blocks_received += span.length;
                 link.progress(self.now);
-                if acks { (range.clone()).try_for_each(|block| link.connection.ack(*channel, block)) } else { Ok(()) }
+                // One by one, as the JavaScript does: its applications may count them.
+                let mut blocks = if acks { range.clone() } else { 0..0 };
+                blocks.try_for_each(|block| link.connection.ack(*channel, block))
             } else if wants {
                 link.connection.have(*channel, span)
             } else {

@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) wanting: VecDeque<ChannelId>,
     /// Channels with requests in flight.
     pub(super) active: BTreeSet<ChannelId>,
+    /// Channels on which the peer began to upload again.
+    pub(super) resumed: BTreeSet<ChannelId>,
     /// Requests in flight, or answered and not verified yet.
     pub(super) in_flight: usize,
     pub(super) held_bytes: usize,
@@ -124,6 +126,7 @@ impl Link {
             to_offer: Vec::new(),
             wanting: VecDeque::new(),
             active: BTreeSet::new(),
+            resumed: BTreeSet::new(),
             in_flight: 0,
             held_bytes: 0,
             window: FIRST_WINDOW,

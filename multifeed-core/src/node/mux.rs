@@ -87,6 +87,10 @@ impl Node {
             O::Status { channel, status } => {
                 if !status.uploading {
                     self.drop_requests(id, channel);
+                } else if let Some(link) = self.links.get_mut(&id) {
+                    // At the next tick: a peer that flaps must not make us ask for everything each time.
+                    link.resumed.insert(channel);
+                    link.tick_at.get_or_insert(self.now);
                 }
                 self.touch_channel(id, channel);
             }

@@ -201,6 +201,11 @@ impl Node {
         if link.tick_at.is_none_or(|at| at > self.now) {
             return;
         }
+        if let Some(link) = self.links.get_mut(&id) {
+            for channel in core::mem::take(&mut link.resumed) {
+                link.want(channel);
+            }
+        }
         self.give_up_silent(id);
         let Some(link) = self.links.get(&id) else { return };
         let waits = if link.in_sync { None } else { self.link_waits(link, true) };

@@ -113,3 +113,8 @@ impl Deref for Multifeed {
         &self.0
     }
 }
+
+/// The example on the front page, compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;

@@ -13,8 +13,8 @@ use crate::shared::Handle;
 #[derive(Debug)]
 pub(crate) struct Command {
     handle: Handle,
-    id: CommandId,
-    over: bool,
+    /// `None` once it is over.
+    id: Option<CommandId>,
 }
 
 impl Command {
@@ -24,7 +24,7 @@ impl Command {
         give: impl FnOnce(&mut multifeed_core::Node) -> CommandId,
     ) -> Self {
         let id = handle.shared().with(|state, _| state.give(give));
-        Self { handle: handle.clone(), id, over: false }
+        Self { handle: handle.clone(), id }
     }
 }
 
@@ -32,17 +32,19 @@ impl Future for Command {
     type Output = Result<Outcome, NodeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let id = self.id;
+        let Some(id) = self.id else { return Poll::Ready(Err(NodeError::Closed)) };
         let result = self.handle.shared().peek(|state| state.poll_command(id, cx.waker()));
-        self.over |= result.is_ready();
+        if result.is_ready() {
+            self.id = None;
+        }
         result
     }
 }
 
 impl Drop for Command {
     fn drop(&mut self) {
-        if !self.over {
-            self.handle.shared().with_unless_poisoned(|state, _| state.forget_command(self.id));
+        if let Some(id) = self.id {
+            self.handle.shared().with_unless_poisoned(|state, _| state.forget_command(id));
         }
     }
 }

@@ -77,7 +77,8 @@ impl Driver {
             (Some(asleep), Some(due)) => Some(asleep.min(due)),
             (asleep, due) => asleep.or(due),
         };
-        state.driver.waker = Some(cx.waker().clone());
+        let before = state.driver.waker.replace(cx.waker().clone());
+        state.retired.extend(before);
         Left { due, started, more: state.driver.more, flushed: state.is_flushed() }
     }
 

@@ -110,7 +110,7 @@ impl Events {
     }
 
     fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<Event>> {
-        self.shared.peek(|state| state.subscribers.poll(self.id, cx.waker()))
+        self.shared.peek(|state| state.subscribers.poll(self.id, cx.waker(), &mut state.retired))
     }
 }
 
@@ -124,7 +124,9 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.shared.peek_unless_poisoned(|state| state.subscribers.remove(self.id));
+        self.shared.peek_unless_poisoned(|state| {
+            state.subscribers.remove(self.id, &mut state.retired);
+        });
     }
 }
 
@@ -164,11 +166,11 @@ impl Subscribers {
         self.next
     }
 
-    fn remove(&mut self, id: u64) {
-        self.readers.remove(&id);
+    fn remove(&mut self, id: u64, retired: &mut Vec<Waker>) {
+        retired.extend(self.readers.remove(&id).and_then(|reader| reader.waker));
     }
 
-    fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Option<Event>> {
+    fn poll(&mut self, id: u64, waker: &Waker, retired: &mut Vec<Waker>) -> Poll<Option<Event>> {
         let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(None) };
         if reader.missed > 0 {
             return Poll::Ready(Some(Event::Lagged { missed: std::mem::take(&mut reader.missed) }));
@@ -179,7 +181,7 @@ impl Subscribers {
         if self.ended {
             return Poll::Ready(None);
         }
-        reader.waker = Some(waker.clone());
+        retired.extend(reader.waker.replace(waker.clone()));
         Poll::Pending
     }
 }

@@ -227,7 +227,7 @@ fn exchange<S: ByteStream>(
     let state = turn.state();
     if let Some(link) = state.links.get_mut(&id) {
         // What this turn brings is looked at below; it need not wake this task.
-        link.waker = None;
+        state.retired.extend(link.waker.take());
     }
     let news = pipe.take_news();
     if news.written > 0 {
@@ -251,7 +251,7 @@ fn exchange<S: ByteStream>(
     let Some(link) = state.links.get_mut(&id) else {
         return View { reads: false, closes: false, ending: Some(Ending::Store), aborted: false };
     };
-    link.waker = Some(waker.clone());
+    state.retired.extend(link.waker.replace(waker.clone()));
     View { reads, closes, ending: link.ending.clone(), aborted: link.aborted }
 }
 
@@ -310,7 +310,8 @@ impl<S> Drop for Replication<S> {
             if let Some(counters) = state.counters(id) {
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = counters;
             }
-            state.links.remove(&id);
+            let link = state.links.remove(&id);
+            state.retired.extend(link.and_then(|link| link.waker));
             if !state.node.is_closed(id) {
                 state.node.abort(now, id);
             }

@@ -37,6 +37,9 @@ pub(crate) struct State {
     pub(crate) stage: Stage,
     /// Wakers to call once the lock is given back.
     pub(crate) wakes: Vec<Waker>,
+    /// Wakers to drop once the lock is given back: one may be all that keeps a task, whose handles
+    /// then want the lock.
+    pub(crate) retired: Vec<Waker>,
     pub(crate) driver: DriverState,
     commands: BTreeMap<CommandId, Waiting>,
     queue: Queue,
@@ -88,6 +91,7 @@ impl Shared {
             subscribers: Subscribers::new(event_capacity),
             stage: Stage::Open,
             wakes: Vec::new(),
+            retired: Vec::new(),
             driver: DriverState::default(),
             commands: BTreeMap::new(),
             queue: Queue::new(),
@@ -125,13 +129,14 @@ impl Shared {
 
     /// Looks at the node without changing it.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.lock())
+        look(self.turn().state())
     }
 
     /// The same for destructors, which must not panic.
     pub(crate) fn peek_unless_poisoned(&self, look: impl FnOnce(&mut State)) {
-        if let Ok(mut state) = self.state.lock() {
-            look(&mut state);
+        let now = self.timer.now();
+        if let Ok(state) = self.state.lock() {
+            look(Turn { shared: self, now, state: Some(state) }.state());
         }
     }
 
@@ -166,7 +171,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(mut state) = self.state.take() {
             let wakes = mem::take(&mut state.wakes);
+            let retired = mem::take(&mut state.retired);
             drop(state);
+            drop(retired);
             wakes.into_iter().for_each(Waker::wake);
         }
     }
@@ -183,16 +190,15 @@ impl State {
         Some(id)
     }
 
-    /// Gives the node a command whose answer will be waited for.
-    pub(crate) fn give(&mut self, give: impl FnOnce(&mut Node) -> CommandId) -> CommandId {
+    /// Gives the node a command whose answer will be waited for; `None` if nobody runs what the node
+    /// asks for any more.
+    pub(crate) fn give(&mut self, give: impl FnOnce(&mut Node) -> CommandId) -> Option<CommandId> {
+        if matches!(self.stage, Stage::Flushed(_) | Stage::Ended(_)) {
+            return None;
+        }
         let id = give(&mut self.node);
-        let waiting = match &self.stage {
-            Stage::Open | Stage::Closing(_) => Waiting::Pending(None),
-            // Nobody runs what the node asks for any more.
-            Stage::Flushed(_) | Stage::Ended(_) => Waiting::Done(Err(NodeError::Closed)),
-        };
-        self.commands.insert(id, waiting);
-        id
+        self.commands.insert(id, Waiting::Pending(None));
+        Some(id)
     }
 
     pub(crate) fn poll_command(
@@ -202,7 +208,8 @@ impl State {
     ) -> Poll<Result<Outcome, NodeError>> {
         match self.commands.remove(&id) {
             Some(Waiting::Done(result)) => Poll::Ready(result),
-            Some(Waiting::Pending(_)) => {
+            Some(Waiting::Pending(before)) => {
+                self.retired.extend(before);
                 self.commands.insert(id, Waiting::Pending(Some(waker.clone())));
                 Poll::Pending
             }
@@ -211,7 +218,8 @@ impl State {
     }
 
     pub(crate) fn forget_command(&mut self, id: CommandId) {
-        if let Some(Waiting::Pending(_)) = self.commands.remove(&id) {
+        if let Some(Waiting::Pending(waker)) = self.commands.remove(&id) {
+            self.retired.extend(waker);
             self.node.cancel(id);
         }
     }

@@ -9,11 +9,12 @@ const readline = require('readline')
 const raf = require('random-access-file')
 const { block } = require('./contents')
 
-const usage = 'peer.js DIR [--key HEX] [--version V] [--client NAME] [--tolerant] [--timeout MS]'
+const usage = 'peer.js DIR [--key HEX] [--announce-version V] [--announce-client NAME]' +
+  ' [--expect-version V] [--expect-client NAME] [--timeout MS]'
 
 function main () {
   const options = parse(process.argv.slice(2))
-  if (options.version || options.client || options.tolerant) patchHandshake(options)
+  patchHandshake(options)
   const peer = new Peer(options)
   peer.open().then(() => {
     say({ event: 'ready', directory: options.directory, feeds: peer.multi.feeds().length })
@@ -22,11 +23,11 @@ function main () {
 }
 
 function parse (args) {
+  const known = ['key', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout']
   const options = {}
   while (args.length) {
     const arg = args.shift()
-    if (['--key', '--version', '--client', '--timeout'].includes(arg)) options[arg.slice(2)] = args.shift()
-    else if (arg === '--tolerant') options.tolerant = true
+    if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
     else throw new Error(`unexpected argument ${arg}; usage: ${usage}`)
   }
@@ -34,20 +35,19 @@ function parse (args) {
   return options
 }
 
-// What this peer announces in its multifeed handshake and expects in the other's, unless it is
-// tolerant. The package has them as constants of a module, so they are replaced while it is loaded.
-function patchHandshake ({ version, client, tolerant }) {
+// Changes what this peer announces in its multifeed handshake, and what it expects in the other's.
+// The package has these as constants of a module, so they are replaced while it is loaded.
+function patchHandshake (options) {
   const Module = require('module')
   const file = require.resolve('hypermultifeed/mux.js')
   const compile = Module.prototype._compile
+  const text = (option, usual) => JSON.stringify(options[option] || usual)
   Module.prototype._compile = function (source, name) {
     if (name === file) {
-      if (version) source = replaced(source, "var PROTOCOL_VERSION = '4.0.0'", `var PROTOCOL_VERSION = ${JSON.stringify(version)}`)
-      if (client) source = replaced(source, "var MULTIFEED = 'MULTIFEED'", `var MULTIFEED = ${JSON.stringify(client)}`)
-      if (tolerant) {
-        source = replaced(source, '!compatibleVersions(header.version, PROTOCOL_VERSION)', 'false')
-        source = replaced(source, 'header.client !== MULTIFEED', 'false')
-      }
+      source = replaced(source, 'client: MULTIFEED,', `client: ${text('announce-client', 'MULTIFEED')},`)
+      source = replaced(source, 'version: PROTOCOL_VERSION,', `version: ${text('announce-version', '4.0.0')},`)
+      source = replaced(source, "MULTIFEED = 'MULTIFEED'", `MULTIFEED = ${text('expect-client', 'MULTIFEED')}`)
+      source = replaced(source, "VERSION = '4.0.0'", `VERSION = ${text('expect-version', '4.0.0')}`)
     }
     return compile.call(this, source, name)
   }

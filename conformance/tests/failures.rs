@@ -42,14 +42,14 @@ fn a_wrong_root_key_is_reported_by_rust_that_serves_and_nothing_is_exchanged() {
 
 #[test]
 fn another_major_version_is_refused_by_rust_that_connects() {
-    let error = refused(&["--version", "5.0.0"]);
+    let error = refused(&["--announce-version", "5.0.0"]);
     assert_eq!(error["code"], "ERR_VERSION_MISMATCH");
     assert_eq!((&error["ours"], &error["theirs"]), (&OURS.into(), &"5.0.0".into()), "{error}");
 }
 
 #[test]
 fn another_client_is_refused_by_rust_that_connects() {
-    let error = refused(&["--client", "OTHER"]);
+    let error = refused(&["--announce-client", "OTHER"]);
     assert_eq!(error["code"], "ERR_CLIENT_MISMATCH");
     assert_eq!(
         (&error["ours"], &error["theirs"]),
@@ -64,12 +64,11 @@ fn another_version_or_client_is_refused_by_rust_that_serves() {
     let rust = Store::new(&key);
     let mut serving = rust.serve(&[]);
     for (arguments, code, theirs) in [
-        (["--version", "3.9.9"], "ERR_VERSION_MISMATCH", "3.9.9"),
-        (["--client", "OTHER"], "ERR_CLIENT_MISMATCH", "OTHER"),
+        (["--announce-version", "3.9.9"], "ERR_VERSION_MISMATCH", "3.9.9"),
+        (["--announce-client", "OTHER"], "ERR_CLIENT_MISMATCH", "OTHER"),
     ] {
         let js = Store::new(&key);
-        // Tolerant, because one that is not may leave before it has announced itself.
-        let mut peer = JsPeer::open(&js.path(), &key, &[&arguments[..], &["--tolerant"]].concat());
+        let mut peer = JsPeer::open(&js.path(), &key, &arguments);
         peer.connect(serving.port);
         let error = serving.process.expect_event("error");
         assert_eq!((&error["code"], &error["theirs"]), (&code.into(), &theirs.into()), "{error}");
@@ -83,12 +82,12 @@ fn javascript_that_expects_another_version_or_client_refuses_ours_by_name() {
     let rust = Store::new(&key);
     let serving = rust.serve(&[]);
     let js = [Store::new(&key), Store::new(&key)];
-    let mut peer = JsPeer::open(&js[0].path(), &key, &["--version", "5.0.0"]);
+    let mut peer = JsPeer::open(&js[0].path(), &key, &["--expect-version", "5.0.0"]);
     peer.connect(serving.port);
     let error = peer.process().expect_event("error");
     assert_eq!(error["code"], "ERR_VERSION_MISMATCH");
     assert_eq!((&error["usVersion"], &error["themVersion"]), (&"5.0.0".into(), &OURS.into()));
-    let mut peer = JsPeer::open(&js[1].path(), &key, &["--client", "OTHER"]);
+    let mut peer = JsPeer::open(&js[1].path(), &key, &["--expect-client", "OTHER"]);
     peer.connect(serving.port);
     let error = peer.process().expect_event("error");
     assert_eq!(error["code"], "ERR_CLIENT_MISMATCH");
@@ -100,7 +99,7 @@ fn javascript_that_expects_another_version_or_client_refuses_ours_by_name() {
 fn another_minor_version_is_accepted() {
     let key = root_key("minor version");
     let (js, rust) = (Store::new(&key), Store::new(&key));
-    let mut peer = JsPeer::open(&js.path(), &key, &["--version", "4.9.1-x"]);
+    let mut peer = JsPeer::open(&js.path(), &key, &["--announce-version", "4.9.1-x"]);
     let writer = peer.write("w", 3, &[10]);
     rust.sync(peer.listen());
     assert_eq!(rust.contents(), [(writer, Held::written("w", 3, &[10]))].into());
@@ -157,7 +156,7 @@ fn a_peer_that_hangs_up_at_once_is_an_error_and_not_a_hang() {
 fn refused(arguments: &[&str]) -> Value {
     let key = root_key(&arguments.concat());
     let (js, rust) = (Store::new(&key), Store::new(&key));
-    let mut peer = JsPeer::open(&js.path(), &key, &[arguments, &["--tolerant"]].concat());
+    let mut peer = JsPeer::open(&js.path(), &key, arguments);
     let error = failed_sync(&rust, peer.listen());
     peer.process().expect_event("closed");
     error

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::time::Duration;
-
-use conformance::{CuttingProxy, Held, Store, root_key};
+use conformance::{CuttingProxy, Held, JsPeer, Store, root_key};
 
 #[test]
 fn two_javascript_peers_end_with_the_same_contents() {
@@ -47,14 +45,19 @@ fn a_javascript_peer_resumes_after_a_cut() {
 #[test]
 fn a_patched_javascript_peer_announces_and_expects_what_it_was_told() {
     let key = root_key("javascript patched");
-    let (one, two) = (Store::new(&key), Store::new(&key));
-    let mut a = one.javascript();
-    let mut b = conformance::JsPeer::open(&two.path(), &key, &["--version", "5.0.0"])
-        .patient(Duration::from_secs(30));
-    b.connect(a.listen());
-    for (peer, us, them) in [(&mut a, "4.0.0", "5.0.0"), (&mut b, "5.0.0", "4.0.0")] {
-        let error = peer.process().expect_event("error");
-        assert_eq!(error["code"], "ERR_VERSION_MISMATCH");
-        assert_eq!((&error["usVersion"], &error["themVersion"]), (&us.into(), &them.into()));
-    }
+    let stores = [Store::new(&key), Store::new(&key), Store::new(&key)];
+    let mut plain = stores[0].javascript();
+    let port = plain.listen();
+
+    let mut announces = JsPeer::open(&stores[1].path(), &key, &["--announce-version", "5.0.0"]);
+    announces.connect(port);
+    let error = plain.process().expect_event("error");
+    assert_eq!(error["code"], "ERR_VERSION_MISMATCH");
+    assert_eq!((&error["usVersion"], &error["themVersion"]), (&"4.0.0".into(), &"5.0.0".into()));
+
+    let mut expects = JsPeer::open(&stores[2].path(), &key, &["--expect-client", "OTHER"]);
+    expects.connect(port);
+    let error = expects.process().expect_event("error");
+    assert_eq!(error["code"], "ERR_CLIENT_MISMATCH");
+    assert_eq!((&error["usClient"], &error["themClient"]), (&"OTHER".into(), &"MULTIFEED".into()));
 }

@@ -1,4 +1,8 @@
 //! What is said when something fails: whose fault, what was got and wanted, what to do.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an error without numbers or advice of its own is told by its message alone"
+)]
 
 use std::fmt::Display;
 use std::path::Path;

@@ -76,6 +76,7 @@ pub(crate) async fn first_unusable(store: &Multifeed, keys: &[FeedKey]) -> Optio
     None
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the system's reasons are too many")]
 fn not_connected(address: &str, error: &io::Error) -> Failure {
     let failure = match error.kind() {
         io::ErrorKind::ConnectionRefused => {

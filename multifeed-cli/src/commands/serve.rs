@@ -39,7 +39,7 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         },
     );
     let (stop, stopped) = watch::channel(false);
-    let mut server = Server { output: context.output.clone(), store: store.clone(), stopped };
+    let server = Server { output: context.output.clone(), store: store.clone(), stopped };
     let mut peers = JoinSet::new();
     let watcher = tokio::spawn(report_failed_feeds(context.output.clone(), store.events()));
     let result = tokio::select! {
@@ -69,7 +69,7 @@ struct Server {
 impl Server {
     /// Serves peers until the first has left, or else for ever.
     async fn accept(
-        &mut self,
+        &self,
         listener: Listener,
         peers: &mut JoinSet<bool>,
         once: bool,
@@ -222,6 +222,7 @@ async fn listen(address: &str) -> Result<Listener, Failure> {
     bound.map_err(|error| not_listening(address, &error))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the system's reasons are too many")]
 fn not_listening(address: &str, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let advice = match error.kind() {

@@ -233,7 +233,7 @@ fn an_old_page_size_is_kept() {
 }
 
 fn node(index: u64) -> Node {
-    Node { index, hash: [index as u8 + 1; 32], size: index }
+    Node { index, hash: [(index as u8).wrapping_add(1); 32], size: index }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct Bitfield {
     /// Pages that the file has or must get, from 0 on.
     file_pages: u64,
     page_size: usize,
-    /// Pages that differ from the file; also some that are no longer in `pages`, which are zeros.
+    /// Pages that differ from the file.
     dirty: BTreeSet<u64>,
     spans: Spans,
 }
@@ -114,7 +114,8 @@ impl Bitfield {
         read_words(&rest[..rest.len().min(NODE_BYTES)], &mut loaded.nodes);
         loaded.held = count(&loaded.blocks, 0, BLOCKS_PER_PAGE as usize);
         let held = loaded.held;
-        let before = if loaded.is_empty() {
+        // A gap in the file is a gap here.
+        let before = if bytes.iter().all(|&byte| byte == 0) {
             self.pages.remove(&page)
         } else {
             self.pages.insert(page, loaded)
@@ -178,18 +179,15 @@ impl Bitfield {
         self.clear_node(above);
 
         let page_number = length / BLOCKS_PER_PAGE;
-        for (number, page) in self.pages.split_off(&(page_number + 1)) {
-            self.blocks -= u64::from(page.held);
-            self.dirty.insert(number);
-        }
-        if let Some(page) = self.pages.get_mut(&page_number) {
-            let from = (length % BLOCKS_PER_PAGE) as usize;
+        // Pages stay, if only as zeros: what the file has of them must be overwritten.
+        for (&number, page) in self.pages.range_mut(page_number..) {
+            let from = if number == page_number { (length % BLOCKS_PER_PAGE) as usize } else { 0 };
             clear_after(&mut page.blocks, from);
             clear_after(&mut page.nodes, 2 * from);
             let held = count(&page.blocks, 0, from);
             self.blocks -= u64::from(page.held - held);
             page.held = held;
-            self.dirty.insert(page_number);
+            self.dirty.insert(number);
         }
     }
 
@@ -214,7 +212,7 @@ impl Bitfield {
             self.grow_file(page, &mut changed);
             self.refresh_summary(page, &mut changed);
         }
-        // A page that was never written is zeros in the file and stays so.
+        // A gap in the file has zeros where these bytes would be, and stays so.
         dirty.extend(changed.into_iter().filter(|page| self.pages.contains_key(page)));
         dirty.into_iter().map(|page| (page, self.page_bytes(page))).collect()
     }
@@ -356,7 +354,7 @@ impl Bitfield {
         let bits = self.tree_bit_length();
         let mut top = NodeIndex(0);
         let mut next = NodeIndex(0);
-        while next.right_span().0 < bits {
+        while next.right_span().0 < bits && next.parent() != next {
             next = next.parent();
             if self.has_node(next) {
                 top = next;
@@ -457,10 +455,6 @@ impl fmt::Debug for Bitfield {
 impl Page {
     const EMPTY: Self =
         Self { blocks: [0; BLOCK_BYTES / 8], nodes: [0; NODE_BYTES / 8], held: 0, summary: 0 };
-
-    fn is_empty(&self) -> bool {
-        self.held == 0 && self.nodes.iter().all(|&word| word == 0)
-    }
 }
 
 /// Word and bit of a position in a page.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::tree::{MAX_LENGTH, NodeIndex};
+use crate::tree::{MAX_LENGTH, NodeIndex, flat};
 
 /// Largest digest that a JavaScript peer reads exactly.
 const MAX_DIGEST: u64 = (1 << 53) - 1;
@@ -55,12 +55,17 @@ pub fn digest(has: impl Fn(NodeIndex) -> bool, block: u64, bit_length: u64) -> u
     if digest > MAX_DIGEST { 0 } else { digest }
 }
 
-/// The nodes that the answer to a request for block `block` is certain to bring, if `has` was what its
-/// digest claimed: nodes that are held or on their way.
+/// The nodes that are certain to be held once the answer to a request for block `block` is verified, and
+/// that `has` did not hold before: what was held and on its way when its digest was made.
 ///
-/// They may be claimed in later requests on the same channel. Only nodes are certain whose
-/// computation needs no node that the remote may lack: `remote_has_all` says whether the remote
-/// announced every block of a range. The leaf comes first, then upward.
+/// They may be claimed in later requests on the same channel. `remote_has_all` says whether the remote
+/// announced every block of a range; it is asked for the last block below a node, which nobody can
+/// have without the node. Everything to the left of a node that can be verified is
+/// known to both sides: nodes beside the way, and roots. The sender takes the latter as claimed along
+/// with any node on the way that a digest claims, so they belong to what is expected.
+///
+/// The leaf comes first, then upward, then the other roots.
+#[must_use]
 pub fn expected_nodes(
     block: u64,
     has: impl Fn(NodeIndex) -> bool,
@@ -79,12 +84,15 @@ pub fn expected_nodes(
         }
         let sibling = node.sibling();
         if !has(sibling) {
-            if !remote_has_all(sibling.blocks()) {
-                return out;
+            let end = sibling.blocks().end;
+            if sibling > node && !remote_has_all(end - 1..end) {
+                break;
             }
             out.push(sibling);
         }
         out.push(parent);
         node = parent;
     }
+    out.extend(flat::full_roots(node.blocks().start).filter(|&root| !has(root)));
+    out
 }

@@ -10,6 +10,11 @@ use crate::tree::{MAX_BYTES, Node, NodeIndex, flat, hash};
 /// Most nodes that an answer may carry.
 pub const MAX_NODES: usize = 128;
 
+/// Usual length of a way that does not meet a node that is held, for a first guess at memory.
+const EXPECTED_DEPTH: usize = 4;
+
+const LEADS_NOWHERE: &str = "the way leads nowhere";
+
 /// The part of a tree that is held here.
 pub trait TreeView {
     /// Whether the node is held, in memory or in the tree file.
@@ -91,8 +96,10 @@ pub enum Unverified {
 /// key without one can only be that of a static feed. What is held is never contradicted: a signed
 /// answer that does so is an error, and a shorter log never replaces a longer one.
 ///
-/// Nodes that come after the way has met a node that is held are not looked at, like in the
-/// JavaScript. Unlike there, what was computed has to be among the roots that are signed.
+/// Where the way meets a node that is held, the block is proven. If the answer goes on beside the way
+/// above it, that is checked and kept, too: the remote counts on it. Other nodes left over then are not
+/// looked at, as in the JavaScript. Unlike there, what was computed has to be among the roots that
+/// are signed.
 ///
 /// # Errors
 ///
@@ -107,41 +114,43 @@ pub fn verify(
     proof: Proof<'_>,
 ) -> Result<Verified, Unverified> {
     check_form(&proof)?;
-    let way = Way::find(view, length, &proof)?;
+    look_ahead(view, length, &proof)?;
 
     let leaf = match proof.value {
         Some(value) => hash::leaf_node(proof.index, value),
         None => proof.nodes[0],
     };
-    let mut nodes = Vec::with_capacity(way.steps.count_ones() as usize * 2 + proof.nodes.len() + 1);
-    let mut sent = proof.nodes[way.first..].iter();
+    let mut nodes = Vec::with_capacity(proof.nodes.len() + 2 * EXPECTED_DEPTH);
+    let mut rest = &proof.nodes[usize::from(proof.value.is_none())..];
     let mut top = leaf;
-    for depth in 0..way.depth {
-        nodes.push(top);
-        let index = NodeIndex(top.index).sibling();
-        let beside = if way.steps & 1 << depth == 0 {
-            loaded(view, index)?
-        } else {
-            // `Way::find` saw it there.
-            let node = *sent.next().ok_or(Unverified::Invalid("a node is missing"))?;
-            take(view, node, &mut nodes)?;
-            node
-        };
-        top = hash::parent(&beside, &top).ok_or(Unverified::Invalid("sizes overflow"))?;
-    }
-    if way.trusted {
-        if loaded(view, NodeIndex(top.index))? != top {
-            return Err(Unverified::Invalid("it does not match the tree"));
+    loop {
+        let at = NodeIndex(top.index);
+        let step = Step::from(view, at, rest);
+        match view.has(at) {
+            true if loaded(view, at)? != top => {
+                return Err(Unverified::Invalid("it does not match the tree"));
+            }
+            true => {}
+            false => nodes.push(top),
         }
-        return Ok(Verified { leaf, nodes, signature: None, log: None, static_root: false });
+        let (below, beside) = match step {
+            Step::Accept => {
+                let (signature, log) = (None, None);
+                return Ok(Verified { leaf, nodes, signature, log, static_root: false });
+            }
+            Step::Roots => break,
+            Step::Held => (top, loaded(view, at.sibling())?),
+            Step::Sent { below } => {
+                let (node, after) = rest.split_first().ok_or(Unverified::Invalid(LEADS_NOWHERE))?;
+                rest = after;
+                take(view, *node, &mut nodes)?;
+                (if below == at { top } else { loaded(view, below)? }, *node)
+            }
+        };
+        top = hash::parent(&below, &beside).ok_or(Unverified::Invalid("sizes overflow"))?;
     }
-    nodes.push(top);
-    Ending { view, verifier, key, length, signature: proof.signature }.verify(
-        leaf,
-        top,
-        sent.as_slice(),
-        nodes,
-    )
+    Ending { view, verifier, key, length, signature: proof.signature }
+        .verify(leaf, top, rest, nodes)
 }
 
 /// Everything that can be said without looking at hashes.
@@ -179,64 +188,87 @@ fn check_form(proof: &Proof<'_>) -> Result<(), Unverified> {
     Ok(())
 }
 
-/// The way from the leaf upward, as far as it can be gone.
-struct Way {
-    /// Position in the answer of the first node beside the way.
-    first: usize,
-    /// Number of steps.
-    depth: u32,
-    /// Bit `k`: the node beside step `k` is the next one in the answer; else it is held.
-    steps: u64,
-    /// It ends at a node that is held.
-    trusted: bool,
+/// How the way goes on from a node.
+#[derive(Clone, Copy)]
+enum Step {
+    /// The node is held, and the answer does not continue the way.
+    Accept,
+    /// The next node of the answer is beside `below`, which is the node itself or, when that is held,
+    /// one above it that is held, too.
+    ///
+    /// A way that goes on above what is held teaches nodes that the remote takes as known from then on.
+    Sent { below: NodeIndex },
+    /// The node beside is held.
+    Held,
+    /// Neither the node nor the one beside it is held or in the answer: it has to be a root.
+    Roots,
 }
 
-impl Way {
-    /// Finds the way without hashing, so that what has to be read or waited for is known first.
-    fn find(view: &impl TreeView, length: u64, proof: &Proof<'_>) -> Result<Self, Unverified> {
-        let first = usize::from(proof.value.is_none());
-        let mut way = Self { first, depth: 0, steps: 0, trusted: false };
-        let mut to_load = Vec::new();
-        let mut need = |node: NodeIndex| {
-            if view.has(node) && view.node(node).is_none() && !to_load.contains(&node) {
-                to_load.push(node);
-            }
-        };
-        let mut sent = proof.nodes[first..].iter();
-        let mut top = NodeIndex::leaf(proof.index);
-        loop {
-            if view.has(top) {
-                need(top);
-                way.trusted = true;
-                break;
-            }
-            let sibling = top.sibling();
-            if sent.as_slice().first().is_some_and(|node| node.index == sibling.0) {
-                sent.next();
-                way.steps |= 1 << way.depth;
-            } else if !view.has(sibling) {
-                break;
-            }
-            need(sibling);
-            if top.parent() == top {
-                return Err(Unverified::Invalid("the way leads nowhere"));
-            }
-            top = top.parent();
-            way.depth += 1;
+impl Step {
+    fn from(view: &impl TreeView, at: NodeIndex, rest: &[Node]) -> Self {
+        let sent = rest.first().map(|node| NodeIndex(node.index).sibling());
+        if view.has(at) {
+            return match sent {
+                Some(below) if below.contains(at) => {
+                    let mut held = at;
+                    while held != below && view.has(held.parent()) {
+                        held = held.parent();
+                    }
+                    // Otherwise it is another root: those to the left can be beside the way, too.
+                    if held == below { Self::Sent { below } } else { Self::Accept }
+                }
+                _ => Self::Accept,
+            };
         }
-        if !way.trusted {
-            let rest = sent.as_slice();
-            if rest.is_empty() && proof.signature.is_none() && length > 0 {
+        if sent == Some(at) {
+            Self::Sent { below: at }
+        } else if view.has(at.sibling()) {
+            Self::Held
+        } else {
+            Self::Roots
+        }
+    }
+}
+
+/// Goes the way without hashing, so that what has to be read or waited for is known first.
+fn look_ahead(view: &impl TreeView, length: u64, proof: &Proof<'_>) -> Result<(), Unverified> {
+    let mut to_load = Vec::new();
+    let mut need = |node: NodeIndex| {
+        if view.has(node) && view.node(node).is_none() && !to_load.contains(&node) {
+            to_load.push(node);
+        }
+    };
+    let mut rest = &proof.nodes[usize::from(proof.value.is_none())..];
+    let mut top = NodeIndex::leaf(proof.index);
+    loop {
+        need(top);
+        let below = match Step::from(view, top, rest) {
+            Step::Accept => break,
+            Step::Roots if rest.is_empty() && proof.signature.is_none() && length > 0 => {
                 return Err(Unverified::Missing {
                     sibling: top.sibling(),
                     top,
                     otherwise: "it carries no signature",
                 });
             }
-            flat::full_roots(length_of(top, rest)).filter(|&root| root != top).for_each(need);
+            Step::Roots => {
+                flat::full_roots(length_of(top, rest)).filter(|&root| root != top).for_each(need);
+                break;
+            }
+            Step::Held => top,
+            Step::Sent { below } => {
+                rest = &rest[1..];
+                below
+            }
+        };
+        need(below);
+        need(below.sibling());
+        if below.parent() == below {
+            return Err(Unverified::Invalid(LEADS_NOWHERE));
         }
-        if to_load.is_empty() { Ok(way) } else { Err(Unverified::NotLoaded(to_load)) }
+        top = below.parent();
     }
+    if to_load.is_empty() { Ok(()) } else { Err(Unverified::NotLoaded(to_load)) }
 }
 
 /// The end of a way that does not meet a node that is held: at the roots.
@@ -316,7 +348,7 @@ fn length_of(top: NodeIndex, rest: &[Node]) -> u64 {
     top.blocks().end.max(last.blocks().end)
 }
 
-/// A node that [`Way::find`] saw in memory.
+/// A node that [`look_ahead`] saw in memory.
 fn loaded(view: &impl TreeView, node: NodeIndex) -> Result<Node, Unverified> {
     view.node(node).ok_or_else(|| Unverified::NotLoaded([node].into()))
 }

@@ -197,7 +197,8 @@ class Peer {
     return call(done => this.multi._handlers.feed.flush(done))
   }
 
-  feeds () {
+  async feeds () {
+    await this.allReady()
     const feeds = this.multi.feeds().map(feed => ({
       key: feed.key.toString('hex'),
       name: [...this.multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
@@ -211,7 +212,7 @@ class Peer {
   // Which blocks of each feed are held, and SHA-256 over them, each as its length (u64, little
   // endian) and its bytes.
   async digest () {
-    const { feeds } = this.feeds()
+    const { feeds } = await this.feeds()
     for (const info of feeds) {
       const feed = this.multi.feed(info.key)
       const hash = crypto.createHash('sha256')
@@ -232,12 +233,10 @@ class Peer {
   }
 
   async disconnect () {
-    for (const socket of [...this.sockets]) {
-      await new Promise(resolve => {
-        socket.once('close', resolve)
-        socket.destroy()
-      })
-    }
+    await Promise.all([...this.sockets].map(socket => new Promise(resolve => {
+      socket.once('close', resolve)
+      socket.destroy()
+    })))
     return {}
   }
 
@@ -264,7 +263,7 @@ function listenToCommands (peer) {
     } catch (error) {
       return report(error)
     }
-    const run = () => Promise.resolve(peer[command.do](command)).then(
+    const run = () => peer[command.do](command).then(
       answer => say({ event: 'done', id: command.id, do: command.do, ...answer }),
       error => say({ event: 'failed', id: command.id, do: command.do, message: error.message, stack: error.stack }))
     if (command.do === 'wait') run()

@@ -13,6 +13,7 @@ pub const MAX_NODES: usize = 128;
 /// Usual length of a way that does not meet a node that is held, for a first guess at memory.
 const EXPECTED_DEPTH: usize = 4;
 
+const NOT_A_ROOT: &str = "the way does not reach a root";
 const LEADS_NOWHERE: &str = "the way leads nowhere";
 
 /// The part of a tree that is held here.
@@ -244,15 +245,14 @@ fn look_ahead(view: &impl TreeView, length: u64, proof: &Proof<'_>) -> Result<()
         need(top);
         let below = match Step::from(view, top, rest) {
             Step::Accept => break,
-            Step::Roots if rest.is_empty() && proof.signature.is_none() && length > 0 => {
-                return Err(Unverified::Missing {
-                    sibling: top.sibling(),
-                    top,
-                    otherwise: "it carries no signature",
-                });
-            }
             Step::Roots => {
-                flat::full_roots(length_of(top, rest)).filter(|&root| root != top).for_each(need);
+                let unsigned = rest.is_empty() && proof.signature.is_none() && length > 0;
+                let roots = || flat::full_roots(length_of(top, rest));
+                if unsigned || !roots().any(|root| root == top) {
+                    let otherwise = if unsigned { "it carries no signature" } else { NOT_A_ROOT };
+                    return Err(Unverified::Missing { sibling: top.sibling(), top, otherwise });
+                }
+                roots().filter(|&root| root != top).for_each(need);
                 break;
             }
             Step::Held => top,
@@ -305,15 +305,12 @@ impl<V: TreeView> Ending<'_, V> {
                 roots.push(node);
             } else if self.view.has(index) {
                 roots.push(loaded(self.view, index)?);
-            } else if index.contains(at) {
-                // The way ended below this root.
-                return Err(missing(at.sibling(), "the way does not reach a root"));
             } else {
                 return Err(missing(index, "a root is missing"));
             }
         }
         if !reached {
-            return Err(missing(at.sibling(), "the way does not reach a root"));
+            return Err(missing(at.sibling(), NOT_A_ROOT));
         }
         let byte_length = hash::total_size(&roots)
             .ok_or(Unverified::Invalid("the sizes of the roots overflow"))?;

@@ -2,7 +2,7 @@
 //!
 //! A reader claims in the digest of a request which nodes it has ([`digest`]); a sender adds what is
 //! missing to reach one of these or a signed root ([`plan`]); the reader computes upward until it
-//! meets a node that it has, or checks the signature ([`verify`]). A reader with requests in flight
+//! meets a node that it has, or checks the signature ([`verify()`]). A reader with requests in flight
 //! may claim what they will bring, too ([`expected_nodes`]); then an answer can come too early,
 //! which [`Unverified::Missing`] tells.
 //!

@@ -25,6 +25,7 @@ mod signals;
 mod store;
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -32,7 +33,7 @@ use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, Command, Global};
+use crate::args::{Args, Command};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -40,7 +41,7 @@ use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    check(&args.global);
+    check(&args);
     log(args.global.verbose);
     let output = Output::new(args.global.json);
     let result = run(args, &output);
@@ -85,10 +86,25 @@ fn no_runtime(error: io::Error) -> Failure {
 
 /// What clap cannot check: it does not see options before and after the command together, and
 /// repeats in its errors what was given.
-fn check(global: &Global) {
+fn check(args: &Args) {
+    let global = &args.global;
     let keys = [global.key.is_some(), global.key_file.is_some(), global.insecure_default_key];
     if keys.into_iter().filter(|given| *given).count() > 1 {
         let message = "only one of --key, --key-file and --insecure-default-key can be used";
+        Args::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let stdin = Some(Path::new("-"));
+    let reads_stdin = match &args.command {
+        Command::Append(append) => append.lines || append.file.as_deref() == stdin,
+        Command::Demo
+        | Command::Init(_)
+        | Command::Feeds(_)
+        | Command::Cat(_)
+        | Command::Serve(_)
+        | Command::Sync(_) => false,
+    };
+    if reads_stdin && global.key_file.as_deref() == stdin {
+        let message = "standard input cannot hold both the key and the blocks";
         Args::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     if let Some(Err(error)) = global.key.as_ref().map(|key| keys::check(&key.0)) {
@@ -96,18 +112,17 @@ fn check(global: &Global) {
     }
 }
 
+/// What this program and the crates below it say; with RUST_LOG, what that asks for.
 fn log(verbose: u8) {
     let level = match verbose {
         0 => "off",
         1 => "debug",
         2.. => "trace",
     };
-    let filter = if verbose == 0 {
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
-    } else {
-        EnvFilter::new(format!(
-            "off,multifeed={level},multifeed_core={level},multifeed_proto={level},multifeed_driver={level},multifeed_tokio={level}"
-        ))
+    let ours = || EnvFilter::new(format!("off,multifeed={level},multifeed_core={level}"));
+    let filter = match EnvFilter::try_from_default_env() {
+        Ok(filter) if verbose == 0 => filter,
+        Ok(_) | Err(_) => ours(),
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }

@@ -1,7 +1,6 @@
 //! `multifeed demo`: the main job in a few seconds, explained.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 use indicatif::HumanBytes;
@@ -80,7 +79,7 @@ async fn demo(context: &Context) -> Result<(), Failure> {
     );
     say(
         "   Each block was checked against the signature of its writer before it was stored, so\n   \
-         nobody in between can change, leave out or invent one.",
+         nobody in between can change or invent one.",
     );
 
     say("\n3. The connection stays. What Alice adds comes to Bob by itself:");

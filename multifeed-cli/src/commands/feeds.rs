@@ -57,7 +57,7 @@ fn line(feeds: &[Listed]) -> Value {
 /// Aligned columns. Keys are whole: they are there to be copied.
 fn table(feeds: &[Listed]) -> String {
     if feeds.is_empty() {
-        return "no feeds yet; `append` makes one, `sync` and `serve` bring those of others"
+        return "no feeds yet with this root key; `append` makes one, `sync` and `serve` bring those of others"
             .to_owned();
     }
     let heading = ["NAME", "KEY", "BLOCKS", "SIZE", ""].map(str::to_owned);
@@ -116,8 +116,8 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "NAME   KEY{pad}    BLOCKS      SIZE\n\
-                 grüße  {key}         1  2.00 KiB  written here\n\
+                "NAME   KEY{pad}     BLOCKS      SIZE\n\
+                 grüße  {key}          1  2.00 KiB  written here\n\
                  a\\tb   {key}  99 of 100  2.00 KiB"
             )
         );

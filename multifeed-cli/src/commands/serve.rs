@@ -164,7 +164,11 @@ impl Peer {
                 );
             }
             // The others are of interest to those who debug.
-            _ => {}
+            ReplicationEvent::RemoteFeeds { .. }
+            | ReplicationEvent::Progress(_)
+            | ReplicationEvent::Lagged { .. }
+            | ReplicationEvent::Closed { .. }
+            | _ => {}
         }
     }
 

@@ -112,7 +112,7 @@ impl Session<'_> {
                 },
                 event = events.next() => match event {
                     Some(Event::FeedFailed { key, error }) => {
-                        tracing::warn!(feed = %key.to_hex(), %error, "feed failed");
+                        tracing::warn!(?key, %error, "feed failed");
                         self.failed_feeds.push(key);
                     }
                     Some(event) => tracing::trace!(?event),
@@ -149,7 +149,10 @@ impl Session<'_> {
             }
             ReplicationEvent::Closed { result } => return Some(Left::Closed(result)),
             // The others are of interest to those who debug.
-            _ => {}
+            ReplicationEvent::Connected { .. }
+            | ReplicationEvent::RemoteFeeds { .. }
+            | ReplicationEvent::Lagged { .. }
+            | _ => {}
         }
         None
     }
@@ -175,9 +178,10 @@ impl Session<'_> {
                 self.connection.handle().abort();
                 Err(failure)
             }
-            Left::Closed(Ok(())) if self.in_sync => Ok(None),
-            Left::Closed(Err(error)) if self.in_sync && peers::is_a_cut(&error) => {
-                tracing::info!(%error, "the peer left");
+            Left::Closed(result)
+                if self.in_sync && result.as_ref().err().is_none_or(peers::is_a_cut) =>
+            {
+                self.context.output.note(format_args!("{} left", self.args.peer));
                 Ok(None)
             }
             Left::Closed(Ok(())) => Err(self.left_early()),

@@ -36,8 +36,12 @@ fn a_writer_killed_while_it_appends_keeps_every_acknowledged_block_and_never_for
         let mut append = store.start("append", &["w", "--lines"]);
         append.send(&[&more.join(&b'\n')[..], b"\n"].concat());
         let before = blocks.len() as u64;
-        let acknowledged =
-            kill_within(&mut append, undisturbed, &mut random, "appended").map(appended);
+        append.close_stdin();
+        // Every other kill soon after the first acknowledgement, in the midst of the work.
+        let first = (round % 2 == 0).then(|| append.expect_event("appended"));
+        let moments = if first.is_some() { SOON } else { undisturbed };
+        let last = kill_within(&mut append, moments, &mut random, "appended");
+        let acknowledged = last.or(first).map(appended);
 
         let found = &store.contents()[&feed];
         let kept = found.length - before;
@@ -139,6 +143,7 @@ fn a_writer_killed_while_it_serves_has_every_block_that_a_peer_heard_of() {
         }
     }
     let feed = store.contents().into_keys().next().unwrap();
+    assert!(heard > 0, "the peer got nothing before the last connection: this proves nothing");
     let mut writer = live_writer(&store, LIVE_KILLS, 1);
     let listening = writer.expect_event("listening");
     peer.connect(u16::try_from(json_u64(&listening, "port")).unwrap());
@@ -166,7 +171,6 @@ fn kill_within(
     random: &mut Random,
     event: &str,
 ) -> Option<serde_json::Value> {
-    process.close_stdin();
     // The random moment itself, not a wait for something.
     let moments = u64::try_from(moments.as_micros()).unwrap();
     thread::sleep(Duration::from_micros(random.below(moments)));
@@ -198,6 +202,8 @@ fn assert_holds(store: &Store, feed: &str, blocks: &[Vec<u8>], round: u64, when:
 
 /// Blocks of the feed that is downloaded.
 const BLOCKS: u64 = 9_000;
+/// Time for a kill after the first acknowledgement.
+const SOON: Duration = Duration::from_millis(5);
 /// Kills of the process that serves while it appends fall into this time of its life; it appends
 /// for longer.
-const LIVE: Duration = Duration::from_millis(1_500);
+const LIVE: Duration = Duration::from_millis(700);

@@ -21,17 +21,16 @@ async fn main() {
     let writer = multifeed.writer("live").await.unwrap();
     let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     println!("{}", json!({"event": "listening", "port": listener.local_addr().unwrap().port()}));
-    let append = async {
-        for index in 0..count.parse().unwrap() {
-            let at = writer.append(format!("{name} {index}")).await.unwrap();
-            println!("{}", json!({"event": "appended", "start": at, "length": 1}));
-        }
-    };
-    let serve = async {
+    let serving = multifeed.clone();
+    let serve = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(multifeed.replicate(stream, Role::Responder));
+            tokio::spawn(serving.replicate(stream, Role::Responder));
         }
-    };
-    tokio::join!(append, serve);
+    });
+    for index in 0..count.parse().unwrap() {
+        let start = writer.append(format!("{name} {index}")).await.unwrap();
+        println!("{}", json!({"event": "appended", "start": start, "length": 1}));
+    }
+    serve.await.unwrap();
 }

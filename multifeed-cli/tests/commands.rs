@@ -98,7 +98,7 @@ fn append_says_which_blocks_it_made_in_which_feed() {
 fn any_bytes_make_the_way_through_append_and_cat() {
     let folder = store();
     let directory = folder.at("a");
-    let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251 ^ i >> 8) as u8).collect();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|i| ((i % 251) ^ (i >> 8)) as u8).collect();
     fs::write(folder.path("bytes"), &bytes).unwrap();
     fs::write(folder.path("nothing"), []).unwrap();
     run(["append", &directory, "w", "--file", &folder.at("bytes")]).good();

@@ -17,7 +17,7 @@ use crate::args::Serve;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Output, counts, summary};
-use crate::peers::{self, LEAVE};
+use crate::peers::{self, Acquaintance, LEAVE};
 use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
@@ -86,6 +86,7 @@ impl Server {
             let peer = Peer {
                 output: self.output.clone(),
                 address,
+                known: Acquaintance::new(),
                 in_sync: false,
                 stopped: self.stopped.clone(),
             };
@@ -109,6 +110,7 @@ impl Server {
 struct Peer {
     output: Output,
     address: SocketAddr,
+    known: Acquaintance,
     in_sync: bool,
     stopped: watch::Receiver<bool>,
 }
@@ -127,6 +129,7 @@ impl Peer {
                     Some(event) => self.happened(&connection, event),
                     None => return false,
                 },
+                () = self.known.wait() => self.known.look(&connection.sync_state()),
                 _ = stopped.wait_for(|stopped| *stopped), if !leaving => {
                     leaving = true;
                     connection.disconnect();
@@ -138,6 +141,8 @@ impl Peer {
     fn happened(&mut self, connection: &Replication<TcpStream>, event: ReplicationEvent) {
         let peer = self.address.to_string();
         tracing::debug!(peer, ?event);
+        self.known.happened(&event);
+        self.known.look(&connection.sync_state());
         match event {
             ReplicationEvent::Connected { .. } => self.output.say(
                 || json!({ "event": "connected", "peer": &peer }),
@@ -179,13 +184,15 @@ impl Peer {
     ) -> bool {
         let peer = self.address.to_string();
         let counters = connection.counters();
-        let failure = match result {
-            Err(error) if self.in_sync && peers::is_a_cut(&error) => {
+        let failure = match &result {
+            Err(error) if self.in_sync && peers::is_a_cut(error) => {
                 tracing::info!(peer, %error, "the peer left");
                 None
             }
-            Err(ReplicationError::StoreClosed) | Ok(()) => None,
-            Err(error) => Some(Failure::connection(&peer, &error)),
+            Err(ReplicationError::StoreClosed) => None,
+            // Ended by this side, it says nothing about the peer.
+            Ok(()) if *self.stopped.borrow() => None,
+            Ok(()) | Err(_) => self.known.failure(&peer, &result),
         };
         if let Some(failure) = &failure {
             self.output.failure(failure);

@@ -14,7 +14,7 @@ use crate::args::Sync;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Progress, counts, summary};
-use crate::peers::{self, LEAVE};
+use crate::peers::{self, Acquaintance, LEAVE};
 use crate::signals::Signal;
 use crate::store::{self, Missing};
 
@@ -70,6 +70,7 @@ async fn sync(
         progress: context.output.progress(),
         connection: store.replicate(stream, Role::Initiator),
         started: Instant::now(),
+        peer: Acquaintance::new(),
         in_sync: false,
         took: None,
         failed_feeds: Vec::new(),
@@ -90,6 +91,7 @@ struct Session<'a> {
     progress: Progress,
     connection: Replication<TcpStream>,
     started: Instant,
+    peer: Acquaintance,
     in_sync: bool,
     /// How long it took to be in sync, the last time.
     took: Option<Duration>,
@@ -118,6 +120,7 @@ impl Session<'_> {
                     Some(event) => tracing::trace!(?event),
                     None => return Left::Closed(Err(ReplicationError::StoreClosed)),
                 },
+                () = self.peer.wait() => self.peer.look(&self.connection.sync_state()),
                 signal = self.context.signals.received() => return Left::Signal(signal),
                 () = at(limit) => return Left::Failed(self.out_of_time()),
             }
@@ -126,6 +129,8 @@ impl Session<'_> {
 
     fn happened(&mut self, event: ReplicationEvent) -> Option<Left> {
         tracing::debug!(?event);
+        self.peer.happened(&event);
+        self.peer.look(&self.connection.sync_state());
         match event {
             ReplicationEvent::Progress(counters) => self.progress.show(&counters),
             ReplicationEvent::InSync => {
@@ -184,8 +189,10 @@ impl Session<'_> {
                 self.context.output.note(format_args!("{} left", self.args.peer));
                 Ok(None)
             }
-            Left::Closed(Ok(())) => Err(self.left_early()),
-            Left::Closed(Err(error)) => Err(Failure::connection(&self.args.peer, &error)),
+            Left::Closed(result) => {
+                let failure = self.peer.failure(&self.args.peer, &result);
+                Err(failure.unwrap_or_else(|| self.left_early()))
+            }
         }
     }
 

@@ -48,9 +48,21 @@ impl JsPeer {
 
     /// Appends `blocks` blocks whose sizes repeat `sizes` to the writer; gives its key (hex).
     pub fn write(&mut self, writer: &str, blocks: u64, sizes: &[usize]) -> String {
-        let answer =
-            self.call(json!({"do": "write", "writer": writer, "blocks": blocks, "sizes": sizes}));
-        answer["key"].as_str().unwrap().to_owned()
+        let pending = self.start_write(writer, blocks, sizes, 1_000);
+        self.finish(pending)["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts to do the same, `batch` blocks at a time.
+    pub fn start_write(
+        &mut self,
+        writer: &str,
+        blocks: u64,
+        sizes: &[usize],
+        batch: u64,
+    ) -> Pending {
+        self.begin(json!({
+            "do": "write", "writer": writer, "blocks": blocks, "sizes": sizes, "batch": batch
+        }))
     }
 
     /// Makes `writers` writers at once, named `prefix` and a number, each with blocks as for `write`.

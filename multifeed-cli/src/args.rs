@@ -71,10 +71,11 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Connect to a peer, sync both ways, and end when both sides have everything.
     ///
-    /// The last line of --json is {"event":"in_sync","feeds","blocks_received","blocks_sent",
-    /// "bytes_received","bytes_sent","milliseconds"}: the feeds that both sides share, the blocks that
-    /// moved, the bytes of these blocks (what the network carries is a little more), and the time from
-    /// the connection to the moment when both sides had everything.
+    /// --json prints {"event":"progress",…} lines, at most ten a second, and last
+    /// {"event":"in_sync","feeds","blocks_received","blocks_sent","bytes_received","bytes_sent",
+    /// "milliseconds"}: the feeds that both sides share, the blocks that moved, the bytes of these
+    /// blocks (the network carries a little more), and the time from the connection until both sides
+    /// had everything.
     Sync(Sync),
 }
 
@@ -88,7 +89,12 @@ pub(crate) struct Init {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("source").required(true))]
+#[command(
+    group = ArgGroup::new("source").required(true),
+    override_usage = "multifeed append [OPTIONS] <DIR> <WRITER> <TEXT>...\n       \
+                      multifeed append [OPTIONS] <DIR> <WRITER> --file <PATH>\n       \
+                      multifeed append [OPTIONS] <DIR> <WRITER> --lines"
+)]
 pub(crate) struct Append {
     /// The folder of the store; made if it does not exist and a key is given.
     #[arg(value_name = "DIR")]

@@ -361,6 +361,7 @@ fn the_key_is_in_no_log() {
 #[test]
 fn the_help_says_who_sees_the_key() {
     let help = run(["sync", "--help"]).good().text();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("prefer --key-file"), "{help}");
     assert!(help.contains("bytes of these blocks"), "{help}");
     assert!(run(["--version"]).good().text().starts_with("multifeed "));

@@ -144,7 +144,7 @@ pub(crate) struct Serve {
     /// The folder of the store; made if it does not exist and a key is given.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Address to wait at. Port 0 picks a free one; 0.0.0.0 or [::] waits on all networks.
+    /// Address to wait at. Port 0 picks a free one; `0.0.0.0` or `[::]` waits on all networks.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) listen: String,
     /// End when the first peer has left: with exit code 0 if it left in order, else 1.

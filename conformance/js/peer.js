@@ -72,11 +72,14 @@ class Peer {
   }
 
   open () {
-    return call(done => this.multi.ready(done)).then(() => this.allReady())
+    return call(done => this.multi.ready(done)).then(() => this.readyFeeds())
   }
 
-  allReady () {
-    return Promise.all(this.multi.feeds().map(feed => call(done => feed.ready(done))))
+  // The feeds of this moment, opened. Others may join meanwhile.
+  async readyFeeds () {
+    const feeds = this.multi.feeds()
+    await Promise.all(feeds.map(feed => call(done => feed.ready(done))))
+    return feeds
   }
 
   // Appends `blocks` blocks to the local writer `writer`; block i has `sizes[i % sizes.length]` bytes.
@@ -186,10 +189,7 @@ class Peer {
 
   // `download` is emitted before the bitfield is written: a process that left then would lose blocks.
   async flush () {
-    for (const feed of this.multi.feeds()) {
-      await call(done => feed.ready(done))
-      await call(done => feed._sync(null, done))
-    }
+    for (const feed of await this.readyFeeds()) await call(done => feed._sync(null, done))
     await this.flushList()
   }
 
@@ -198,8 +198,7 @@ class Peer {
   }
 
   async feeds () {
-    await this.allReady()
-    const feeds = this.multi.feeds().map(feed => ({
+    const feeds = (await this.readyFeeds()).map(feed => ({
       key: feed.key.toString('hex'),
       name: [...this.multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
       writable: feed.writable,

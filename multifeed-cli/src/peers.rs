@@ -136,7 +136,7 @@ pub(crate) fn missing(state: &SyncState) -> Option<String> {
 pub(crate) fn feed_failed(key: &FeedKey, error: &NodeError) -> Failure {
     let message = format!("feed {} cannot be used: {error}", key.to_hex());
     Failure::new(error.code(), message)
-        .advice("the other feeds went on; this one is not complete")
+        .advice("the other feeds are not affected; this one is not complete here")
         .detail("feed", key.to_hex())
 }
 

@@ -5,6 +5,7 @@ mod util;
 
 use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use util::{Ended, Folder, OTHER_KEY, command, ended, run, run_with_input, saved_key};
 
@@ -391,6 +392,29 @@ fn a_damaged_store_is_named() {
 }
 
 #[test]
+fn a_damaged_feed_is_listed_and_named_and_the_others_can_be_used() {
+    let folder = store();
+    let directory = folder.at("a");
+    run(["append", &directory, "bad", "one"]).good();
+    let damaged = files_of_feeds(&folder.path("a"), "signatures");
+    run(["append", &directory, "good", "one"]).good();
+    for signatures in damaged {
+        // The list of feeds has signatures, too, and is none of this test's business.
+        if fs::read(signatures.with_file_name("data")).unwrap() == b"one" {
+            fs::write(&signatures, vec![0x55; 96]).unwrap();
+        }
+    }
+    let end = run(["feeds", &directory, "--json"]);
+    let feeds = end.lines().remove(0)["feeds"].as_array().unwrap().clone();
+    let bad = feeds.iter().find(|feed| feed["name"] == "bad").unwrap();
+    assert_eq!(bad["error"], "ERR_FEED_DAMAGED");
+    assert_eq!(end.failed("ERR_FEED_DAMAGED")["feed"], bad["key"]);
+    run(["append", &directory, "bad", "two", "--json"]).failed("ERR_FEED_DAMAGED");
+    run(["append", &directory, "good", "two"]).good();
+    assert_eq!(run(["cat", &directory, "good"]).good().stdout, b"onetwo");
+}
+
+#[test]
 fn the_demo_shows_both_folders_alike_and_removes_them() {
     let folder = Folder::new();
     fs::create_dir(folder.path("tmp")).unwrap();
@@ -416,6 +440,16 @@ fn store() -> Folder {
     let folder = Folder::new();
     run(["init", &folder.at("a")]).good();
     folder
+}
+
+/// The files of this name of all feeds in a store.
+fn files_of_feeds(directory: &Path, name: &str) -> Vec<PathBuf> {
+    let mut folders = vec![directory.to_owned()];
+    for _ in 0..3 {
+        let inner = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+        folders = inner.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    }
+    folders.into_iter().map(|folder| folder.join(name)).filter(|path| path.exists()).collect()
 }
 
 fn feeds(directory: &str) -> Vec<serde_json::Value> {

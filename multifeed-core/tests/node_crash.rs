@@ -67,8 +67,12 @@ fn check_long_writer(memory: Memory, acknowledged: usize, what: &str) {
 
 /// What the JavaScript would make of the files: a log that ends with a signature.
 fn check_for_javascript(memory: &Memory, what: &str) {
-    let Some(bitfield) = memory.paths().find(|path| path.as_str().ends_with("/bitfield")) else { return };
-    for bitfield in memory.paths().filter(|path| path.as_str().ends_with("/bitfield")).chain([bitfield]) {
+    let Some(bitfield) = memory.paths().find(|path| path.as_str().ends_with("/bitfield")) else {
+        return;
+    };
+    for bitfield in
+        memory.paths().filter(|path| path.as_str().ends_with("/bitfield")).chain([bitfield])
+    {
         let length = Bitfield::from_file(&memory.contents(bitfield).unwrap()).length();
         if length == 0 {
             continue;
@@ -77,8 +81,14 @@ fn check_for_javascript(memory: &Memory, what: &str) {
         let signatures = memory.contents(&folder.join("signatures")).unwrap_or_default();
         let at = sleep::signature_offset(length - 1) as usize;
         let signature = signatures.get(at..at + 64).unwrap_or_default();
-        assert!(signature.iter().any(|byte| *byte != 0), "{what}: length {length} has no signature");
-        assert!(memory.contents(&folder.join("key")).is_some_and(|key| key.len() == 32), "{what}: no key");
+        assert!(
+            signature.iter().any(|byte| *byte != 0),
+            "{what}: length {length} has no signature"
+        );
+        assert!(
+            memory.contents(&folder.join("key")).is_some_and(|key| key.len() == 32),
+            "{what}: no key"
+        );
     }
 }
 
@@ -87,7 +97,8 @@ fn a_writer_killed_between_any_two_effects_loses_nothing_acknowledged_and_goes_o
     let (sim, _, marks) = writer_history(NodeConfig::default());
     let journal = &sim.parties[0].disk;
     for count in 0..=journal.effects().len() {
-        let acknowledged = marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+        let acknowledged =
+            marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
         let memory = journal.state_after(count);
         check_for_javascript(&memory, &format!("after {count}"));
         check_writer(memory, acknowledged.unwrap_or(0), &format!("after {count}"));
@@ -99,7 +110,8 @@ fn a_writer_killed_in_the_middle_of_a_write_loses_nothing_acknowledged_and_goes_
     let (sim, _, marks) = writer_history(NodeConfig::default());
     let journal = &sim.parties[0].disk;
     for whole in 0..journal.effects().len() {
-        let acknowledged = marks.iter().filter(|mark| mark.effects <= whole).map(|m| m.length).max();
+        let acknowledged =
+            marks.iter().filter(|mark| mark.effects <= whole).map(|m| m.length).max();
         let len = journal.torn_len(whole);
         let bitfield = matches!(&journal.effects()[whole].op,
             Op::Write { path, .. } if path.as_str().ends_with("/bitfield"));
@@ -152,7 +164,8 @@ fn a_writer_that_syncs_loses_nothing_acknowledged_when_the_power_fails() {
     let journal = &sim.parties[0].disk;
     for seed in 0..4u64 {
         for count in 0..=journal.effects().len() {
-            let acknowledged = marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+            let acknowledged =
+                marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count as u64;
             let memory = journal.state_after_power_loss(count, |_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -183,7 +196,8 @@ fn a_download_killed_anywhere_keeps_what_was_told_and_goes_on() {
     let effects = sim.parties[b].disk.effects().len();
     assert!(effects > 20, "{effects} effects are too few to show anything");
     for count in 0..=effects {
-        let told = marks.iter().filter(|(at, _)| *at <= count).map(|(_, told)| *told).max().unwrap_or(0);
+        let told =
+            marks.iter().filter(|(at, _)| *at <= count).map(|(_, told)| *told).max().unwrap_or(0);
         for torn in [false, true] {
             let memory = if torn {
                 let len = sim.parties[b].disk.torn_len(count);
@@ -223,19 +237,27 @@ fn damaged(length: usize, damage: impl FnOnce(&mut Memory, &FilePath)) -> Memory
 
 fn run(memory: &mut Memory, op: Op) {
     use multifeed_core::storage::{Batch, BatchId};
-    memory.execute(&Batch { id: BatchId(u64::MAX), after: None, ops: vec![op] }).answers.remove(0).unwrap();
+    memory
+        .execute(&Batch { id: BatchId(u64::MAX), after: None, ops: vec![op] })
+        .answers
+        .remove(0)
+        .unwrap();
 }
 
 #[test]
 fn a_lost_bitfield_is_rebuilt_from_tree_signatures_and_data() {
-    let memory = damaged(9, |memory, folder| run(memory, Op::Remove { path: folder.join("bitfield") }));
+    let memory =
+        damaged(9, |memory, folder| run(memory, Op::Remove { path: folder.join("bitfield") }));
     check_writer(memory, 9, "no bitfield");
 }
 
 #[test]
 fn a_lost_last_signature_is_no_fork() {
     let memory = damaged(5, |memory, folder| {
-        run(memory, Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(4) });
+        run(
+            memory,
+            Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(4) },
+        );
     });
     let mut sim = Sim::new(65_536);
     let a = sim.party(memory);
@@ -271,7 +293,10 @@ fn a_writer_that_lost_its_tail_writes_again_when_a_peer_gave_it_back() {
     let folder = multifeed_core::format::corestore::folder(&key.discovery_key());
     let mut memory = sim.parties[a].disk.memory().clone();
     memory.unlock();
-    run(&mut memory, Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(3) });
+    run(
+        &mut memory,
+        Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(3) },
+    );
     let c = sim.party(memory);
     let feed = sim.writer(c, "w");
     assert!(!sim.load(c, feed).writable);
@@ -292,7 +317,9 @@ fn garbage_in_any_file_never_panics_and_never_forks() {
                 let mut bytes = memory.contents(&path).unwrap();
                 let mut state = seed;
                 for _ in 0..1 + seed % 4 {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     let at = (state >> 33) as usize % bytes.len();
                     bytes[at] ^= (state >> 20) as u8 | 1;
                 }

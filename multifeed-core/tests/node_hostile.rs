@@ -1,5 +1,5 @@
 //! A node against a peer that lies, floods or keeps silent. The peer is a bare protocol connection.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
 
@@ -25,8 +25,12 @@ struct Liar {
 
 impl Liar {
     fn new(sim: &mut Sim) -> Self {
-        let mut connection =
-            Connection::new(Role::Initiator, Config::default(), Entropy::from_seed([77; 32]), sim.now);
+        let mut connection = Connection::new(
+            Role::Initiator,
+            Config::default(),
+            Entropy::from_seed([77; 32]),
+            sim.now,
+        );
         let root = connection.join(sim.now, RootKey::new(ROOT), None).unwrap();
         let id = sim.parties[0].node.connect(sim.now, Role::Responder).unwrap();
         let mut liar = Self { connection, root, id, outputs: Vec::new() };
@@ -71,7 +75,8 @@ impl Liar {
     }
 
     fn open(&mut self, sim: &mut Sim, key: FeedKey) -> ChannelId {
-        let options = FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
+        let options =
+            FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
         let channel = self.connection.open_feed(&key, options).unwrap();
         self.run(sim);
         channel
@@ -141,7 +146,9 @@ fn a_block_without_a_proof_ends_the_connection_and_nothing_is_stored() {
     liar.have(&mut sim, channel, 0, 4);
     assert!(liar.requests().contains(&0));
     let value = Some(Bytes::from_static(b"lie"));
-    liar.connection.send_data(channel, Data { index: 0, value, nodes: vec![], signature: None }).unwrap();
+    liar.connection
+        .send_data(channel, Data { index: 0, value, nodes: vec![], signature: None })
+        .unwrap();
     liar.run(&mut sim);
     assert!(proof_error(liar.closed_by_node(&sim)));
     let id = sim.parties[0].node.find(&THEIRS).unwrap();
@@ -219,7 +226,9 @@ fn a_silent_peer_is_named_as_what_is_missing() {
     let mut liar = Liar::new(&mut sim);
     liar.connection.request_feeds(liar.root, &[]).unwrap();
     let channel = liar.offer(&mut sim, THEIRS);
-    liar.connection.have_bitfield(channel, Span { start: 0, length: 1 << 20 }, Bytes::new()).unwrap();
+    liar.connection
+        .have_bitfield(channel, Span { start: 0, length: 1 << 20 }, Bytes::new())
+        .unwrap();
     liar.have(&mut sim, channel, 0, 3);
     for _ in 0..18 {
         sim.pass(Duration::from_secs(1));
@@ -261,7 +270,8 @@ fn a_digest_that_claims_what_the_peer_lacks_only_harms_the_peer() {
 #[test]
 fn a_flood_of_requests_stops_the_reading_and_none_is_dropped() {
     let mut sim = Sim::new(65_536);
-    let config = NodeConfig { max_parked_requests: 100, max_outbox_bytes: 4096, ..NodeConfig::default() };
+    let config =
+        NodeConfig { max_parked_requests: 100, max_outbox_bytes: 4096, ..NodeConfig::default() };
     let a = sim.party_with(Memory::new(), config);
     let feed = sim.writer(a, "w");
     sim.append_all(a, feed, (0..50u64).map(|n| Bytes::from(vec![n as u8; 1000])).collect());
@@ -291,10 +301,12 @@ fn a_flood_of_requests_stops_the_reading_and_none_is_dropped() {
 fn the_feed_list_and_the_root_key_are_never_taken_from_a_peer() {
     let (mut sim, _, _, mut liar) = setup(1);
     let list = {
-        let paths = sim.parties[0].disk.memory().paths().filter(|path| path.as_str().ends_with("/key"));
+        let paths =
+            sim.parties[0].disk.memory().paths().filter(|path| path.as_str().ends_with("/key"));
         let ours: Vec<FeedKey> = sim.parties[0].node.feeds().map(|feed| feed.key).collect();
         let keys = paths.map(|path| sim.parties[0].disk.memory().contents(path).unwrap());
-        let mut keys = keys.map(|key| FeedKey(key.try_into().unwrap())).filter(|key| !ours.contains(key));
+        let mut keys =
+            keys.map(|key| FeedKey(key.try_into().unwrap())).filter(|key| !ours.contains(key));
         keys.next().unwrap()
     };
     liar.connection.offer(liar.root, &[list, FeedKey(ROOT), THEIRS]).unwrap();

@@ -200,7 +200,10 @@ fn another_root_key_is_a_timeout_that_says_so() {
     sim.pass(Duration::from_secs(11));
     assert_eq!(sim.sync_state(wire, 0), SyncState::Closed);
     let closed = sim.parties[a].events.iter().any(|event| {
-        matches!(event, Event::Closed { error: Some(multifeed_proto::PeerError::MultifeedTimeout), .. })
+        matches!(
+            event,
+            Event::Closed { error: Some(multifeed_proto::PeerError::MultifeedTimeout), .. }
+        )
     });
     assert!(closed, "{:?}", sim.parties[a].events);
 }
@@ -217,7 +220,8 @@ fn leaving_in_order_ends_both_sides_without_an_error() {
     sim.parties[a].node.disconnect(now, id);
     sim.run();
     for party in [a, b] {
-        let closed = sim.parties[party].events.iter().find(|event| matches!(event, Event::Closed { .. }));
+        let closed =
+            sim.parties[party].events.iter().find(|event| matches!(event, Event::Closed { .. }));
         assert!(matches!(closed, Some(Event::Closed { error: None, .. })), "{closed:?}");
     }
 }

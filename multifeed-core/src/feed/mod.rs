@@ -108,7 +108,11 @@ impl Feed {
     /// error the log is as before.
     ///
     /// `command` is answered when they are stored.
-    pub(crate) fn append(&mut self, command: Option<CommandId>, blocks: &[Bytes]) -> Result<(), NodeError> {
+    pub(crate) fn append(
+        &mut self,
+        command: Option<CommandId>,
+        blocks: &[Bytes],
+    ) -> Result<(), NodeError> {
         let Some(secret) = self.secret.as_ref().filter(|_| self.length >= self.sealed_until) else {
             return Err(NodeError::NotWritable { feed: self.short_key() });
         };

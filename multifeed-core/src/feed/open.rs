@@ -65,13 +65,19 @@ enum State {
     /// Which signatures are there beyond it?
     Beyond,
     /// Is there a tree for this longer one?
-    Forward { length: u64, signature: [u8; 64] },
+    Forward {
+        length: u64,
+        signature: [u8; 64],
+    },
     /// Are all blocks of the longer one intact?
     Rebuild(Rebuild),
     /// Which shorter lengths are signed?
     Behind,
     /// Is one of these, longest first?
-    Back { candidates: Vec<(u64, [u8; 64])>, next: usize },
+    Back {
+        candidates: Vec<(u64, [u8; 64])>,
+        next: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -133,7 +139,11 @@ impl Opening {
         }
     }
 
-    fn files(&mut self, answers: &[Answer], derive: impl FnOnce(Option<&str>) -> Option<SecretKey>) -> Next {
+    fn files(
+        &mut self,
+        answers: &[Answer],
+        derive: impl FnOnce(Option<&str>) -> Option<SecretKey>,
+    ) -> Next {
         let key = bytes(answers, 0);
         if key.len() >= 32 && key[..] != self.feed.key.0 {
             return Next::Failed("another feed is stored in its folder");
@@ -142,7 +152,8 @@ impl Opening {
         self.feed.files.key = key.len() >= 32;
         let secret = bytes(answers, 1);
         if let Ok(secret) = <[u8; 64]>::try_from(&secret[..]) {
-            self.feed.secret = SecretKey::from_libsodium(&secret).filter(|s| s.public() == self.feed.key);
+            self.feed.secret =
+                SecretKey::from_libsodium(&secret).filter(|s| s.public() == self.feed.key);
         }
         if self.feed.secret.is_none() {
             let name = bytes(answers, 2);
@@ -169,7 +180,11 @@ impl Opening {
         if read.len() == wanted {
             self.state = State::Bitfield;
             let offset = self.bitfield.len() as u64;
-            return Next::Read(Vec::from([Op::Read { path: self.feed.file(sleep::BITFIELD), offset, len: CHUNK }]));
+            return Next::Read(Vec::from([Op::Read {
+                path: self.feed.file(sleep::BITFIELD),
+                offset,
+                len: CHUNK,
+            }]));
         }
         let file = core::mem::take(&mut self.bitfield);
         self.feed.bits = Bitfield::from_file(&file);
@@ -187,8 +202,11 @@ impl Opening {
     /// Reads the roots of a length, and the signature at its end.
     fn read_log(&self, length: u64) -> Vec<Op> {
         let path = self.feed.file(sleep::TREE);
-        let roots = full_roots(length)
-            .map(|root| Op::Read { path: path.clone(), offset: sleep::tree_offset(root), len: 40 });
+        let roots = full_roots(length).map(|root| Op::Read {
+            path: path.clone(),
+            offset: sleep::tree_offset(root),
+            len: 40,
+        });
         roots.chain([self.feed.read_signature(length - 1)]).collect()
     }
 
@@ -243,8 +261,7 @@ impl Opening {
     }
 
     fn forward(&mut self, length: u64, signature: &[u8; 64], answers: &[Answer]) -> Next {
-        let roots = roots(length, answers)
-            .filter(|roots| self.proves(roots, length, signature));
+        let roots = roots(length, answers).filter(|roots| self.proves(roots, length, signature));
         let Some(target_roots) = roots else { return self.drop_tail() };
         let rebuild = Rebuild {
             target: length,
@@ -262,7 +279,11 @@ impl Opening {
         let count = (rebuild.target - rebuild.length).min(REBUILD_BLOCKS);
         let offset = sleep::tree_offset(NodeIndex::leaf(rebuild.length));
         self.state = State::Rebuild(rebuild);
-        Next::Read(Vec::from([Op::Read { path: self.feed.file(sleep::TREE), offset, len: (count as usize * 2 - 1) * 40 }]))
+        Next::Read(Vec::from([Op::Read {
+            path: self.feed.file(sleep::TREE),
+            offset,
+            len: (count as usize * 2 - 1) * 40,
+        }]))
     }
 
     /// Alternates between leaf nodes, for the sizes, and the blocks themselves.
@@ -342,8 +363,10 @@ impl Opening {
     fn behind(&mut self, read: Bytes) -> Next {
         let length = self.feed.bits.length();
         let start = length.saturating_sub(SIGNATURES_MAX);
-        let candidates =
-            signed_lengths(start, &read).filter(|(signed, _)| *signed < length).take(TRIES).collect();
+        let candidates = signed_lengths(start, &read)
+            .filter(|(signed, _)| *signed < length)
+            .take(TRIES)
+            .collect();
         self.try_next(candidates, 0)
     }
 
@@ -362,9 +385,7 @@ impl Opening {
     fn back(&mut self, candidates: Vec<(u64, [u8; 64])>, next: usize, answers: &[Answer]) -> Next {
         let (length, signature) = candidates[next];
         match roots(length, answers) {
-            Some(roots) if self.proves(&roots, length, &signature) => {
-                self.step_back(length, roots)
-            }
+            Some(roots) if self.proves(&roots, length, &signature) => self.step_back(length, roots),
             _ => self.try_next(candidates, next + 1),
         }
     }

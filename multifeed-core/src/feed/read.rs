@@ -122,7 +122,11 @@ impl Feed {
 
     /// The read of a stored signature.
     pub(crate) fn read_signature(&self, index: u64) -> Op {
-        Op::Read { path: self.file(sleep::SIGNATURES), offset: sleep::signature_offset(index), len: 64 }
+        Op::Read {
+            path: self.file(sleep::SIGNATURES),
+            offset: sleep::signature_offset(index),
+            len: 64,
+        }
     }
 
     /// A signature that is not stored yet.

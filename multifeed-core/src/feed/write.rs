@@ -73,7 +73,13 @@ pub(crate) struct FlushPlan<'a> {
 }
 
 impl Buffer {
-    pub(super) fn put(&mut self, index: u64, offset: u64, block: Bytes, source: Option<ConnectionId>) {
+    pub(super) fn put(
+        &mut self,
+        index: u64,
+        offset: u64,
+        block: Bytes,
+        source: Option<ConnectionId>,
+    ) {
         self.bytes += block.len();
         if !block.is_empty() {
             self.data.insert(offset, block);
@@ -132,7 +138,11 @@ impl Feed {
             // First of all: so a missing bitfield always is a lost one, never one that was to come.
             self.files.bitfield = true;
             let data = Bytes::from_static(&sleep::BITFIELD_HEADER);
-            push(Vec::from([Op::Write { path: self.folder.join(sleep::BITFIELD), offset: 0, data }]));
+            push(Vec::from([Op::Write {
+                path: self.folder.join(sleep::BITFIELD),
+                offset: 0,
+                data,
+            }]));
             if plan.durability == Durability::Power {
                 push(self.sync(&[sleep::BITFIELD]));
             }
@@ -190,11 +200,20 @@ impl Feed {
         batches
     }
 
-    fn write_headers(&mut self, buffer: &Buffer, ops: &mut Vec<Op>, synced: &mut Vec<&'static str>) {
+    fn write_headers(
+        &mut self,
+        buffer: &Buffer,
+        ops: &mut Vec<Op>,
+        synced: &mut Vec<&'static str>,
+    ) {
         let mut header = |name: &'static str, there: &mut bool, bytes: &'static [u8]| {
             if !*there {
                 *there = true;
-                ops.push(Op::Write { path: self.folder.join(name), offset: 0, data: Bytes::from_static(bytes) });
+                ops.push(Op::Write {
+                    path: self.folder.join(name),
+                    offset: 0,
+                    data: Bytes::from_static(bytes),
+                });
                 synced.push(name);
             }
         };
@@ -208,10 +227,21 @@ impl Feed {
             let data = Bytes::copy_from_slice(&self.key.0);
             ops.push(Op::Write { path: self.folder.join(sleep::KEY), offset: 0, data });
             synced.push(sleep::KEY);
+            // Empty blocks write nothing, and the JavaScript reads no block of a feed without `data`.
+            ops.push(Op::Write {
+                path: self.folder.join(sleep::DATA),
+                offset: 0,
+                data: Bytes::new(),
+            });
         }
     }
 
-    fn write_data(&self, data: BTreeMap<u64, Bytes>, ops: &mut Vec<Op>, synced: &mut Vec<&'static str>) {
+    fn write_data(
+        &self,
+        data: BTreeMap<u64, Bytes>,
+        ops: &mut Vec<Op>,
+        synced: &mut Vec<&'static str>,
+    ) {
         if !data.is_empty() {
             synced.push(sleep::DATA);
         }
@@ -222,7 +252,8 @@ impl Feed {
         for (offset, block) in data {
             let touches = start + joined.len() as u64 == offset;
             let large = block.len() >= JOIN_BELOW;
-            if !joined.is_empty() && (!touches || large || joined.len() + block.len() > JOIN_UP_TO) {
+            if !joined.is_empty() && (!touches || large || joined.len() + block.len() > JOIN_UP_TO)
+            {
                 write(start, joined.split().freeze());
             }
             if large {
@@ -239,7 +270,12 @@ impl Feed {
         }
     }
 
-    fn write_nodes(&self, nodes: &BTreeMap<u64, Node>, ops: &mut Vec<Op>, synced: &mut Vec<&'static str>) {
+    fn write_nodes(
+        &self,
+        nodes: &BTreeMap<u64, Node>,
+        ops: &mut Vec<Op>,
+        synced: &mut Vec<&'static str>,
+    ) {
         if !nodes.is_empty() {
             synced.push(sleep::TREE);
         }
@@ -266,7 +302,11 @@ impl Feed {
             next = node.index + 1;
         }
         if !run.is_empty() {
-            ops.push(Op::Write { path, offset: sleep::tree_offset(NodeIndex(start)), data: run.freeze() });
+            ops.push(Op::Write {
+                path,
+                offset: sleep::tree_offset(NodeIndex(start)),
+                data: run.freeze(),
+            });
         }
     }
 
@@ -287,7 +327,11 @@ impl Feed {
             next = index + 1;
         }
         if !run.is_empty() {
-            ops.push(Op::Write { path, offset: sleep::signature_offset(start), data: run.freeze() });
+            ops.push(Op::Write {
+                path,
+                offset: sleep::signature_offset(start),
+                data: run.freeze(),
+            });
         }
         ops
     }

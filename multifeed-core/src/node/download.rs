@@ -8,12 +8,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Request, Span};
 use multifeed_proto::session::RemoteBlocks;
-use multifeed_proto::ChannelId;
 
 use super::link::{Channel, Flight};
-use super::{ConnectionId, FeedId, Node};
+use super::{ConnectionId, EntryState, FeedId, Node};
 use crate::feed::Feed;
 use crate::ranges::Ranges;
 use crate::tree::{NodeIndex, proof};
@@ -35,7 +35,8 @@ impl Node {
             }
             let Some(channel) = link.wanting.pop_front() else { return };
             let alone = link.wanting.is_empty();
-            let turn = if alone { window - link.in_flight } else { TURN.min(window - link.in_flight) };
+            let turn =
+                if alone { window - link.in_flight } else { TURN.min(window - link.in_flight) };
             if let Some(state) = link.channels.get_mut(&channel) {
                 state.queued = false;
             }
@@ -51,12 +52,20 @@ impl Node {
     fn request_some(&mut self, id: ConnectionId, channel: ChannelId, most: usize) -> bool {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return false };
-        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else { return false };
+        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else {
+            return false;
+        };
         let entry = &mut self.feeds[state.feed.0 as usize];
-        let (reserved, Some(feed)) = (&mut entry.reserved, match &entry.state {
-            super::EntryState::Open(feed) => Some(feed),
-            _ => None,
-        }) else {
+        let (reserved, Some(feed)) = (
+            &mut entry.reserved,
+            match &entry.state {
+                EntryState::Open(feed) => Some(feed),
+                EntryState::Listed
+                | EntryState::Queued
+                | EntryState::Opening(_)
+                | EntryState::Failed(_) => None,
+            },
+        ) else {
             return false;
         };
         for _ in 0..most {
@@ -64,13 +73,19 @@ impl Node {
             if !peer.status().uploading {
                 return false;
             }
-            let Some(block) = next_block(feed, reserved, state, peer.remote()) else { return false };
+            let Some(block) = next_block(feed, reserved, state, peer.remote()) else {
+                return false;
+            };
             state.cursor = block + 1;
             let remote = peer.remote();
-            let has = |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
-            let nodes = proof::digest(has, block, feed.bits.tree_bit_length());
-            let expected =
-                proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
+            let has =
+                |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
+            let nodes = proof::digest(
+                has,
+                block,
+                feed.bits.tree_bit_length().max(peer.remote_length() * 2),
+            );
+            let expected = proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
             let promised = promise(&mut state.promised, block, &expected);
             let request = Request { index: block, bytes: 0, hash: false, nodes };
             if link.connection.request(channel, request).is_err() {
@@ -117,7 +132,8 @@ impl Node {
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let feed = state.feed;
         let blocks: Vec<u64> = state.flights.keys().copied().collect();
-        let held = state.inbox.drain(..).chain(core::mem::take(&mut state.held).into_values().flatten());
+        let held =
+            state.inbox.drain(..).chain(core::mem::take(&mut state.held).into_values().flatten());
         let bytes: usize = held.map(|data| data.value.map_or(0, |value| value.len())).sum();
         link.held_bytes = link.held_bytes.saturating_sub(bytes);
         state.cursor = 0;
@@ -148,7 +164,9 @@ impl Node {
 
     /// The peer has these blocks no more: requests for them will not be answered.
     pub(super) fn remote_lost(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
-        let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else { return };
+        let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
+            return;
+        };
         let feed = state.feed;
         let end = span.start.saturating_add(span.length);
         let gone: Vec<u64> = state
@@ -185,7 +203,9 @@ impl Node {
             .copied()
             .collect();
         for channel in silent {
-            if let Some(state) = self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel)) {
+            if let Some(state) =
+                self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel))
+            {
                 for &block in state.flights.keys() {
                     state.unanswered.insert(block..block + 1);
                 }

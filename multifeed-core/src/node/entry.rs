@@ -82,14 +82,20 @@ impl Entry {
     pub(super) fn feed(&self) -> Option<&Feed> {
         match &self.state {
             EntryState::Open(feed) => Some(feed),
-            EntryState::Listed | EntryState::Queued | EntryState::Opening(_) | EntryState::Failed(_) => None,
+            EntryState::Listed
+            | EntryState::Queued
+            | EntryState::Opening(_)
+            | EntryState::Failed(_) => None,
         }
     }
 
     pub(super) fn feed_mut(&mut self) -> Option<&mut Feed> {
         match &mut self.state {
             EntryState::Open(feed) => Some(feed),
-            EntryState::Listed | EntryState::Queued | EntryState::Opening(_) | EntryState::Failed(_) => None,
+            EntryState::Listed
+            | EntryState::Queued
+            | EntryState::Opening(_)
+            | EntryState::Failed(_) => None,
         }
     }
 

@@ -40,8 +40,11 @@ impl Node {
             entry.dirty = false;
             let Some(feed) = entry.feed_mut() else { continue };
             let after = after.or_else(|| feed.last_batch()).or(list);
-            let mut plan =
-                FlushPlan { next_batch: &mut self.next_batch, durability: self.config.durability, after };
+            let mut plan = FlushPlan {
+                next_batch: &mut self.next_batch,
+                durability: self.config.durability,
+                after,
+            };
             let batches = feed.flush(&mut plan);
             for batch in batches {
                 self.tasks.insert(batch.id, Task::Flush(id));
@@ -130,7 +133,12 @@ impl Node {
         }
     }
 
-    fn append_done(&mut self, id: FeedId, command: CommandId, result: Result<(u64, u64), NodeError>) {
+    fn append_done(
+        &mut self,
+        id: FeedId,
+        command: CommandId,
+        result: Result<(u64, u64), NodeError>,
+    ) {
         if self.is_list(id) {
             self.listed(command, result.map(|_| ()));
             return;
@@ -163,7 +171,8 @@ impl Node {
             core::mem::replace(&mut entry.state, EntryState::Failed(error.clone()))
         {
             self.release_unstored(feed.unstored_bytes());
-            let flushes = core::mem::take(&mut feed.flushes).into_iter().flat_map(|flush| flush.appends);
+            let flushes =
+                core::mem::take(&mut feed.flushes).into_iter().flat_map(|flush| flush.appends);
             for (command, _, _) in flushes.chain(feed.take_appends()) {
                 self.append_done(id, command, Err(error.clone()));
             }
@@ -214,6 +223,7 @@ impl Node {
     pub(super) fn count_cache(&mut self, id: FeedId) {
         let entry = &mut self.feeds[id.0 as usize];
         let bytes = entry.feed().map_or(0, crate::feed::Feed::cache_bytes);
-        self.cache_bytes = self.cache_bytes - core::mem::replace(&mut entry.cache_bytes, bytes) + bytes;
+        self.cache_bytes =
+            self.cache_bytes - core::mem::replace(&mut entry.cache_bytes, bytes) + bytes;
     }
 }

@@ -157,7 +157,8 @@ impl Link {
 
     /// A block of `bytes` came: the window opens by one, and learns how large blocks are.
     pub(super) fn block_came(&mut self, bytes: usize, config: &NodeConfig) {
-        self.mean_block = if self.mean_block == 0 { bytes } else { (self.mean_block * 7 + bytes) / 8 };
+        self.mean_block =
+            if self.mean_block == 0 { bytes } else { (self.mean_block * 7 + bytes) / 8 };
         self.window = (self.window + 1).min(config.max_window);
     }
 

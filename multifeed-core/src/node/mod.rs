@@ -176,7 +176,9 @@ impl Node {
         let command = self.command();
         let max = self.config.max_block;
         match blocks.iter().find(|block| block.len() > max) {
-            Some(block) => self.complete(command, Err(NodeError::BlockTooLarge { len: block.len(), max })),
+            Some(block) => {
+                self.complete(command, Err(NodeError::BlockTooLarge { len: block.len(), max }))
+            }
             None => self.when_open(feed, Pending::Append(command, blocks)),
         }
         command
@@ -186,7 +188,10 @@ impl Node {
     /// `max_bytes` bytes, but at least one if it is held. Answered with [`Outcome::Blocks`].
     pub fn read(&mut self, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> CommandId {
         let command = self.command();
-        self.when_open(feed, Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)));
+        self.when_open(
+            feed,
+            Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)),
+        );
         command
     }
 
@@ -263,8 +268,12 @@ impl Node {
             Some(Task::Store(step)) => self.store_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
-            Some(Task::Nodes(feed, groups, after)) => self.nodes_answered(feed, &groups, after, answers),
-            Some(Task::Serve(connection, channel)) => self.serve_answered(connection, channel, answers),
+            Some(Task::Nodes(feed, groups, after)) => {
+                self.nodes_answered(feed, &groups, after, answers)
+            }
+            Some(Task::Serve(connection, channel)) => {
+                self.serve_answered(connection, channel, answers)
+            }
             Some(Task::Read(job)) => self.read_answered(job, answers),
         }
     }
@@ -344,7 +353,10 @@ impl Node {
 
     /// The feeds of the multifeed in the order of the feed list.
     pub fn feeds(&self) -> impl Iterator<Item = FeedInfo> + '_ {
-        (0..).zip(&self.feeds).filter(|(_, entry)| !entry.internal).map(|(id, entry)| entry.info(FeedId(id)))
+        (0..)
+            .zip(&self.feeds)
+            .filter(|(_, entry)| !entry.internal)
+            .map(|(id, entry)| entry.info(FeedId(id)))
     }
 
     /// What is known of a feed.

@@ -24,7 +24,8 @@ impl Node {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let entropy = self.entropy.split();
-        let mut connection = Connection::new(role, self.config.connection.clone(), entropy, self.now);
+        let mut connection =
+            Connection::new(role, self.config.connection.clone(), entropy, self.now);
         let root = connection.join(self.now, root, None).ok();
         let mut link = Link::new(connection, self.now);
         link.root = root;
@@ -37,7 +38,9 @@ impl Node {
 
     /// Takes all that a connection has to tell.
     pub(super) fn pump_link(&mut self, id: ConnectionId) {
-        while let Some(output) = self.links.get_mut(&id).and_then(|link| link.connection.poll_output()) {
+        while let Some(output) =
+            self.links.get_mut(&id).and_then(|link| link.connection.poll_output())
+        {
             self.touched.insert(id);
             self.connection_output(id, output);
         }
@@ -51,8 +54,12 @@ impl Node {
                 self.event(Event::Connected { connection: id, remote_public_key });
             }
             O::Ready { root, .. } => {
-                let keys: Vec<FeedKey> =
-                    self.feeds.iter().filter(|entry| !entry.internal).map(|entry| entry.key).collect();
+                let keys: Vec<FeedKey> = self
+                    .feeds
+                    .iter()
+                    .filter(|entry| !entry.internal)
+                    .map(|entry| entry.key)
+                    .collect();
                 let Some(link) = self.links.get_mut(&id) else { return };
                 link.ready = true;
                 link.progress(self.now);
@@ -77,7 +84,10 @@ impl Node {
                     let _ = link.connection.request_feeds(root, &accepted);
                 }
             }
-            O::Requested { .. } | O::RootClosed { .. } | O::RemoteOpened { .. } | O::Extension { .. } => {}
+            O::Requested { .. }
+            | O::RootClosed { .. }
+            | O::RemoteOpened { .. }
+            | O::Extension { .. } => {}
             O::Replicate { keys, .. } => self.replicate(id, &keys),
             O::FeedOpened { channel } => {
                 self.progress(id);
@@ -126,7 +136,8 @@ impl Node {
         let entry = &mut self.feeds[feed.0 as usize];
         let Some(link) = self.links.get_mut(&id) else { return };
         // Acknowledgements are the only way to learn from a JavaScript peer that it stored a block.
-        let options = FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
+        let options =
+            FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
         let Ok(channel) = link.connection.open_feed(&entry.key, options) else { return };
         if link.channels.contains_key(&channel) {
             return;
@@ -191,7 +202,9 @@ impl Node {
     /// Asks the peer which blocks it has, as far as it says that its log reaches.
     pub(super) fn send_wants(&mut self, id: ConnectionId, channel: ChannelId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else { return };
+        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else {
+            return;
+        };
         while let Some(peer) = link.connection.peer(channel) {
             let due = state.wanted_to == 0 || state.wanted_to < peer.remote_length();
             if !due || peer.unanswered_wants() >= MAX_WANTS || !peer.status().uploading {
@@ -209,7 +222,9 @@ impl Node {
         let Some(feed) = self.feed_of(id, channel) else { return };
         if self.feeds[feed.0 as usize].feed().is_some() {
             self.answer_want(id, channel, span);
-        } else if let Some(state) = self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel)) {
+        } else if let Some(state) =
+            self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel))
+        {
             // More than the peer may have unanswered is more than it needs.
             if state.remote_wants.len() < MAX_WANTS {
                 state.remote_wants.push(span);
@@ -272,7 +287,9 @@ impl Node {
     }
 
     pub(super) fn reset_barrier(&mut self, id: ConnectionId, channel: ChannelId) {
-        if let Some(state) = self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel)) {
+        if let Some(state) =
+            self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel))
+        {
             state.barrier = Barrier::None;
         }
     }
@@ -291,7 +308,11 @@ impl Node {
     }
 
     pub(super) fn finish_close(&mut self) {
-        if self.closing.is_none() || !self.links.is_empty() || !self.tasks.is_empty() || !self.dirty.is_empty() {
+        if self.closing.is_none()
+            || !self.links.is_empty()
+            || !self.tasks.is_empty()
+            || !self.dirty.is_empty()
+        {
             return;
         }
         if let Some(command) = self.closing.take_if(|command| command.0 != 0) {

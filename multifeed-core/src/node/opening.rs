@@ -25,7 +25,10 @@ impl Node {
                 let error = error.clone();
                 self.fail_pending(pending, error);
             }
-            EntryState::Listed | EntryState::Failed(_) | EntryState::Queued | EntryState::Opening(_) => {
+            EntryState::Listed
+            | EntryState::Failed(_)
+            | EntryState::Queued
+            | EntryState::Opening(_) => {
                 entry.pending.push(pending);
                 self.ensure_open(id);
             }
@@ -55,7 +58,11 @@ impl Node {
         }
     }
 
-    pub(super) fn opening_answered(&mut self, id: FeedId, answers: Vec<Result<Answer, StorageError>>) {
+    pub(super) fn opening_answered(
+        &mut self,
+        id: FeedId,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
         let entry = &mut self.feeds[id.0 as usize];
         let EntryState::Opening(opening) = &mut entry.state else { return };
         let Some(opening) = opening.take() else { return };
@@ -128,7 +135,9 @@ impl Node {
     fn fail_pending(&mut self, pending: Pending, error: NodeError) {
         match pending {
             Pending::Load(command) => self.complete(command, Err(error)),
-            Pending::Append(command, _) if self.store_has_writer(command) => self.listed(command, Err(error)),
+            Pending::Append(command, _) if self.store_has_writer(command) => {
+                self.listed(command, Err(error))
+            }
             Pending::Append(command, _) => {
                 // Lines of feeds that peers offered have no command: they are written again with the list.
                 if command.0 != 0 {
@@ -140,7 +149,11 @@ impl Node {
     }
 
     /// A feed was opened that is replicated already: tells and asks what had to wait for it.
-    pub(super) fn start_channel(&mut self, connection: super::ConnectionId, id: multifeed_proto::ChannelId) {
+    pub(super) fn start_channel(
+        &mut self,
+        connection: super::ConnectionId,
+        id: multifeed_proto::ChannelId,
+    ) {
         let Some(link) = self.links.get_mut(&connection) else { return };
         let Some(channel) = link.channels.get_mut(&id) else { return };
         if !channel.open {

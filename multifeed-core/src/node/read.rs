@@ -35,9 +35,24 @@ enum Kind {
 }
 
 impl ReadJob {
-    pub(super) fn blocks(command: CommandId, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> Self {
+    pub(super) fn blocks(
+        command: CommandId,
+        feed: FeedId,
+        index: u64,
+        count: u64,
+        max_bytes: usize,
+    ) -> Self {
         let (count, max_bytes) = (count.min(MAX_BLOCKS), max_bytes.min(MAX_READ));
-        Self { command, feed, index, count, max_bytes, kind: Kind::Blocks, sizes: Vec::new(), loaded: false }
+        Self {
+            command,
+            feed,
+            index,
+            count,
+            max_bytes,
+            kind: Kind::Blocks,
+            sizes: Vec::new(),
+            loaded: false,
+        }
     }
 
     pub(super) fn wait(command: CommandId, feed: FeedId, index: u64) -> Self {
@@ -75,7 +90,10 @@ impl Node {
                 }
                 Err(_) if !job.sizes.is_empty() => break,
                 Err(nodes) if nodes.is_empty() || job.loaded => {
-                    let error = NodeError::Damaged { feed: feed.short_key(), problem: "its tree lacks a node" };
+                    let error = NodeError::Damaged {
+                        feed: feed.short_key(),
+                        problem: "its tree lacks a node",
+                    };
                     return self.fail_read(job, error);
                 }
                 Err(nodes) => {
@@ -88,7 +106,10 @@ impl Node {
             }
         }
         if total > self.config.max_block.max(MAX_READ) as u64 {
-            let error = NodeError::Damaged { feed: feed.short_key(), problem: "a block has an impossible size" };
+            let error = NodeError::Damaged {
+                feed: feed.short_key(),
+                problem: "a block has an impossible size",
+            };
             return self.fail_read(job, error);
         }
         if total == 0 {
@@ -99,7 +120,11 @@ impl Node {
         self.submit(None, Vec::from([read]), Task::Read(job));
     }
 
-    pub(super) fn read_answered(&mut self, job: ReadJob, answers: Vec<Result<Answer, StorageError>>) {
+    pub(super) fn read_answered(
+        &mut self,
+        job: ReadJob,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
         let bytes = match answers.into_iter().next() {
             Some(Ok(Answer::Bytes(bytes))) => bytes,
             Some(Err(error)) => return self.fail_read(job, error.into()),
@@ -107,7 +132,10 @@ impl Node {
         };
         if bytes.len() != job.sizes.iter().sum::<usize>() {
             let feed = short(&self.feeds[job.feed.0 as usize].key);
-            return self.fail_read(job, NodeError::Damaged { feed, problem: "its data file is too short" });
+            return self.fail_read(
+                job,
+                NodeError::Damaged { feed, problem: "its data file is too short" },
+            );
         }
         let mut at = 0;
         let blocks = job.sizes.iter().map(|size| {
@@ -121,7 +149,9 @@ impl Node {
     fn read_done(&mut self, job: ReadJob, mut blocks: Vec<Bytes>) {
         match job.kind {
             Kind::Blocks => self.complete(job.command, Ok(Outcome::Blocks(blocks))),
-            Kind::Wait => self.complete(job.command, Ok(Outcome::Block(blocks.pop().unwrap_or_default()))),
+            Kind::Wait => {
+                self.complete(job.command, Ok(Outcome::Block(blocks.pop().unwrap_or_default())))
+            }
             Kind::List => self.list_read(job.index, Ok(blocks)),
         }
     }

@@ -82,7 +82,14 @@ impl Node {
                 .filter_map(|request| {
                     let plan = plan(feed, &mut state.remote_tree, &request)?;
                     let place = Place { offset: 0, size: 0 };
-                    Some(Item { request, plan, place, nodes: Vec::new(), signature: None, signature_at: None })
+                    Some(Item {
+                        request,
+                        plan,
+                        place,
+                        nodes: Vec::new(),
+                        signature: None,
+                        signature_at: None,
+                    })
                 })
                 .collect();
             self.go_on(id, channel, Job { items, loads: 0, reads: Vec::new() });
@@ -101,7 +108,9 @@ impl Node {
             if !item.request.hash {
                 match feed.place(item.request.index) {
                     Ok(place) => item.place = place,
-                    Err(nodes) if nodes.is_empty() => lacking.push(NodeIndex::leaf(item.request.index)),
+                    Err(nodes) if nodes.is_empty() => {
+                        lacking.push(NodeIndex::leaf(item.request.index))
+                    }
                     Err(nodes) => lacking.extend(nodes),
                 }
             }
@@ -163,7 +172,9 @@ impl Node {
         channel: ChannelId,
         result: Result<(), StorageError>,
     ) {
-        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else { return };
+        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else {
+            return;
+        };
         match result {
             Ok(()) => self.go_on(id, channel, job),
             Err(error) => self.serve_failed(id, channel, error.into()),
@@ -177,7 +188,9 @@ impl Node {
         channel: ChannelId,
         answers: Vec<Result<Answer, StorageError>>,
     ) {
-        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else { return };
+        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else {
+            return;
+        };
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
             Err(error) => return self.serve_failed(id, channel, error.into()),
@@ -212,7 +225,8 @@ impl Node {
             if sent {
                 link.counters.blocks_sent += 1;
                 link.counters.block_bytes_sent += bytes;
-                if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index)) {
+                if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index))
+                {
                     state.unacked.insert(index..index + 1);
                 }
             }
@@ -303,7 +317,11 @@ fn plan(feed: &Feed, remote_tree: &mut RemoteTree, request: &Request) -> Option<
 }
 
 /// Cuts the block of a request out of what was read.
-fn block_of(item: &Item, reads: &[(u64, u64)], answers: &[Answer]) -> Result<Option<Bytes>, &'static str> {
+fn block_of(
+    item: &Item,
+    reads: &[(u64, u64)],
+    answers: &[Answer],
+) -> Result<Option<Bytes>, &'static str> {
     if item.request.hash {
         return Ok(None);
     }

@@ -86,7 +86,11 @@ impl Node {
         self.submit(None, Vec::from([lock]), Task::Store(StoreStep::Lock));
     }
 
-    pub(super) fn store_answered(&mut self, step: StoreStep, answers: Vec<Result<Answer, StorageError>>) {
+    pub(super) fn store_answered(
+        &mut self,
+        step: StoreStep,
+        answers: Vec<Result<Answer, StorageError>>,
+    ) {
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
             Err(error) => return self.opened(Err(error.into())),
@@ -94,7 +98,10 @@ impl Node {
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         match step {
             StoreStep::Lock => {
-                let ops = Vec::from([Op::Read { path, offset: 0, len: 64 }, Op::List { path: FilePath::root() }]);
+                let ops = Vec::from([
+                    Op::Read { path, offset: 0, len: 64 },
+                    Op::List { path: FilePath::root() },
+                ]);
                 self.submit(None, ops, Task::Store(StoreStep::MasterKey));
             }
             StoreStep::MasterKey => {
@@ -184,8 +191,12 @@ impl Node {
         if !self.store.ready {
             return;
         }
-        let missing: Vec<FeedId> =
-            (0..).map(FeedId).zip(&self.feeds).filter(|(_, e)| !e.listed).map(|(id, _)| id).collect();
+        let missing: Vec<FeedId> = (0..)
+            .map(FeedId)
+            .zip(&self.feeds)
+            .filter(|(_, e)| !e.listed)
+            .map(|(id, _)| id)
+            .collect();
         if !missing.is_empty() {
             self.list_feeds(None, &missing);
         }
@@ -233,7 +244,9 @@ impl Node {
             return;
         }
         let Some(root) = self.store.root.clone() else { return };
-        let Some(key) = self.store.derive_writer(name).map(|secret| secret.public()) else { return };
+        let Some(key) = self.store.derive_writer(name).map(|secret| secret.public()) else {
+            return;
+        };
         if let Some(id) = self.by_key.get(&key) {
             self.when_open(*id, Pending::Load(command));
             return;
@@ -250,8 +263,16 @@ impl Node {
     fn write_name(&mut self, key: &FeedKey, name: &str) -> BatchId {
         let path = corestore::folder(&key.discovery_key()).join(corestore::NAME);
         let data = Bytes::from(corestore::encode_name(name));
-        let before = self.store.list_after.filter(|id| self.tasks.contains_key(id)).or_else(|| self.list_batch());
-        let written = self.submit(before, Vec::from([Op::Write { path: path.clone(), offset: 0, data }]), Task::Nothing);
+        let before = self
+            .store
+            .list_after
+            .filter(|id| self.tasks.contains_key(id))
+            .or_else(|| self.list_batch());
+        let written = self.submit(
+            before,
+            Vec::from([Op::Write { path: path.clone(), offset: 0, data }]),
+            Task::Nothing,
+        );
         if self.config.durability == Durability::Process {
             return written;
         }
@@ -271,7 +292,10 @@ impl Node {
         for id in ids {
             let entry = &mut self.feeds[id.0 as usize];
             entry.listed = true;
-            lines.push(Bytes::from(list::encode(&list::Entry { key: entry.key, name: entry.name.clone() })));
+            lines.push(Bytes::from(list::encode(&list::Entry {
+                key: entry.key,
+                name: entry.name.clone(),
+            })));
         }
         self.when_open(list, Pending::Append(command.unwrap_or(INTERNAL), lines));
     }
@@ -330,7 +354,6 @@ impl Node {
             }
         }
     }
-
 }
 
 /// Whether a name at the root of a store is the first level of its feed folders.

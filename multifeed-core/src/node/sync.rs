@@ -55,14 +55,19 @@ impl Node {
         counters
     }
 
-    fn parts<'a>(&'a self, link: &'a Link, id: ChannelId) -> Option<(&'a Feed, &'a Channel, &'a Peer)> {
+    fn parts<'a>(
+        &'a self,
+        link: &'a Link,
+        id: ChannelId,
+    ) -> Option<(&'a Feed, &'a Channel, &'a Peer)> {
         let state = link.channels.get(&id)?;
         Some((self.feeds[state.feed.0 as usize].feed()?, state, link.connection.peer(id)?))
     }
 
     /// Judges the channels where something happened, and tells if that changes the whole.
     pub(super) fn judge(&mut self, id: ConnectionId) {
-        while let Some(channel) = self.links.get_mut(&id).and_then(|link| link.unjudged.pop_first()) {
+        while let Some(channel) = self.links.get_mut(&id).and_then(|link| link.unjudged.pop_first())
+        {
             let waits = self.channel_waits(id, channel);
             let Some(link) = self.links.get_mut(&id) else { return };
             if waits.is_none() {
@@ -94,7 +99,9 @@ impl Node {
     /// What a connection waits for; `None`: it is in sync. Blocks are counted only if asked to.
     fn link_waits(&self, link: &Link, count: bool) -> Option<WaitingFor> {
         let mux = link.root.and_then(|root| link.connection.mux(root));
-        let Some(mux) = mux.filter(|mux| mux.is_ready()) else { return Some(WaitingFor::Handshake) };
+        let Some(mux) = mux.filter(|mux| mux.is_ready()) else {
+            return Some(WaitingFor::Handshake);
+        };
         if !mux.got_first_manifest() {
             return Some(WaitingFor::Manifest);
         }
@@ -182,7 +189,8 @@ impl Node {
     }
 
     pub(super) fn tick(&mut self) {
-        while let Some((at, feed)) = self.retries.first().copied().filter(|(at, _)| *at <= self.now) {
+        while let Some((at, feed)) = self.retries.first().copied().filter(|(at, _)| *at <= self.now)
+        {
             self.retries.remove(&(at, feed));
             if self.feeds[feed.0 as usize].retry_at == Some(at) {
                 if self.is_list(feed) { self.list_failed() } else { self.ensure_open(feed) }
@@ -239,7 +247,10 @@ impl Node {
             return;
         }
         let busy = link.channels.values().any(|state| {
-            !state.parked.is_empty() || state.job.is_some() || !state.unacked.is_empty() || !state.flights.is_empty()
+            !state.parked.is_empty()
+                || state.job.is_some()
+                || !state.unacked.is_empty()
+                || !state.flights.is_empty()
         });
         if !busy || !link.ready || self.now >= by {
             link.connection.shutdown();

@@ -61,7 +61,9 @@ impl Node {
     fn verify_inbox(&mut self, id: ConnectionId, channel: ChannelId) {
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
-            let Some(state) = link.channels.get_mut(&channel).filter(|state| !state.loading) else { return };
+            let Some(state) = link.channels.get_mut(&channel).filter(|state| !state.loading) else {
+                return;
+            };
             let feed_id = state.feed;
             if self.feeds[feed_id.0 as usize].feed().is_none() {
                 return;
@@ -101,7 +103,11 @@ impl Node {
                         state.loads = loads + 1;
                         state.inbox.push_front(data);
                     }
-                    self.submit(None, ops, Task::Nodes(feed_id, groups, After::Verify(id, channel)));
+                    self.submit(
+                        None,
+                        ops,
+                        Task::Nodes(feed_id, groups, After::Verify(id, channel)),
+                    );
                     return;
                 }
                 Verdict::Hold(node) => {
@@ -136,7 +142,9 @@ impl Node {
         let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
             return Verdict::Dropped;
         };
-        let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else { return Verdict::Dropped };
+        let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else {
+            return Verdict::Dropped;
+        };
         if !state.flights.contains_key(&data.index) || feed.bits.has_block(data.index) {
             return Verdict::Dropped;
         }
@@ -178,7 +186,9 @@ impl Node {
     fn wake_held(&mut self, id: ConnectionId, channel: ChannelId, nodes: &[TreeNode]) {
         let Some(feed) = self.feed_of(id, channel) else { return };
         for at in &self.feeds[feed.0 as usize].channels {
-            let Some(state) = self.links.get_mut(&at.0).and_then(|link| link.channels.get_mut(&at.1)) else {
+            let Some(state) =
+                self.links.get_mut(&at.0).and_then(|link| link.channels.get_mut(&at.1))
+            else {
                 continue;
             };
             if state.held.is_empty() {

@@ -150,10 +150,13 @@ impl Sim {
             let info = self.load(at, id);
             let mut blocks: Vec<Option<Vec<u8>>> = Vec::new();
             while (blocks.len() as u64) < info.length {
-                let command = self.parties[at].node.read(id, blocks.len() as u64, u64::MAX, 1 << 20);
+                let command =
+                    self.parties[at].node.read(id, blocks.len() as u64, u64::MAX, 1 << 20);
                 match self.finish(at, command) {
                     Ok(Outcome::Blocks(read)) if read.is_empty() => blocks.push(None),
-                    Ok(Outcome::Blocks(read)) => blocks.extend(read.into_iter().map(|b| Some(b.to_vec()))),
+                    Ok(Outcome::Blocks(read)) => {
+                        blocks.extend(read.into_iter().map(|b| Some(b.to_vec())))
+                    }
                     other => panic!("{other:?}"),
                 }
             }
@@ -295,7 +298,11 @@ impl Sim {
         for wire in 0..self.wires.len() {
             if !self.wires[wire].cut {
                 for end in 0..2 {
-                    assert_eq!(self.sync_state(wire, end), SyncState::InSync, "wire {wire} end {end}");
+                    assert_eq!(
+                        self.sync_state(wire, end),
+                        SyncState::InSync,
+                        "wire {wire} end {end}"
+                    );
                 }
             }
         }

@@ -212,8 +212,7 @@ impl Bitfield {
             self.grow_file(page, &mut changed);
             self.refresh_summary(page, &mut changed);
         }
-        // A gap in the file has zeros where these bytes would be, and stays so.
-        dirty.extend(changed.into_iter().filter(|page| self.pages.contains_key(page)));
+        dirty.extend(changed);
         dirty.into_iter().map(|page| (page, self.page_bytes(page))).collect()
     }
 
@@ -432,12 +431,14 @@ impl Bitfield {
             out.extend(page.blocks.iter().chain(&page.nodes).flat_map(|word| word.to_be_bytes()));
             // The index of smaller pages is numbered in another way. Zeros are slow but never wrong.
             if self.page_size == PAGE_SIZE {
-                let mut index = index_bits::within_page(&page.blocks);
-                index[INDEX_BYTES - 1] = self.spans.last_byte(number);
-                out.extend_from_slice(&index);
+                out.extend_from_slice(&index_bits::within_page(&page.blocks));
             }
         }
         out.resize(self.page_size, 0);
+        // A page without blocks has nothing but its part in the summary of its neighbours.
+        if self.page_size == PAGE_SIZE {
+            out[PAGE_SIZE - 1] = self.spans.last_byte(number);
+        }
         out.into()
     }
 }

@@ -1,6 +1,6 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
-//! [`open`] reads and proves the files, [`write`] gathers what changes into storage batches,
+//! [`open`] reads and proves the files, [`mod@write`] gathers what changes into storage batches,
 //! [`read`] finds blocks in the data file. What goes to and comes from peers is in `node`.
 
 mod open;

@@ -3,11 +3,11 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use multifeed_proto::messages::{Data, Request, Span};
+use multifeed_proto::messages::{Data, Span};
 use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
 
 use super::output::Counters;
-use super::serve::Job;
+use super::serve::{Job, Parked};
 use super::{FeedId, NodeConfig};
 use crate::ranges::Ranges;
 use crate::tree::RemoteTree;
@@ -92,7 +92,7 @@ pub(super) struct Channel {
     pub(super) data_at: Now,
     /// Blocks that the peer announced and did not send.
     pub(super) unanswered: Ranges,
-    pub(super) parked: VecDeque<Request>,
+    pub(super) parked: VecDeque<Parked>,
     pub(super) job: Option<Job>,
     pub(super) remote_tree: RemoteTree,
     /// Blocks sent and not acknowledged.

@@ -26,6 +26,14 @@ const TURN_BYTES: u64 = 512 * 1024;
 /// Blocks this close in the data file are read together.
 const GAP: u64 = 4096;
 
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Parked {
+    request: Request,
+    /// Kept once it is made: the nodes in it count as told to the peer.
+    plan: Option<ProofPlan>,
+}
+
 /// One turn of a channel: requests that are being answered.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -52,7 +60,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.progress(self.now);
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        state.parked.push_back(request);
+        state.parked.push_back(Parked { request, plan: None });
         link.parked += 1;
         if state.job.is_none() && state.parked.len() == 1 {
             link.serving.push_back(channel);
@@ -79,8 +87,11 @@ impl Node {
             let items = state
                 .parked
                 .drain(..count)
-                .filter_map(|request| {
-                    let plan = plan(feed, &mut state.remote_tree, &request)?;
+                .filter_map(|Parked { request, plan: made }| {
+                    let plan = match made {
+                        Some(plan) => plan,
+                        None => plan(feed, &mut state.remote_tree, &request)?,
+                    };
                     let place = Place { offset: 0, size: 0 };
                     Some(Item {
                         request,
@@ -148,7 +159,9 @@ impl Node {
             if let Some(state) = link.channels.get_mut(&channel) {
                 link.parked += rest.len();
                 for item in rest.into_iter().rev() {
-                    state.parked.push_front(item.request);
+                    state
+                        .parked
+                        .push_front(Parked { request: item.request, plan: Some(item.plan) });
                 }
             }
         }

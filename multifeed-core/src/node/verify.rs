@@ -145,9 +145,11 @@ impl Node {
         let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else {
             return Verdict::Dropped;
         };
-        if !state.flights.contains_key(&data.index) || feed.bits.has_block(data.index) {
+        if !state.flights.contains_key(&data.index) {
             return Verdict::Dropped;
         }
+        // Of a block that came from elsewhere meanwhile, the nodes are still counted on.
+        let value = data.value.clone().filter(|_| !feed.bits.has_block(data.index));
         let proof = Proof {
             index: data.index,
             value: data.value.as_deref(),
@@ -157,8 +159,8 @@ impl Node {
         match proof::verify(&*feed, feed.verifier.as_ref(), &feed.key, feed.length(), proof) {
             Ok(verified) => {
                 let nodes = verified.nodes.clone();
-                let stored = data.value.as_ref().map_or(0, bytes::Bytes::len);
-                match feed.accept(data.index, data.value.clone(), verified, id) {
+                let stored = value.as_ref().map_or(0, bytes::Bytes::len);
+                match feed.accept(data.index, value, verified, id) {
                     Ok(()) => Verdict::Taken(nodes, stored),
                     Err(missing) if missing.is_empty() => {
                         Verdict::Wrong("the tree lacks the sizes of the blocks before it")

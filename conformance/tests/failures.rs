@@ -96,6 +96,51 @@ fn javascript_that_expects_another_version_or_client_refuses_ours_by_name() {
 }
 
 #[test]
+fn javascript_always_learns_why_when_both_sides_refuse_each_other() {
+    for (option, value, code) in
+        [("version", "5.0.0", "ERR_VERSION_MISMATCH"), ("client", "OTHER", "ERR_CLIENT_MISMATCH")]
+    {
+        let key = root_key(&format!("both refuse the {option}"));
+        let [js, connects, serves] = [(); 3].map(|()| Store::new(&key));
+        let (announce, expect) = (format!("--announce-{option}"), format!("--expect-{option}"));
+        let mut peer = JsPeer::open(&js.path(), &key, &[&announce, value, &expect, value]);
+        let us = if option == "version" { OURS } else { "MULTIFEED" };
+        let fields = [["usVersion", "themVersion"], ["usClient", "themClient"]];
+        let [us_field, them_field] = fields[usize::from(option == "client")];
+        let port = peer.listen();
+        let mut serving = serves.serve(&[]);
+        // Which of the many bytes that cross each other comes first differs from time to time.
+        for round in 0..10 {
+            let ours = if round % 2 == 0 {
+                failed_sync(&connects, port)
+            } else {
+                peer.connect(serving.port);
+                serving.process.expect_event("error")
+            };
+            // A JavaScript peer that finds the mismatch first destroys its stream with its own
+            // handshake unsent.
+            if ours["code"] == "ERR_PEER_LEFT" {
+                assert!(ours["message"].as_str().unwrap().contains("version"), "{ours}");
+            } else {
+                assert_eq!(
+                    (&ours["code"], &ours["ours"], &ours["theirs"]),
+                    (&code.into(), &us.into(), &value.into()),
+                    "round {round}: {ours}"
+                );
+            }
+            let theirs = peer.process().expect_event("error");
+            assert_eq!(theirs["code"], code, "round {round}: {theirs}");
+            assert_eq!(
+                (&theirs[us_field], &theirs[them_field]),
+                (&value.into(), &us.into()),
+                "round {round}: {theirs}"
+            );
+            peer.process().expect_event("closed");
+        }
+    }
+}
+
+#[test]
 fn another_minor_version_is_accepted() {
     let key = root_key("minor version");
     let (js, rust) = (Store::new(&key), Store::new(&key));

@@ -102,8 +102,8 @@ impl Acquaintance {
             Ok(()) if self.greeted => None,
             Err(_) | Ok(()) if self.encrypted => {
                 let message = format!(
-                    "the peer {peer} left without a multifeed handshake: it has another root key \
-                     or speaks another dialect"
+                    "the peer {peer} left without a multifeed handshake: it has another root key, \
+                     or refuses our protocol version or dialect"
                 );
                 Some(
                     Failure::new("ERR_PEER_LEFT", message)

@@ -17,6 +17,8 @@ pub(crate) struct LinkState {
     pub(crate) counters: Counters,
     pub(crate) ending: Option<Ending>,
     pub(crate) aborted: bool,
+    /// What the node had for the peer when the connection ended.
+    pub(crate) unsent: Vec<u8>,
     events: VecDeque<ReplicationEvent>,
     missed: u64,
 }

@@ -141,6 +141,38 @@ impl<S: ByteStream> Pipe<S> {
         bytes.len() - taken
     }
 
+    /// Takes `unsent`, all that the node still had when the connection ended: from here on nobody is
+    /// told of what was written or read.
+    pub(crate) fn take_last(&mut self, unsent: Vec<u8>) {
+        if self.failed.is_none() {
+            self.written = mem::take(&mut self.untold).min(unsent.len());
+            self.output = unsent;
+        }
+    }
+
+    /// Writes what is left, closes the sending side, and reads to the end of what the peer sends:
+    /// a socket dropped with bytes unread takes back what was sent last. The number of bytes moved.
+    pub(crate) fn poll_last(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut moved = self.poll_write(cx);
+        if self.is_drained() {
+            self.poll_close(cx);
+        }
+        moved += self.poll_read(cx);
+        self.received = 0;
+        moved
+    }
+
+    /// Whether neither side has anything more to say.
+    pub(crate) fn is_over(&self) -> bool {
+        let ended = self.local_end && self.remote_end != RemoteEnd::Open;
+        ended || self.failed.is_some()
+    }
+
+    /// Whether the peer closed its sending side.
+    pub(crate) fn has_remote_end(&self) -> bool {
+        self.remote_end != RemoteEnd::Open
+    }
+
     /// What happened since the last call.
     pub(crate) fn take_news(&mut self) -> News<'_> {
         let ended = self.remote_end == RemoteEnd::Found && self.received == 0;

@@ -16,7 +16,7 @@ use crate::error::ReplicationError;
 use crate::link::Ending;
 use crate::pipe::Pipe;
 use crate::shared::{Handle, Shared, State};
-use crate::traits::ByteStream;
+use crate::traits::{ByteStream, Sleep};
 
 /// News of one connection.
 #[derive(Clone, Debug)]
@@ -74,6 +74,7 @@ pub struct Replication<S> {
     gave_up: bool,
     events: VecDeque<ReplicationEvent>,
     progress: Progress,
+    farewell: Option<Farewell>,
     result: Option<Result<(), ReplicationError>>,
     told: bool,
 }
@@ -94,6 +95,13 @@ struct Progress {
     told_at: Now,
 }
 
+/// The end of the stream, after that of the connection.
+struct Farewell {
+    result: Result<(), ReplicationError>,
+    /// When the peer is waited for no more.
+    deadline: Sleep,
+}
+
 /// What the node wants of the stream.
 struct View {
     reads: bool,
@@ -101,6 +109,7 @@ struct View {
     closes: bool,
     ending: Option<Ending>,
     aborted: bool,
+    unsent: Vec<u8>,
 }
 
 impl<S: ByteStream> Replication<S> {
@@ -114,6 +123,7 @@ impl<S: ByteStream> Replication<S> {
             gave_up: false,
             events: VecDeque::new(),
             progress: Progress::default(),
+            farewell: None,
             result: id.is_none().then_some(Err(ReplicationError::StoreClosed)),
             told: false,
         }
@@ -165,6 +175,9 @@ impl<S: ByteStream> Replication<S> {
     /// Moves bytes until no more can be moved, or other tasks should have their turn. Ready when the
     /// connection is over; then there is a result.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.farewell.is_some() {
+            return self.poll_farewell(cx);
+        }
         let mut budget = TURN_BYTES;
         while let (Some(id), Some(pipe)) = (self.handle.id, &mut self.pipe) {
             let (shared, events) = (&self.handle.shared, &mut self.events);
@@ -174,8 +187,8 @@ impl<S: ByteStream> Replication<S> {
                 pipe.poll_close(cx);
             }
             if let Some(ending) = view.ending {
-                self.finish(ending, view.aborted);
-                break;
+                self.finish(ending, view.aborted, view.unsent);
+                return self.poll_farewell(cx);
             }
             if view.reads {
                 moved += pipe.poll_read(cx);
@@ -185,8 +198,8 @@ impl<S: ByteStream> Replication<S> {
                     return Poll::Pending;
                 }
                 if self.gave_up {
-                    self.finish(Ending::Order, false);
-                    break;
+                    self.finish(Ending::Order, false, Vec::new());
+                    return self.poll_farewell(cx);
                 }
                 // All that had come before the failure is with the node.
                 self.gave_up = true;
@@ -201,15 +214,58 @@ impl<S: ByteStream> Replication<S> {
         Poll::Ready(())
     }
 
-    fn finish(&mut self, ending: Ending, aborted: bool) {
-        let failed = self.pipe.take().and_then(|pipe| pipe.failed().cloned());
+    /// The connection is over. The stream is, too, unless there may be something left that the peer
+    /// should hear.
+    fn finish(&mut self, ending: Ending, aborted: bool, unsent: Vec<u8>) {
+        let Some(mut pipe) = self.pipe.take() else { return };
+        let listens = match &ending {
+            Ending::Peer(error) => error.peer_may_listen(),
+            // The peer has said all that it had to say, and reads.
+            Ending::Order => !aborted && pipe.has_remote_end(),
+            Ending::Store => false,
+        };
+        let failed = pipe.failed().cloned();
+        let broken = failed.is_some();
         let failed = failed.map_or(Ok(()), |error| Err(ReplicationError::Stream(error)));
-        self.result = Some(match ending {
+        let result = match ending {
             Ending::Peer(error) if !self.gave_up => Err(error.into()),
             Ending::Store => Err(ReplicationError::StoreClosed),
             Ending::Order if aborted => Err(ReplicationError::Aborted),
             Ending::Order | Ending::Peer(_) => failed,
-        });
+        };
+        if broken || !listens {
+            self.result = Some(result);
+            return;
+        }
+        pipe.take_last(unsent);
+        self.pipe = Some(pipe);
+        let timer = &self.handle.shared.timer;
+        let deadline = timer.sleep_until(timer.now().after(FAREWELL));
+        self.farewell = Some(Farewell { result, deadline });
+    }
+
+    /// Ends the stream in order, as far as the peer does its part in time. Ready when it is over.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut budget = TURN_BYTES;
+        while let (Some(farewell), Some(pipe)) = (&mut self.farewell, &mut self.pipe) {
+            let moved = pipe.poll_last(cx);
+            if pipe.is_over() || farewell.deadline.as_mut().poll(cx).is_ready() {
+                break;
+            }
+            if moved == 0 {
+                return Poll::Pending;
+            }
+            budget = budget.saturating_sub(moved.max(TURN_BYTES / EXCHANGES));
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        self.pipe = None;
+        if let Some(farewell) = self.farewell.take() {
+            self.result = Some(farewell.result);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -246,13 +302,16 @@ fn exchange<S: ByteStream>(
     let state = turn.state();
     progress.look(state, id, now, events);
     let left = pipe.fill(state.node.transmit(id));
-    let closes = left == 0 && pipe.is_drained() && state.node.is_shut_down(id);
     let reads = state.node.wants_read(id);
     let Some(link) = state.links.get_mut(&id) else {
-        return View { reads: false, closes: false, ending: Some(Ending::Store), aborted: false };
+        let ending = Some(Ending::Store);
+        return View { reads: false, closes: false, ending, aborted: false, unsent: Vec::new() };
     };
     state.retired.extend(link.waker.replace(waker.clone()));
-    View { reads, closes, ending: link.ending.clone(), aborted: link.aborted }
+    let closes = link.ending.is_none() && left == 0 && pipe.is_drained();
+    let closes = closes && state.node.is_shut_down(id);
+    let (ending, unsent) = (link.ending.clone(), std::mem::take(&mut link.unsent));
+    View { reads, closes, ending, aborted: link.aborted, unsent }
 }
 
 impl<S> Replication<S> {
@@ -411,6 +470,9 @@ const TURN_BYTES: usize = 0x10_0000;
 
 /// Exchanges with the node in one turn at most.
 const EXCHANGES: usize = 32;
+
+/// Time for the peer to take what was queued before the end, and to end its side.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Time between two tellings of progress.
 const PROGRESS: Duration = Duration::from_millis(100);

@@ -173,6 +173,14 @@ impl PeerError {
     }
 }
 
+impl PeerError {
+    /// Whether the peer may still read what was queued for it before this happened.
+    #[must_use]
+    pub fn peer_may_listen(&self) -> bool {
+        !matches!(self, Self::Silent | Self::HandshakeTimeout | Self::Outbox { .. })
+    }
+}
+
 /// The caller asked for something that does not fit the state of the connection; nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -457,7 +457,8 @@ impl Node {
     }
 
     fn drop_link(&mut self, id: ConnectionId, error: Option<PeerError>) {
-        let Some(link) = self.links.remove(&id) else { return };
+        let Some(mut link) = self.links.remove(&id) else { return };
+        let unsent = link.connection.transmit().to_vec();
         for (channel_id, channel) in &link.channels {
             if let Some(entry) = self.feeds.get_mut(channel.feed.0 as usize) {
                 entry.channels.retain(|at| *at != (id, *channel_id));
@@ -470,7 +471,7 @@ impl Node {
         for channel in link.channels.values().filter(|channel| !channel.flights.is_empty()) {
             self.rewind_others(channel.feed);
         }
-        self.event(Event::Closed { connection: id, error });
+        self.event(Event::Closed { connection: id, error, unsent });
         self.transmits.push_back(id);
     }
 }

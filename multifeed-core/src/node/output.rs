@@ -137,6 +137,10 @@ pub enum Event {
         connection: ConnectionId,
         /// `None`: it was ended in order.
         error: Option<PeerError>,
+        /// What was queued for the peer before the end and not told as
+        /// [transmitted](crate::Node::transmitted). Written before the stream is closed, it lets the
+        /// peer find the reason by itself.
+        unsent: Vec<u8>,
     },
 }
 

@@ -1,4 +1,5 @@
 //! A runtime for tests: one thread, a virtual clock, storage that answers when it is told to.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;

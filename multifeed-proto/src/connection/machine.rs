@@ -41,7 +41,10 @@ pub(super) enum Phase {
     ShutDown,
     /// Ended in order. What waits in the outbox may still be written.
     Ended,
+    /// The same after an error, so that the remote learns what we said before it.
     Failed,
+    /// Ended because nobody takes what we write.
+    Deaf,
 }
 
 impl Connection {
@@ -149,18 +152,22 @@ impl Connection {
 
     /// Bytes to be written. Write any prefix, then say how much with
     /// [`transmitted`](Self::transmitted).
+    ///
+    /// What was queued before the end of the connection is still here after it: write it before the
+    /// stream is closed, or the remote sees a mere disconnect where it would have found the reason,
+    /// say another protocol version, by itself. A peer that does not read is sent nothing more.
     #[must_use]
     pub fn transmit(&mut self) -> &[u8] {
         match self.phase {
-            Phase::Open | Phase::ShutDown | Phase::Ended => self.wire.transmit(),
-            Phase::Failed => &[],
+            Phase::Open | Phase::ShutDown | Phase::Ended | Phase::Failed => self.wire.transmit(),
+            Phase::Deaf => &[],
         }
     }
 
     /// The first `n` bytes of [`transmit`](Self::transmit) were written.
     pub fn transmitted(&mut self, now: Now, n: usize) {
         self.advance(now);
-        if n == 0 || self.phase == Phase::Failed {
+        if n == 0 || self.phase == Phase::Deaf {
             return;
         }
         self.wire.transmitted(n);
@@ -173,7 +180,7 @@ impl Connection {
     /// Whether the connection is over; [`Output::Closed`] is out or next after what came before.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Ended | Phase::Failed)
+        matches!(self.phase, Phase::Ended | Phase::Failed | Phase::Deaf)
     }
 
     /// Whether [`shutdown`](Self::shutdown) was called: end our side of the stream once
@@ -186,7 +193,7 @@ impl Connection {
     /// Bytes waiting to be written: the measure of back-pressure.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        if self.phase == Phase::Failed { 0 } else { self.wire.buffered() }
+        if self.phase == Phase::Deaf { 0 } else { self.wire.buffered() }
     }
 
     /// Bytes taken by [`handle_bytes`](Self::handle_bytes) so far.
@@ -220,7 +227,11 @@ impl Connection {
     /// The connection is over.
     pub(super) fn end(&mut self, error: Option<PeerError>) {
         self.flush();
-        self.phase = if error.is_none() { Phase::Ended } else { Phase::Failed };
+        self.phase = match &error {
+            None => Phase::Ended,
+            Some(error) if error.peer_may_listen() => Phase::Failed,
+            Some(_) => Phase::Deaf,
+        };
         self.session.stop();
         self.timers.stop_all();
         self.closed = Some(Output::Closed { error });

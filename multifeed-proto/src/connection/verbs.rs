@@ -195,8 +195,8 @@ impl Connection {
     }
 
     /// Ends the connection at once: outputs that nobody has looked at are dropped, and
-    /// [`Output::Closed`](crate::Output::Closed) with `error` is next. With an error, what waits in
-    /// the outbox is dropped too.
+    /// [`Output::Closed`](crate::Output::Closed) with `error` is next. What waits in the outbox may
+    /// still be [written](Self::transmit).
     pub fn close(&mut self, error: Option<PeerError>) {
         if self.is_closed() {
             return;

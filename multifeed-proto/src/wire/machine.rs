@@ -244,6 +244,10 @@ impl Wire {
     fn remember<T>(&mut self, result: Result<T, PeerError>) -> Result<T, PeerError> {
         if let Err(error) = &result {
             self.error = Some(error.clone());
+            // What was queued before may still be transmitted; the cipher goes with the phase.
+            if let Phase::Connected { tx, .. } = &mut self.phase {
+                self.outbox.seal(Some(tx.as_mut()));
+            }
             self.phase = Phase::Failed;
             self.inbox = Inbox::default();
         }

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod pair;
+pub mod remote;
 pub mod sessions;
 
 use std::time::Duration;

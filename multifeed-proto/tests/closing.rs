@@ -1,0 +1,130 @@
+//! What is still said when a connection ends, and what is not.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
+
+mod util;
+
+use multifeed_proto::messages::{Message, Status};
+use multifeed_proto::{Config, Connection, FeedOptions, Output, PeerError, Role};
+use util::remote::Remote;
+use util::sessions::{GOOD, NAMES, options, text};
+use util::{at, feed, root};
+
+const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
+const CHUNKS: [usize; 4] = [1, 2, 3, 65_536];
+
+fn closed(connection: &mut Connection) -> Option<PeerError> {
+    let last = std::iter::from_fn(|| connection.poll_output()).last();
+    match last {
+        Some(Output::Closed { error }) => error,
+        other => panic!("not closed: {other:?}"),
+    }
+}
+
+/// What a peer hears of us that greets in one go with its Open.
+fn heard_after(role: Role, chunk: usize, greeting: &str) -> (PeerError, Vec<(u32, Message)>) {
+    let (mut connection, mut remote) = Remote::joined(role, &Config::default());
+    remote.greet(&root(), greeting);
+    connection.handle_bytes(at(1), &remote.bytes());
+    let error = closed(&mut connection).expect("an error");
+    assert!(connection.is_closed());
+    (error, remote.hear(&mut connection, chunk))
+}
+
+fn assert_greeted(heard: &[(u32, Message)]) {
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert!(matches!(&heard[0], (1, Message::Open(_))), "{heard:?}");
+    assert_eq!(heard[1], (1, options(&NAMES)));
+    assert_eq!(text(&heard[2]), (0, GOOD.to_owned()));
+}
+
+#[test]
+fn a_peer_of_another_version_hears_our_handshake_before_the_end() {
+    for role in ROLES {
+        for chunk in CHUNKS {
+            let greeting = r#"{"client":"MULTIFEED","version":"5.0.0"}"#;
+            let (error, heard) = heard_after(role, chunk, greeting);
+            let theirs = "5.0.0".to_owned();
+            assert_eq!(error, PeerError::VersionMismatch { ours: "4.0.0", theirs });
+            assert_greeted(&heard);
+        }
+    }
+}
+
+#[test]
+fn a_peer_of_another_client_hears_our_handshake_before_the_end() {
+    for role in ROLES {
+        for chunk in CHUNKS {
+            let greeting = r#"{"client":"OTHER","version":"4.0.0"}"#;
+            let (error, heard) = heard_after(role, chunk, greeting);
+            let theirs = "OTHER".to_owned();
+            assert_eq!(error, PeerError::ClientMismatch { ours: "MULTIFEED", theirs });
+            assert_greeted(&heard);
+        }
+    }
+}
+
+#[test]
+fn what_was_queued_before_a_bad_frame_is_still_sent() {
+    let (mut connection, mut remote) = Remote::joined(Role::Initiator, &Config::default());
+    remote.greet(&root(), GOOD);
+    connection.handle_bytes(at(1), &remote.bytes());
+    remote.hear(&mut connection, 65_536);
+    let channel = connection.open_feed(&feed(1), FeedOptions::default()).unwrap();
+    // In clear all of these bytes are below 0x80; with that bit they are a varint without end.
+    remote.say(1, &Message::Status(Status { uploading: true, downloading: false }));
+    remote.say(1, &Message::Status(Status { uploading: true, downloading: false }));
+    let garbage: Vec<u8> = remote.bytes().iter().map(|byte| byte ^ 0x80).collect();
+    connection.handle_bytes(at(2), &garbage);
+    assert_eq!(closed(&mut connection), Some(PeerError::Varint));
+    let heard = remote.hear(&mut connection, 65_536);
+    assert!(matches!(&heard[..], [(id, Message::Open(_))] if *id == channel.0), "{heard:?}");
+}
+
+#[test]
+fn what_was_queued_before_a_close_for_an_error_is_still_sent() {
+    let (mut connection, mut remote) = Remote::joined(Role::Responder, &Config::default());
+    let waiting = connection.buffered();
+    let problem = "made up";
+    let error = PeerError::Proof { feed: String::new(), index: 7, problem };
+    connection.close(Some(error.clone()));
+    assert_eq!(closed(&mut connection), Some(error));
+    assert_eq!(connection.buffered(), waiting);
+    assert!(matches!(&remote.hear(&mut connection, 3)[..], [(1, Message::Open(_))]));
+    assert_eq!((connection.buffered(), connection.transmit()), (0, &[][..]));
+}
+
+#[test]
+fn what_was_queued_before_the_remotes_end_is_still_sent() {
+    let (mut connection, mut remote) = Remote::joined(Role::Responder, &Config::default());
+    connection.handle_eof(at(1));
+    assert_eq!(closed(&mut connection), None);
+    assert!(matches!(&remote.hear(&mut connection, 3)[..], [(1, Message::Open(_))]));
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_sent_nothing_more() {
+    let max = 100;
+    for error in
+        [PeerError::Silent, PeerError::HandshakeTimeout, PeerError::Outbox { bytes: 101, max }]
+    {
+        let (mut connection, _) = Remote::joined(Role::Initiator, &Config::default());
+        assert!(connection.buffered() > 0);
+        connection.close(Some(error));
+        assert_eq!((connection.buffered(), connection.transmit()), (0, &[][..]));
+        connection.transmitted(at(1), 5);
+    }
+}
+
+#[test]
+fn a_half_closed_side_still_sends_what_waits_and_nothing_after_it() {
+    let (mut connection, mut remote) = Remote::joined(Role::Initiator, &Config::default());
+    connection.shutdown();
+    assert!(connection.is_shut_down() && !connection.transmit().is_empty());
+    // The answer to the greeting would be our handshake: it is too late for that.
+    remote.greet(&root(), GOOD);
+    connection.handle_bytes(at(1), &remote.bytes());
+    assert!(matches!(&remote.hear(&mut connection, 1)[..], [(1, Message::Open(_))]));
+    connection.handle_eof(at(2));
+    assert_eq!(closed(&mut connection), None);
+    assert_eq!(connection.transmit(), b"");
+}

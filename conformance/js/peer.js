@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 'use strict'
-// One hypermultifeed in one directory, driven by JSON lines on stdin, answering with JSON lines on
+// One multifeed in one directory, driven by JSON lines on stdin, answering with JSON lines on
 // stdout. What it can do and what it answers is in ../README.md.
 
 const net = require('net')
@@ -10,7 +10,7 @@ const raf = require('random-access-file')
 const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--announce-version V] [--announce-client NAME]' +
-  ' [--expect-version V] [--expect-client NAME] [--timeout MS]'
+  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME]'
 
 function main () {
   const options = parse(process.argv.slice(2))
@@ -23,8 +23,8 @@ function main () {
 }
 
 function parse (args) {
-  const known = ['key', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout']
-  const options = {}
+  const known = ['key', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package']
+  const options = { package: 'hypermultifeed' }
   while (args.length) {
     const arg = args.shift()
     if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
@@ -39,7 +39,7 @@ function parse (args) {
 // The package has these as constants of a module, so they are replaced while it is loaded.
 function patchHandshake (options) {
   const Module = require('module')
-  const file = require.resolve('hypermultifeed/mux.js')
+  const file = require.resolve(`${options.package}/mux.js`)
   const compile = Module.prototype._compile
   const text = (option, usual) => JSON.stringify(options[option] || usual)
   Module.prototype._compile = function (source, name) {
@@ -54,18 +54,19 @@ function patchHandshake (options) {
 }
 
 function replaced (source, from, to) {
-  if (!source.includes(from)) throw new Error(`hypermultifeed/mux.js has no ${from}`)
+  if (!source.includes(from)) throw new Error(`mux.js has no ${from}`)
   return source.replace(from, to)
 }
 
 class Peer {
   constructor (options) {
-    const hypermultifeed = require('hypermultifeed')
+    const multifeed = require(options.package)
     const Corestore = require('corestore')
     // A store of our own, because closing a multifeed leaves the feeds of its own store open.
     this.store = new Corestore(path => raf(`${options.directory}/${path}`))
-    this.multi = hypermultifeed(this.store, options.key ? { rootKey: options.key } : {})
+    this.multi = multifeed(this.store, options.key ? { rootKey: options.key } : {})
     this.multi.on('error', report)
+    this.listing = this.watchList()
     this.timeout = options.timeout && Number(options.timeout)
     this.sockets = new Set()
     this.server = null
@@ -193,8 +194,24 @@ class Peer {
     await this.flushList()
   }
 
-  flushList () {
-    return call(done => this.multi._handlers.feed.flush(done))
+  // Keeps account of the entries on their way into the list of feeds.
+  watchList () {
+    const listing = new Set()
+    const handlers = this.multi._handlers
+    const storeFeed = handlers.storeFeed
+    handlers.storeFeed = (info, done) => {
+      const entry = call(stored => storeFeed.call(handlers, info, stored)).then(() => done(), done)
+      listing.add(entry)
+      entry.then(() => listing.delete(entry))
+    }
+    return listing
+  }
+
+  async flushList () {
+    await Promise.all(this.listing)
+    const { feed } = this.multi._handlers
+    // corestore-multifeed keeps its list to itself; there an entry is written when that is said.
+    if (feed) await call(done => feed.flush(done))
   }
 
   async feeds () {

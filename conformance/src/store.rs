@@ -44,6 +44,11 @@ impl Store {
         JsPeer::open(&self.path(), &self.key, &[])
     }
 
+    /// Opens the store in a JavaScript peer of another package than hypermultifeed.
+    pub fn javascript_of(&self, package: &str) -> JsPeer {
+        JsPeer::open(&self.path(), &self.key, &["--package", package])
+    }
+
     /// Runs `multifeed` on the store: `command` is the sub-command, `arguments` follow the directory.
     pub fn start(&self, command: &str, arguments: &[&str]) -> Process {
         let mut process = multifeed([command]);

@@ -235,6 +235,16 @@ fn hostile_bad_and_exploding_bitfields_end_the_stream() {
 }
 
 #[test]
+fn an_empty_bitfield_far_beyond_the_end_says_nothing_of_the_length() {
+    let (mut alone, channel) = Alone::feed(&feed(1), FeedOptions::default());
+    let start = 1 << 40;
+    let bitfield = Some(Vec::new().into());
+    alone.give(1, Message::Have(Have { start, length: 8192, bitfield, ack: false })).unwrap();
+    let peer = alone.session.peer(channel).unwrap();
+    assert_eq!((peer.remote_length(), peer.remote().count()), (0, 0));
+}
+
+#[test]
 fn hostile_bitfields_with_unaligned_start_are_ignored() {
     let (mut alone, _) = open();
     alone.give(1, bitfield(8, UNIT, b"\x08\xaa")).unwrap();

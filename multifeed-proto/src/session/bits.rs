@@ -14,14 +14,13 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// Reads at most 1,024 bytes; what is missing is zero.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+    /// Reads `bytes`, of which those that reach beyond the page are left out, to byte `at` of the page;
+    /// the rest is zero.
+    pub(crate) fn from_bytes(at: usize, bytes: &[u8]) -> Self {
         let mut bits = Self::default();
-        for (word, chunk) in bits.words.iter_mut().zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..chunk.len()].copy_from_slice(chunk);
-            *word = u64::from_be_bytes(whole);
-            bits.count += ones(*word);
+        for (place, byte) in (at..PAGE_BYTES).zip(bytes) {
+            bits.words[place / 8] |= u64::from(*byte) << (56 - 8 * (place % 8));
+            bits.count += ones(u64::from(*byte));
         }
         bits
     }
@@ -134,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_first_bit_of_a_byte_is_its_most_significant() {
-        let bits = Bits::from_bytes(&[0x01, 0x80]);
+        let bits = Bits::from_bytes(0, &[0x01, 0x80]);
         assert_eq!(bits.first(0), Some(7));
         assert_eq!(bits.first(8), Some(8));
         assert_eq!(bits.first(9), None);

@@ -125,15 +125,20 @@ impl RemoteBlocks {
         self.insert_in(last, 0, until + 1, limit);
     }
 
-    /// Adds the blocks set in `bytes`, most significant bit first, from page `page` on.
-    pub(crate) fn insert_bits(&mut self, page: u64, bytes: &[u8], limit: usize) {
-        for (page, chunk) in (page..).zip(bytes.chunks(PAGE_BYTES)) {
-            let bits = Bits::from_bytes(chunk);
+    /// Adds the blocks set in `bytes`, most significant bit first, from block `start` on, which is a
+    /// multiple of 8.
+    pub(crate) fn insert_bits(&mut self, start: u64, mut bytes: &[u8], limit: usize) {
+        let (mut page, bit) = split(start);
+        let mut at = usize::try_from(bit / 8).unwrap_or(PAGE_BYTES);
+        while !bytes.is_empty() {
+            let (chunk, rest) = bytes.split_at(bytes.len().min(PAGE_BYTES - at));
+            let bits = Bits::from_bytes(at, chunk);
             match bits.single_run() {
                 Some((from, to)) => self.insert_in(page, from, to, limit),
                 None if bits.count() > 0 => self.merge(page, bits, limit),
                 None => {}
             }
+            (page, at, bytes) = (page + 1, 0, rest);
         }
     }
 
@@ -455,14 +460,14 @@ mod tests {
                         model[start as usize..end as usize].fill(false);
                     }
                     _ => {
-                        let page = start / PAGE_BLOCKS;
+                        let start = start - start % 8;
                         let bytes: Vec<u8> = (0..1 + random.below(1500))
                             .map(|_| [0, 0xff, random.below(256) as u8][random.below(3) as usize])
                             .collect();
-                        blocks.insert_bits(page, &bytes, 100);
+                        blocks.insert_bits(start, &bytes, 100);
                         for bit in 0..bytes.len() * 8 {
                             if bytes[bit / 8] & (0x80 >> (bit % 8)) != 0 {
-                                model[(page * PAGE_BLOCKS) as usize + bit] = true;
+                                model[start as usize + bit] = true;
                             }
                         }
                     }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::bits::PAGE_BLOCKS;
 use super::blocks::{MAX_BLOCKS, RemoteBlocks};
+use crate::PeerError;
 use crate::messages::{Have, Request, Span, Status};
-use crate::{PeerError, rle};
+use crate::rle::{self, Run};
 
 /// What the remote said on one feed channel, and what it owes us there.
 ///
@@ -189,16 +190,9 @@ impl Peer {
         let span = match &have.bitfield {
             Some(_) if have.start % PAGE_BLOCKS != 0 => return Ok(None),
             Some(encoded) => {
-                let bytes = rle::decode(encoded, MAX_BITFIELD).map_err(|_| PeerError::Bitfield)?;
-                self.blocks.insert_bits(have.start / PAGE_BLOCKS, &bytes, limit);
-                let last = bytes.iter().rposition(|byte| *byte != 0);
-                let end = last.map_or(have.start, |last| {
-                    let bits = last as u64 * 8 + 8 - u64::from(bytes[last].trailing_zeros());
-                    have.start.saturating_add(bits).min(MAX_BLOCKS)
-                });
-                self.remote_length = self.remote_length.max(end);
+                let length = self.insert_runs(have.start, encoded, limit)?;
                 // Old peers answer with everything at once and a length of 0 or 1.
-                Span { start: have.start, length: have.length.max(bytes.len() as u64 * 8) }
+                Span { start: have.start, length: have.length.max(length) }
             }
             None => {
                 let span = Span { start: have.start, length: have.length.max(1) };
@@ -218,6 +212,40 @@ impl Peer {
             }
         }
         Ok(Some(clamp(span)))
+    }
+
+    /// Adds the blocks of an encoded bitfield run by run: three bytes can stand for a million blocks,
+    /// and must not cost a million's work. The number of blocks that it describes.
+    fn insert_runs(&mut self, start: u64, encoded: &[u8], limit: usize) -> Result<u64, PeerError> {
+        let mut length = 0;
+        for run in rle::runs(encoded) {
+            let run = run.map_err(|_| PeerError::Bitfield)?;
+            let from = start.saturating_add(length);
+            length = run
+                .len()
+                .checked_mul(8)
+                .and_then(|bits| bits.checked_add(length))
+                .filter(|length| *length <= MAX_BITFIELD)
+                .ok_or(PeerError::Bitfield)?;
+            let end = match run {
+                Run::Fill { bit: false, .. } => continue,
+                Run::Fill { bit: true, .. } => {
+                    let end = start.saturating_add(length);
+                    self.blocks.insert(from..end, limit);
+                    end
+                }
+                Run::Literal(bytes) => {
+                    let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+                    self.blocks.insert_bits(from, bytes, limit);
+                    let bits = last as u64 * 8 + 8 - u64::from(bytes[last].trailing_zeros());
+                    from.saturating_add(bits)
+                }
+            };
+            if !run.is_empty() {
+                self.remote_length = self.remote_length.max(end.min(MAX_BLOCKS));
+            }
+        }
+        Ok(length)
     }
 
     /// Takes blocks back; the result is the range, cut to what can exist.
@@ -242,8 +270,50 @@ fn clamp(span: Span) -> Span {
 /// What a side is taken to be ready for before it says so.
 pub(crate) const READY: Status = Status { uploading: true, downloading: true };
 
-/// Bytes that a bitfield may decode to: as many as a `Want` of 1,048,576 blocks can ask for.
-pub(crate) const MAX_BITFIELD: usize = 131_072;
+/// Blocks that a bitfield may describe: as many as a `Want` can ask for.
+const MAX_BITFIELD: u64 = 1_048_576;
 
 /// Given-up requests remembered for each channel.
 const MAX_FORGOTTEN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_bitfield_taken_run_by_run_says_what_its_bits_say() {
+        for seed in 0..200_u64 {
+            let mut random = seed;
+            let mut below = |n: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 33) % n
+            };
+            let mut bits: Vec<u8> = Vec::new();
+            for _ in 0..below(12) {
+                let (kind, byte) = (below(3), below(256) as u8);
+                let len = [1, 9, 700, 3000][below(4) as usize];
+                bits.extend((0..len).map(|i| match kind {
+                    0 => 0,
+                    1 => 0xff,
+                    _ => byte.rotate_left(i % 7),
+                }));
+            }
+            let start = PAGE_BLOCKS * below(3);
+            let mut peer = Peer::new(READY);
+            let have =
+                Have { start, length: 5, bitfield: Some(rle::encode(&bits).into()), ack: false };
+            peer.have(&have, 1000).unwrap();
+            let set = |at: usize| bits[at / 8] & (0x80 >> (at % 8)) != 0;
+            let count = (0..bits.len() * 8).filter(|at| set(*at)).count() as u64;
+            assert_eq!(peer.remote().count(), count, "seed {seed}");
+            for at in 0..bits.len() * 8 {
+                assert_eq!(peer.remote().contains(start + at as u64), set(at), "seed {seed}, {at}");
+            }
+            let last = (0..bits.len() * 8).rev().find(|at| set(*at));
+            let length = last.map_or(0, |last| start + last as u64 + 1);
+            assert_eq!(peer.remote_length(), length, "seed {seed}");
+        }
+    }
+}

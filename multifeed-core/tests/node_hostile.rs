@@ -300,6 +300,28 @@ fn a_flood_of_requests_stops_the_reading_and_none_is_dropped() {
 }
 
 #[test]
+fn a_flood_of_wants_is_answered_sixteen_at_a_time_and_the_same_one_once() {
+    let (mut sim, _, key, mut liar) = setup(100);
+    let channel = liar.ask(&mut sim, key);
+    let answers = |liar: &mut Liar, sim: &mut Sim, spans: &[Span]| {
+        for span in spans {
+            liar.connection.want(channel, *span).unwrap();
+        }
+        liar.outputs.clear();
+        liar.run(sim);
+        let have = |output: &&Output| matches!(output, Output::Have { .. });
+        liar.outputs.iter().filter(have).count()
+    };
+    // The first time, the last block is told beside the answer.
+    let unit = Span { start: 0, length: 1 << 20 };
+    assert_eq!(answers(&mut liar, &mut sim, &[unit; 5000]), 2);
+    assert_eq!(answers(&mut liar, &mut sim, &[unit]), 1, "a later one is answered");
+    let distinct: Vec<_> = (0..5000).map(|n| Span { start: n * 8192, length: 8192 }).collect();
+    assert_eq!(answers(&mut liar, &mut sim, &distinct), 16);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}
+
+#[test]
 fn the_feed_list_and_the_root_key_are_never_taken_from_a_peer() {
     let (mut sim, _, _, mut liar) = setup(1);
     let list = {

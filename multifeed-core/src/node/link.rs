@@ -40,6 +40,8 @@ pub(super) struct Link {
     mean_block: usize,
     /// Channels with requests of the peer, in turn.
     pub(super) serving: VecDeque<ChannelId>,
+    /// Channels with wants of the peer to be answered.
+    pub(super) asking: BTreeSet<ChannelId>,
     /// Requests of the peer that wait, over all channels.
     pub(super) parked: usize,
     /// Channels to look at again for the state of the sync.
@@ -66,7 +68,7 @@ pub(super) struct Channel {
     pub(super) open: bool,
     /// The peer closed or refused it.
     pub(super) refused: bool,
-    /// Wants of the peer that wait for the feed to be opened.
+    /// Wants of the peer that wait for their turn, or for the feed to be opened.
     pub(super) remote_wants: Vec<Span>,
     pub(super) told_last: bool,
     /// Wants sent cover the blocks below.
@@ -132,6 +134,7 @@ impl Link {
             window: FIRST_WINDOW,
             mean_block: 0,
             serving: VecDeque::new(),
+            asking: BTreeSet::new(),
             parked: 0,
             unjudged: BTreeSet::new(),
             unsynced: BTreeSet::new(),

@@ -437,6 +437,7 @@ impl Node {
     fn settle_link(&mut self, id: ConnectionId) {
         self.send_offers(id);
         self.pump_requests(id);
+        self.answer_wants(id);
         self.pump_serve(id);
         self.judge(id);
         self.finish_leaving(id);

@@ -219,18 +219,32 @@ impl Node {
     }
 
     fn wanted(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
-        let Some(feed) = self.feed_of(id, channel) else { return };
-        if self.feeds[feed.0 as usize].feed().is_some() {
-            self.answer_want(id, channel, span);
-        } else if let Some(state) =
-            self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel))
-        {
-            // More than the peer may have unanswered is more than it needs.
-            if state.remote_wants.len() < MAX_WANTS {
-                state.remote_wants.push(span);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        // An answer costs more than the question. More than a peer may have unanswered, or the same
+        // twice, is more than it needs.
+        if state.remote_wants.len() < MAX_WANTS && !state.remote_wants.contains(&span) {
+            state.remote_wants.push(span);
+        }
+        link.asking.insert(channel);
+        self.touch_channel(id, channel);
+    }
+
+    /// Answers wants of the peer while the outbox has room.
+    pub(super) fn answer_wants(&mut self, id: ConnectionId) {
+        while let Some(link) = self.links.get_mut(&id) {
+            if link.connection.buffered() >= self.config.max_outbox_bytes {
+                return;
+            }
+            let Some(channel) = link.asking.pop_first() else { return };
+            let Some(state) = link.channels.get_mut(&channel) else { continue };
+            // A feed that is being opened answers then.
+            if self.feeds[state.feed.0 as usize].feed().is_some() {
+                for span in core::mem::take(&mut state.remote_wants) {
+                    self.answer_want(id, channel, span);
+                }
             }
         }
-        self.touch_channel(id, channel);
     }
 
     /// Tells which blocks of a range are stored here; the first time, also where the log ends.

@@ -2,7 +2,7 @@
 
 use multifeed_proto::messages::{Message, Open, Options};
 use multifeed_proto::wire::{SplitKeys, Wire, WireEvent, capability};
-use multifeed_proto::{Config, Connection, Entropy, Output, Role, RootKey};
+use multifeed_proto::{Config, Connection, DiscoveryKey, Entropy, Output, Role, RootKey};
 
 use super::{at, root, sessions::NAMES};
 
@@ -46,11 +46,15 @@ impl Remote {
         self.wire.send(channel, message).unwrap();
     }
 
+    /// An Open with the proof that the key is known.
+    pub fn open(&self, discovery_key: DiscoveryKey, key: &[u8; 32]) -> Message {
+        Message::Open(Open { discovery_key, capability: Some(capability(&self.keys, key)) })
+    }
+
     /// Opens the root on channel 1 and says hello there.
     pub fn greet(&mut self, root: &RootKey, handshake: &str) {
-        let capability = Some(capability(&self.keys, root.expose()));
-        let open = Open { discovery_key: root.discovery_key(), capability };
-        self.say(1, &Message::Open(open));
+        let open = self.open(root.discovery_key(), root.expose());
+        self.say(1, &open);
         let extensions = NAMES.iter().map(ToString::to_string).collect();
         self.say(1, &Message::Options(Options { extensions, ack: None }));
         let payload = handshake.as_bytes().to_vec().into();

@@ -29,6 +29,14 @@ impl Store {
         Self { directory, key: key.to_owned() }
     }
 
+    /// A copy of the directory as it is, which must not be open in a living process.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let copy = Self::new(&self.key);
+        copy_folder(&self.path(), &copy.path());
+        copy
+    }
+
     /// Where the store is.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("store")
@@ -179,6 +187,19 @@ impl Serving {
             "multifeed serve: {status}: {lines:?}\n{}",
             self.process.stderr()
         );
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

@@ -2,10 +2,14 @@
 
 use core::time::Duration;
 
+use crate::Dialect;
+
 /// Limits and times of one connection. Every number that a peer sends is checked against these
 /// before it drives an allocation, a loop or an index. A time of zero turns its timer off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// How multifeed messages travel; detected unless said otherwise.
+    pub dialect: Dialect,
     /// No byte for this long ends the connection. JavaScript peers do the same after 20 s.
     pub idle_timeout: Duration,
     /// A keepalive goes out when nothing was sent for this long. Half the peer's idle timeout at most.
@@ -42,6 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            dialect: Dialect::Auto,
             idle_timeout: Duration::from_secs(20),
             keepalive: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(20),

@@ -93,6 +93,11 @@ pub enum PeerError {
         "no multifeed handshake from the peer: it has another root key or speaks another dialect"
     )]
     MultifeedTimeout,
+    /// The first channel that the peer opened is not that of the root key ([`Dialect::Stream`] only).
+    ///
+    /// [`Dialect::Stream`]: crate::Dialect::Stream
+    #[error("exchange key did not match remote: the peer has another root key")]
+    ExchangeKey,
     /// More feeds offered than [`Config::max_offered_feeds`](crate::Config).
     #[error("the peer offers more than {max} feeds")]
     OfferedFeeds {
@@ -162,6 +167,7 @@ impl PeerError {
             Self::Extensions => "ERR_EXTENSIONS",
             Self::Json { .. } => "ERR_JSON",
             Self::MultifeedTimeout => "ERR_MULTIFEED_TIMEOUT",
+            Self::ExchangeKey => "ERR_EXCHANGE_KEY",
             Self::OfferedFeeds { .. } => "ERR_OFFERED_FEEDS",
             Self::Outbox { .. } => "ERR_OUTBOX",
             Self::Silent => "ETIMEDOUT",
@@ -200,6 +206,9 @@ pub enum UsageError {
     /// The key belongs to a root where a feed is meant, or the other way round.
     #[error("the key is in use on this connection, as that of a root or of a feed")]
     KeyInUse,
+    /// [`Dialect::Stream`](crate::Dialect::Stream) has one root key a connection, and it was joined.
+    #[error("in the dialect of multifeed 6 a connection has one root key")]
+    OneRoot,
     /// All channel numbers of the connection were used.
     #[error("no channel number is left on the connection")]
     Channels,

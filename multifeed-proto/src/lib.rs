@@ -84,6 +84,7 @@ extern crate alloc;
 
 mod config;
 mod connection;
+mod dialect;
 mod entropy;
 mod error;
 #[cfg(test)]
@@ -98,6 +99,7 @@ pub mod wire;
 
 pub use config::Config;
 pub use connection::{Connection, Output, RootId};
+pub use dialect::Dialect;
 pub use entropy::Entropy;
 pub use error::{PeerError, UsageError};
 pub use keys::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use multifeed_proto::messages::Message;
 use multifeed_proto::session::FeedOptions;
-use multifeed_proto::{Config, FeedKey, Output, PeerError, RootId, RootKey, UsageError};
+use multifeed_proto::{Config, Dialect, FeedKey, Output, PeerError, RootId, RootKey, UsageError};
 use util::sessions::{
     Alone, GOOD, HANDSHAKE, MANIFEST, NAMES, REPLICATE, REQUEST, Two, close, hex_list, manifest,
     options, text,
@@ -28,11 +28,12 @@ fn options_and_handshake_follow_both_opens_in_whichever_order_they_came() {
         assert_eq!(text(&messages[2]), (HANDSHAKE, GOOD.to_owned()));
         assert_eq!(messages.len(), 3);
     };
-    let mut early = Alone::new(&Config::default());
+    let config = Config { dialect: Dialect::RootChannel, ..Config::default() };
+    let mut early = Alone::new(&config);
     early.session.join(at(0), root(), None).unwrap();
     early.open(&root().discovery_key(), root().expose());
     hello(early);
-    let mut late = Alone::new(&Config::default());
+    let mut late = Alone::new(&config);
     late.open(&root().discovery_key(), root().expose());
     late.session.join(at(0), root(), None).unwrap();
     hello(late);
@@ -43,7 +44,8 @@ fn two_sessions_agree_on_feeds_as_the_javascript_does() {
     let mut two = Two::joined(&Config::default(), &[root()]);
     let root = RootId(0);
     for i in 0..2 {
-        let ready = Output::Ready { root, version: "4.0.0".into(), user_data: None };
+        let dialect = Dialect::RootChannel;
+        let ready = Output::Ready { root, dialect, version: "4.0.0".into(), user_data: None };
         assert_eq!(two.take(i), [ready]);
         assert!(two.sessions[i].mux(root).unwrap().is_ready());
     }

@@ -12,7 +12,9 @@ use golden::{array, bytes, files, label, list};
 use multifeed_proto::messages::{Message, codec};
 use multifeed_proto::session::{FeedOptions, Session};
 use multifeed_proto::wire::{SplitKeys, varint};
-use multifeed_proto::{Config, FeedKey, INSECURE_DEFAULT_ROOT_KEY, Output, RootId, RootKey};
+use multifeed_proto::{
+    Config, Dialect, FeedKey, INSECURE_DEFAULT_ROOT_KEY, Output, RootId, RootKey,
+};
 use serde_json::Value;
 use util::at;
 use util::sessions::{Alone, HANDSHAKE, MANIFEST, NAMES};
@@ -35,31 +37,31 @@ struct Replay {
     session: Session,
     /// Feeds that the side has at the start.
     before: Vec<FeedKey>,
-    ready: bool,
+    ready: Option<Dialect>,
     said: Vec<(u32, Message)>,
 }
 
 impl Replay {
-    fn new(vectors: &Value, side: &str) -> Self {
+    fn new(vectors: &Value, side: &str, dialect: Dialect) -> Self {
         let keys = &vectors["noise"][side];
         let keys = SplitKeys { tx: array(&keys["tx"]), rx: array(&keys["rx"]) };
         let root = RootKey::from_hex(vectors["setup"]["rootKey"].as_str().unwrap()).unwrap();
         let key = |value: &Value| FeedKey::from_hex(value.as_str().unwrap()).unwrap();
         let before: Vec<_> =
             list(&vectors["setup"]["before"], side).iter().map(|feed| key(&feed["key"])).collect();
-        let mut session = Session::new(&Config::default());
+        let mut session = Session::new(&Config { dialect, ..Config::default() });
         session.handle_connected(at(0), keys);
         session.join(at(0), root, None).unwrap();
-        Self { session, before, ready: false, said: Vec::new() }
+        Self { session, before, ready: None, said: Vec::new() }
     }
 
     /// Takes what the session wants and says, as its owner would.
     fn drain(&mut self) {
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Ready { root, version, user_data } => {
+                Output::Ready { root, dialect, version, user_data } => {
                     assert!(version.starts_with('4') && user_data.is_none());
-                    self.ready = true;
+                    self.ready = Some(dialect);
                     self.session.offer(root, &self.before.clone()).unwrap();
                 }
                 Output::Offered { root, keys } => self.session.request_feeds(root, &keys).unwrap(),
@@ -87,19 +89,21 @@ fn offered(entry: &Value) -> Vec<FeedKey> {
         .collect()
 }
 
-/// The texts of the multifeed messages among `messages`, in order, by name.
-fn multifeed(messages: &[(u32, Message)]) -> Vec<(u64, String)> {
+/// The texts of the multifeed messages among `messages`, in order, by name, with the channel. Of
+/// handshakes only that they are there: `multifeed` puts its options into its own.
+fn multifeed(messages: &[(u32, Message)]) -> Vec<(u64, u32, String)> {
     let mut texts: Vec<_> = messages
         .iter()
-        .filter_map(|(_, message)| match message {
+        .filter_map(|(channel, message)| match message {
             Message::Extension { id, payload } => {
-                Some((*id, String::from_utf8(payload.to_vec()).unwrap()))
+                let payload = if *id == HANDSHAKE { &[] } else { &payload[..] };
+                Some((*id, *channel, String::from_utf8(payload.to_vec()).unwrap()))
             }
             _ => None,
         })
         .collect();
     // Messages of the two directions cross each other: only the order of equal kinds is fixed.
-    texts.sort_by_key(|(id, _)| *id);
+    texts.sort_by_key(|(id, _, _)| *id);
     texts
 }
 
@@ -118,49 +122,96 @@ fn opens(messages: &[(u32, Message)]) -> BTreeSet<[u8; 64]> {
         .collect()
 }
 
-#[test]
-fn vector_a_session_says_what_the_javascript_said_in_its_place() {
-    for (file, vectors) in files("mux_b") {
-        for (side, other) in [("I", "R"), ("R", "I")] {
-            let mut replay = Replay::new(&vectors, side);
-            let mut recorded = Vec::new();
-            let frames = list(&vectors, "frames");
-            replay.drain();
-            for (place, entry) in frames.iter().enumerate() {
-                if entry["marker"].is_string() && replay.ready {
-                    // Feeds may be added at a marker: those that are offered until the next one.
-                    let until_next =
-                        frames[place + 1..].iter().take_while(|entry| !entry["marker"].is_string());
-                    for entry in until_next.filter(|entry| entry["from"].as_str() == Some(side)) {
-                        let keys = offered(entry);
-                        replay.session.offer(RootId(0), &keys).unwrap();
-                    }
-                    replay.drain();
-                }
-                let Some(plaintext) = entry["plaintext"].as_str() else { continue };
-                let frame = golden::hex(plaintext);
-                if frame == [0] {
-                    continue;
-                }
-                let (channel, Some(message)) = message(&frame) else { continue };
-                if entry["from"].as_str() == Some(other) {
-                    let result = replay.session.handle_message(at(0), channel, message);
-                    result.unwrap_or_else(|error| panic!("{file} {side}: {error}"));
-                    replay.drain();
-                } else {
-                    recorded.push((channel, message));
+/// Plays one side of a recorded run against what the other one said; gives what our session says and
+/// what the JavaScript said in its place.
+fn replay(
+    vectors: &Value,
+    side: &str,
+    dialect: Dialect,
+    place: &str,
+) -> (Replay, Vec<(u32, Message)>) {
+    let mut replay = Replay::new(vectors, side, dialect);
+    let mut recorded = Vec::new();
+    let frames = list(vectors, "frames");
+    replay.drain();
+    for (at_frame, entry) in frames.iter().enumerate() {
+        if entry["marker"].is_string() && replay.ready.is_some() {
+            // Feeds may be added at a marker: those that are offered until the next one.
+            let until_next =
+                frames[at_frame + 1..].iter().take_while(|entry| !entry["marker"].is_string());
+            for entry in until_next.filter(|entry| entry["from"].as_str() == Some(side)) {
+                let keys = offered(entry);
+                if !keys.is_empty() {
+                    replay.session.offer(RootId(0), &keys).unwrap();
                 }
             }
-            let place = format!("{file} in the place of {side}");
-            assert!(replay.ready, "{place}");
-            assert_eq!(replay.said[0].0, recorded[0].0, "{place}");
-            assert_eq!(replay.said[0].1, recorded[0].1, "{place}");
-            assert_eq!(multifeed(&replay.said), multifeed(&recorded), "{place}");
-            assert_eq!(opens(&replay.said), opens(&recorded), "{place}");
-            let options = |messages: &[(u32, Message)]| {
-                messages.iter().find(|(_, message)| matches!(message, Message::Options(_))).cloned()
-            };
-            assert_eq!(options(&replay.said), options(&recorded), "{place}");
+            replay.drain();
+        }
+        let Some(plaintext) = entry["plaintext"].as_str() else { continue };
+        let frame = golden::hex(plaintext);
+        if frame == [0] {
+            continue;
+        }
+        let (channel, Some(message)) = message(&frame) else { continue };
+        if entry["from"].as_str() == Some(side) {
+            recorded.push((channel, message));
+        } else {
+            let result = replay.session.handle_message(at(0), channel, message);
+            result.unwrap_or_else(|error| panic!("{place}: {error}"));
+            replay.drain();
+        }
+    }
+    (replay, recorded)
+}
+
+const DIALECTS: [(&str, Dialect); 2] =
+    [("mux_a", Dialect::Stream), ("mux_b", Dialect::RootChannel)];
+
+fn options(messages: &[(u32, Message)]) -> Option<(u32, Message)> {
+    messages.iter().find(|(_, message)| matches!(message, Message::Options(_))).cloned()
+}
+
+#[test]
+fn vector_a_session_says_what_the_javascript_said_in_its_place() {
+    for (prefix, dialect) in DIALECTS {
+        for (file, vectors) in files(prefix) {
+            for side in ["I", "R"] {
+                let place = format!("{file} in the place of {side}");
+                let (replay, recorded) = replay(&vectors, side, dialect, &place);
+                assert_eq!(replay.ready, Some(dialect), "{place}");
+                assert_eq!(replay.said[0], recorded[0], "{place}");
+                assert_eq!(multifeed(&replay.said), multifeed(&recorded), "{place}");
+                assert_eq!(opens(&replay.said), opens(&recorded), "{place}");
+                assert_eq!(options(&replay.said), options(&recorded), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn vector_the_dialect_of_a_peer_is_detected_and_the_rest_is_as_if_it_had_been_known() {
+    for (prefix, dialect) in DIALECTS {
+        for (file, vectors) in files(prefix) {
+            for side in ["I", "R"] {
+                let place = format!("{file} in the place of {side}");
+                let (known, _) = replay(&vectors, side, dialect, &place);
+                let (detected, _) = replay(&vectors, side, Dialect::Auto, &place);
+                assert_eq!(detected.ready, Some(dialect), "{place}");
+                let without_handshakes = |messages: &[(u32, Message)]| -> Vec<_> {
+                    let counts = |message: &Message| match message {
+                        Message::Extension { id, .. } => *id != HANDSHAKE,
+                        // Those of feed channels carry no names here.
+                        Message::Options(options) => options.extensions.is_empty(),
+                        _ => true,
+                    };
+                    messages.iter().filter(|(_, message)| counts(message)).cloned().collect()
+                };
+                assert_eq!(
+                    without_handshakes(&detected.said),
+                    without_handshakes(&known.said),
+                    "{place}"
+                );
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::messages::{Data, Request, Span, Status};
-use crate::{ChannelId, DiscoveryKey, FeedKey, PeerError};
+use crate::{ChannelId, Dialect, DiscoveryKey, FeedKey, PeerError};
 
 /// Which of a connection's multifeeds: the order of [`join`](crate::Connection::join), from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,8 @@ pub enum Output {
     Ready {
         /// Which multifeed.
         root: RootId,
+        /// What the peer speaks: [`Dialect::Stream`] or [`Dialect::RootChannel`].
+        dialect: Dialect,
         /// The peer's version text.
         version: String,
         /// The peer's `userData` as JSON text, if it sent any.
@@ -59,7 +61,8 @@ pub enum Output {
         /// Whether the agreement ends an offer of ours (`true`) or of the remote's.
         ours: bool,
     },
-    /// The remote closed the channel of a multifeed; its feeds go on.
+    /// The remote closed the channel of a multifeed, which ends it; its feeds go on. Not told in
+    /// [`Dialect::Stream`], where nothing depends on that channel after the handshake.
     RootClosed {
         /// Which multifeed.
         root: RootId,

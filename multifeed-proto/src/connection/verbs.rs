@@ -49,6 +49,15 @@ impl Connection {
         self.act(|session| session.request_feeds(root, keys))
     }
 
+    /// Closes the channel of a root key; see [`Session::close_root`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::close_root`]; nothing changed then.
+    pub fn close_root(&mut self, root: RootId) -> Result<(), UsageError> {
+        self.act(|session| session.close_root(root))
+    }
+
     /// Opens the channel of a feed, or gives the one that is open; see [`Session::open_feed`].
     ///
     /// # Errors
@@ -221,6 +230,12 @@ impl Connection {
     #[must_use]
     pub fn channel(&self, key: &FeedKey) -> Option<ChannelId> {
         self.session.channel(key)
+    }
+
+    /// Channels that either side has open; see [`Session::channel_count`].
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.session.channel_count()
     }
 
     /// The multifeed that was joined as `root`.

@@ -105,6 +105,11 @@ impl Channels {
         self.open.iter().map(|(id, channel)| (*id, channel))
     }
 
+    /// Channels that are open on this side, or on the remote's alone.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len() + self.pending.len()
+    }
+
     pub(crate) fn by_key(&self, key: &DiscoveryKey) -> Option<ChannelId> {
         self.by_key.get(key).copied()
     }

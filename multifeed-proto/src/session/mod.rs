@@ -28,11 +28,11 @@ use core::fmt;
 
 use self::channels::{Channels, Kind, Remote};
 use self::extensions::Scope;
-use self::mux::{Body, Received};
+use self::mux::{Body, Received, Way};
 use crate::connection::{Output, RootId};
 use crate::messages::{Message, Open, Options};
 use crate::wire::{self, SplitKeys};
-use crate::{ChannelId, Config, DiscoveryKey, FeedKey, Now, PeerError};
+use crate::{ChannelId, Config, Dialect, DiscoveryKey, FeedKey, Now, PeerError};
 
 pub use self::blocks::RemoteBlocks;
 pub use self::mux::Mux;
@@ -55,6 +55,8 @@ pub struct Session {
     keys: Option<SplitKeys>,
     channels: Channels,
     roots: Vec<Mux>,
+    /// The multifeed whose messages may travel on the stream: one at most.
+    stream_root: Option<RootId>,
     stream: Scope,
     /// The remote's names on the stream, to be matched again when a name is registered here.
     stream_names: Vec<String>,
@@ -78,6 +80,7 @@ impl Session {
             keys: None,
             channels: Channels::new(),
             roots: Vec::new(),
+            stream_root: None,
             stream: Scope::default(),
             stream_names: Vec::new(),
             refused: 0,
@@ -188,6 +191,14 @@ impl Session {
         self.key(id).map(|_| id)
     }
 
+    /// Channels that either side has open. A stream that is not live ends when there is none left.
+    ///
+    /// Source: `hypercore-protocol@8.0.7`, `index.js`, `channelCount`.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
     /// The multifeed that was joined as `root`.
     #[must_use]
     pub fn mux(&self, root: RootId) -> Option<&Mux> {
@@ -251,6 +262,10 @@ impl Session {
     }
 
     fn on_unknown_open(&mut self, remote: u32, open: &Open) -> Result<(), PeerError> {
+        let unproven = !self.roots.is_empty() && !self.roots.iter().any(Mux::is_proven);
+        if self.config.dialect == Dialect::Stream && unproven {
+            return Err(PeerError::ExchangeKey);
+        }
         let key = open.discovery_key;
         let max = self.config.max_pending_channels;
         let again = self.channels.is_pending(&key);
@@ -290,10 +305,9 @@ impl Session {
         self.send(id, Message::Close { discovery_key: None });
         match channel.kind {
             Kind::Root(root) => {
-                if let Some(mux) = self.mux_mut(root) {
-                    mux.close();
+                if self.mux_mut(root).is_some_and(Mux::close) {
+                    self.outputs.push_back(Output::RootClosed { root });
                 }
-                self.outputs.push_back(Output::RootClosed { root });
             }
             Kind::Feed(feed) => {
                 self.have_pages -= feed.peer.remote().entries();
@@ -309,11 +323,8 @@ impl Session {
         match &channel.kind {
             Kind::Root(root) => {
                 let root = *root;
-                let extensions = channel.scope.announce().unwrap_or_default();
-                let options = Options { extensions, ack: None };
-                self.send(id, Message::Options(options));
-                if let Some(handshake) = self.mux(root).map(Mux::handshake) {
-                    self.send_mux(id, handshake);
+                for (way, handshake) in self.mux_mut(root).map_or(Vec::new(), Mux::opened) {
+                    self.send_mux(root, way, handshake);
                 }
             }
             Kind::Feed(_) => self.start_feed(id),
@@ -328,9 +339,17 @@ impl Session {
                 self.stream_names = options.extensions;
             }
             Message::Extension { id, payload } => {
-                if let Some(name) = self.stream.name(id).map(Into::into) {
-                    self.outputs.push_back(Output::Extension { channel: None, name, payload });
+                let Some(name) = self.stream.name(id) else { return Ok(()) };
+                let root = self.stream_root.filter(|_| Mux::NAMES.contains(&name));
+                let place = root.and_then(|root| usize::try_from(root.0).ok());
+                let mux = place.and_then(|place| self.roots.get_mut(place));
+                if let Some((root, mux)) = root.zip(mux) {
+                    let received = mux.handle(Way::Stream, name, &payload, &self.config)?;
+                    self.on_mux(root, Way::Stream, received);
+                    return Ok(());
                 }
+                let name = name.into();
+                self.outputs.push_back(Output::Extension { channel: None, name, payload });
             }
             Message::Open(_)
             | Message::Status(_)
@@ -361,8 +380,8 @@ impl Session {
                 let place = usize::try_from(root.0).unwrap_or(usize::MAX);
                 let mux = self.roots.get_mut(place).zip(channel.scope.name(number));
                 if let Some((mux, name)) = mux {
-                    let received = mux.handle(name, &payload, &self.config)?;
-                    self.on_mux(root, id, received);
+                    let received = mux.handle(Way::RootChannel, name, &payload, &self.config)?;
+                    self.on_mux(root, Way::RootChannel, received);
                 }
             }
             Message::Open(_)
@@ -379,10 +398,11 @@ impl Session {
         Ok(())
     }
 
-    fn on_mux(&mut self, root: RootId, id: ChannelId, received: Received) {
+    fn on_mux(&mut self, root: RootId, way: Way, received: Received) {
         match received {
             Received::Ready { version, user_data } => {
-                self.outputs.push_back(Output::Ready { root, version, user_data });
+                let dialect = self.mux(root).map_or(Dialect::Auto, Mux::dialect);
+                self.outputs.push_back(Output::Ready { root, dialect, version, user_data });
             }
             Received::Offered(mut keys) => {
                 let roots = &self.roots;
@@ -391,7 +411,7 @@ impl Session {
                 self.outputs.push_back(Output::Offered { root, keys });
             }
             Received::Requested(keys, answer) => {
-                self.send_mux(id, answer);
+                self.send_mux(root, way, answer);
                 self.outputs.push_back(Output::Requested { root, keys: keys.clone() });
                 self.outputs.push_back(Output::Replicate { root, keys, ours: true });
             }
@@ -448,11 +468,22 @@ impl Session {
         self.roots.get_mut(usize::try_from(root.0).ok()?)
     }
 
-    fn send_mux(&mut self, id: ChannelId, body: Body) {
-        let number = self.channels.get(id).and_then(|channel| channel.scope.id(body.name));
-        if let Some(number) = number {
-            self.send(id, Message::Extension { id: number, payload: body.payload });
+    /// Sends a multifeed message, and before it the list of names that gives it its number.
+    fn send_mux(&mut self, root: RootId, way: Way, body: Body) {
+        let Some(channel) = self.mux(root).map(Mux::channel) else { return };
+        let (number, scope) = match way {
+            Way::Stream => (0, Some(&mut self.stream)),
+            Way::RootChannel => {
+                (channel.0, self.channels.get_mut(channel).map(|channel| &mut channel.scope))
+            }
+        };
+        let Some(scope) = scope else { return };
+        let Some(id) = scope.id(body.name) else { return };
+        if let Some(extensions) = scope.announce() {
+            let options = Options { extensions, ack: None };
+            self.messages.push_back((number, Message::Options(options)));
         }
+        self.messages.push_back((number, Message::Extension { id, payload: body.payload }));
     }
 
     fn send(&mut self, id: ChannelId, message: Message) {

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::Session;
 use super::channels::{Channel, Feed, Kind};
 use super::extensions::Scope;
-use super::mux::Mux;
+use super::mux::{Mux, Way};
 use super::peer::Peer;
 use crate::connection::{Output, RootId};
 use crate::messages::codec::Encoder;
 use crate::messages::{Data, Have, Message, Request, Span, Status};
-use crate::{ChannelId, FeedKey, Now, RootKey, UsageError};
+use crate::{ChannelId, Dialect, FeedKey, Now, RootKey, UsageError};
 
 /// How a feed channel is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,8 @@ impl Session {
     ///
     /// [`UsageError::KeyInUse`] if a feed with this key is open, [`UsageError::UserData`] if the
     /// user data is no JSON, [`UsageError::TooLarge`] if it does not fit a frame,
-    /// [`UsageError::Channels`] or [`UsageError::Closed`].
+    /// [`UsageError::OneRoot`] if there is another in [`Dialect::Stream`], [`UsageError::Channels`]
+    /// or [`UsageError::Closed`].
     pub fn join(
         &mut self,
         now: Now,
@@ -55,23 +56,36 @@ impl Session {
     ) -> Result<RootId, UsageError> {
         self.now = self.now.max(now);
         self.check_open()?;
+        let mut joined = (0..).map(RootId).zip(&self.roots).filter(|(_, mux)| !mux.is_closed());
+        if let Some((id, _)) = joined.find(|(_, mux)| *mux.root() == root) {
+            return Ok(id);
+        }
+        let alone = self.roots.iter().all(Mux::is_closed);
         let discovery_key = root.discovery_key();
-        if let Some(id) = self.channels.by_key(&discovery_key) {
-            return match self.channels.get(id).map(|channel| &channel.kind) {
-                Some(Kind::Root(root)) => Ok(*root),
-                Some(Kind::Feed(_)) | None => Err(UsageError::KeyInUse),
-            };
+        if self.channels.by_key(&discovery_key).is_some() {
+            return Err(UsageError::KeyInUse);
         }
         if user_data.as_deref().is_some_and(|json| !Mux::is_user_data(json)) {
             return Err(UsageError::UserData);
         }
         let len = user_data.as_ref().map_or(0, String::len) + HANDSHAKE_ENVELOPE;
         self.check_len(len)?;
+        let dialect = match self.config.dialect {
+            Dialect::Stream if !alone => return Err(UsageError::OneRoot),
+            Dialect::Auto if !alone => Dialect::RootChannel,
+            dialect => dialect,
+        };
         let id = RootId(u32::try_from(self.roots.len()).map_err(|_| UsageError::Channels)?);
         let channel = self.allocate()?;
+        if dialect != Dialect::RootChannel {
+            self.stream_root = Some(id);
+            for name in Mux::NAMES {
+                self.register_extension(name);
+            }
+        }
         let timeout = self.config.multifeed_timeout;
         let deadline = (!timeout.is_zero()).then(|| self.now.after(timeout));
-        self.roots.push(Mux::new(root, channel, user_data, deadline));
+        self.roots.push(Mux::new(root, channel, user_data, dialect, deadline));
         self.channels.insert(
             channel,
             Channel {
@@ -107,10 +121,10 @@ impl Session {
         let mux = self.roots.get_mut(place).filter(|mux| mux.is_ready());
         let mux = mux.ok_or(UsageError::UnknownRoot)?;
         let (bodies, new) = mux.offer(keys, &self.config);
-        let channel = mux.channel();
+        let way = mux.way();
         self.learn(&new);
         for body in bodies {
-            self.send_mux(channel, body);
+            self.send_mux(root, way, body);
         }
         Ok(())
     }
@@ -126,15 +140,41 @@ impl Session {
         self.check_open()?;
         let place = usize::try_from(root.0).unwrap_or(usize::MAX);
         let mux = self.roots.get_mut(place).ok_or(UsageError::UnknownRoot)?;
-        let channel = mux.channel();
-        let open = self.channels.get(channel).is_some_and(|channel| channel.remote.is_some());
+        let way = mux.way();
+        let open = match way {
+            Way::Stream => mux.is_ready(),
+            Way::RootChannel => {
+                let channel = self.channels.get(mux.channel());
+                channel.is_some_and(|channel| channel.remote.is_some())
+            }
+        };
         if !open {
             return Err(UsageError::UnknownRoot);
         }
         let (bodies, new) = mux.request(keys, &self.config);
         self.learn(&new);
         for body in bodies {
-            self.send_mux(channel, body);
+            self.send_mux(root, way, body);
+        }
+        Ok(())
+    }
+
+    /// Closes the channel of a root key. In [`Dialect::RootChannel`] that ends the multifeed, in
+    /// [`Dialect::Stream`] its messages go on; the feeds go on in both. No
+    /// [`Output::RootClosed`] follows. Closing it again does nothing.
+    ///
+    /// A stream that is to end by itself ends when no channel is open on it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError::UnknownRoot`] or [`UsageError::Closed`].
+    pub fn close_root(&mut self, root: RootId) -> Result<(), UsageError> {
+        self.check_open()?;
+        let mux = self.mux_mut(root).ok_or(UsageError::UnknownRoot)?;
+        mux.close();
+        let channel = mux.channel();
+        if self.channels.remove(channel).is_some() && self.keys.is_some() {
+            self.send(channel, Message::Close { discovery_key: None });
         }
         Ok(())
     }

@@ -1,13 +1,10 @@
 //! The multifeed handshake, offers and requests of one root key.
 //!
 //! Here are the rules: what a message means, what it must be answered with, what is remembered.
-//! Channels are not: [`Mux`] gives and takes the bodies of extension messages and does not know
-//! how they travel. In the dialect of `hypermultifeed` ("B") they travel on the root key's
-//! channel; in that of `multifeed` 5 and 6 ("A") on channel 0. A second dialect
-//! therefore belongs into [`Session`](super::Session): register the four names on channel 0 too,
-//! send the handshake in both scopes, and route by the scope of the first valid handshake.
+//! Channels are not: [`Mux`] gives and takes the bodies of extension messages, says which
+//! [`Way`] they go, and leaves it to [`Session`](super::Session) to send them there.
 //!
-//! Source: `hypermultifeed@1.1.0`, `mux.js`.
+//! Source: `hypermultifeed@1.1.0`, `mux.js`; `multifeed@6.0.0`, `mux.js`.
 
 mod json;
 
@@ -17,7 +14,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::{ChannelId, Config, FeedKey, Now, PeerError, RootKey};
+use crate::{ChannelId, Config, Dialect, FeedKey, Now, PeerError, RootKey};
 
 /// The state of one multifeed (root key) on one connection.
 #[derive(Debug)]
@@ -25,6 +22,10 @@ pub struct Mux {
     root: RootKey,
     channel: ChannelId,
     user_data: Option<String>,
+    /// The ways that are open to it: more than one until the handshake came.
+    dialect: Dialect,
+    /// Whether the remote proved that it knows the root key.
+    proven: bool,
     phase: Phase,
     deadline: Option<Now>,
     got_first_manifest: bool,
@@ -44,6 +45,15 @@ enum Phase {
     Closed,
 }
 
+/// How the messages of a multifeed travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// On the channel of the root key.
+    RootChannel,
+    /// On the stream, channel 0.
+    Stream,
+}
+
 /// What was said about a key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks {
@@ -53,7 +63,7 @@ struct Marks {
 }
 
 /// The body of an extension message and the name of its extension.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(crate) name: &'static str,
     pub(crate) payload: Bytes,
@@ -80,12 +90,15 @@ impl Mux {
         root: RootKey,
         channel: ChannelId,
         user_data: Option<String>,
+        dialect: Dialect,
         deadline: Option<Now>,
     ) -> Self {
         Self {
             root,
             channel,
             user_data,
+            dialect,
+            proven: false,
             phase: Phase::Waiting,
             deadline,
             got_first_manifest: false,
@@ -110,6 +123,12 @@ impl Mux {
     #[must_use]
     pub fn root(&self) -> &RootKey {
         &self.root
+    }
+
+    /// What the remote speaks; [`Dialect::Auto`] as long as it is not known.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether the remote's handshake was good and its channel is open.
@@ -154,6 +173,12 @@ impl Mux {
         self.keys.get(key).is_some_and(|marks| marks.offered_by_remote)
     }
 
+    /// Whether the remote proved that it knows the root key.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
     pub(crate) fn channel(&self) -> ChannelId {
         self.channel
     }
@@ -163,11 +188,42 @@ impl Mux {
         self.deadline.filter(|_| self.phase == Phase::Waiting)
     }
 
-    pub(crate) fn close(&mut self) {
-        self.phase = Phase::Closed;
+    /// Whether messages that came this `way` count.
+    pub(crate) fn hears(&self, way: Way) -> bool {
+        match self.dialect {
+            Dialect::Auto => true,
+            Dialect::Stream => way == Way::Stream,
+            Dialect::RootChannel => way == Way::RootChannel,
+        }
     }
 
-    pub(crate) fn handshake(&self) -> Body {
+    /// The way of everything but handshakes.
+    pub(crate) fn way(&self) -> Way {
+        match self.dialect {
+            Dialect::Stream => Way::Stream,
+            Dialect::Auto | Dialect::RootChannel => Way::RootChannel,
+        }
+    }
+
+    /// Both sides have the channel open: the handshakes to be sent.
+    pub(crate) fn opened(&mut self) -> Vec<(Way, Body)> {
+        let again = core::mem::replace(&mut self.proven, true);
+        let ways = [Way::RootChannel, Way::Stream].into_iter();
+        ways.filter(|way| self.hears(*way) && !(again && *way == Way::Stream))
+            .map(|way| (way, self.handshake()))
+            .collect()
+    }
+
+    /// The channel of the root key is closed. `true`: that ends the multifeed.
+    pub(crate) fn close(&mut self) -> bool {
+        if self.is_ready() && self.way() == Way::Stream {
+            return false;
+        }
+        self.phase = Phase::Closed;
+        true
+    }
+
+    fn handshake(&self) -> Body {
         Body { name: json::HANDSHAKE, payload: json::handshake(self.user_data.as_deref()).into() }
     }
 
@@ -219,14 +275,22 @@ impl Mux {
     }
 
     /// Takes a message of the extension `name`.
+    ///
+    /// On the stream nothing counts before the remote proved the root key, and nothing but the
+    /// handshake before that decided for this way: what names the feeds is for those who know the key.
     pub(crate) fn handle(
         &mut self,
+        way: Way,
         name: &str,
         body: &[u8],
         config: &Config,
     ) -> Result<Received, PeerError> {
+        let undecided = way != self.way() && name != json::HANDSHAKE;
+        if !self.proven || !self.hears(way) || undecided {
+            return Ok(Received::Ignored);
+        }
         match name {
-            json::HANDSHAKE => self.handle_handshake(body),
+            json::HANDSHAKE => self.handle_handshake(way, body),
             json::MANIFEST => self.handle_manifest(body, config),
             json::REQUEST => self.handle_request(body),
             json::REPLICATE => self.handle_replicate(body),
@@ -234,12 +298,16 @@ impl Mux {
         }
     }
 
-    fn handle_handshake(&mut self, body: &[u8]) -> Result<Received, PeerError> {
+    fn handle_handshake(&mut self, way: Way, body: &[u8]) -> Result<Received, PeerError> {
         if self.phase != Phase::Waiting {
             return Ok(Received::Ignored);
         }
         let json::Handshake { version, user_data } = json::parse_handshake(body)?;
         self.phase = Phase::Ready;
+        self.dialect = match way {
+            Way::RootChannel => Dialect::RootChannel,
+            Way::Stream => Dialect::Stream,
+        };
         Ok(Received::Ready { version, user_data })
     }
 

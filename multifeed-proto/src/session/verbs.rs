@@ -73,7 +73,7 @@ impl Session {
         let dialect = match self.config.dialect {
             Dialect::Stream if !alone => return Err(UsageError::OneRoot),
             Dialect::Auto if !alone => Dialect::RootChannel,
-            dialect => dialect,
+            dialect @ (Dialect::Auto | Dialect::Stream | Dialect::RootChannel) => dialect,
         };
         let id = RootId(u32::try_from(self.roots.len()).map_err(|_| UsageError::Channels)?);
         let channel = self.allocate()?;

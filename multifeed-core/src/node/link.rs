@@ -3,14 +3,13 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use multifeed_proto::messages::{Data, Span};
+use multifeed_proto::messages::{Data, Request, Span};
 use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
 
 use super::output::Counters;
-use super::serve::{Job, Parked};
+use super::serve::Job;
 use super::{FeedId, NodeConfig};
 use crate::ranges::Ranges;
-use crate::tree::RemoteTree;
 
 /// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
 const FIRST_WINDOW: usize = 16;
@@ -42,6 +41,8 @@ pub(super) struct Link {
     pub(super) serving: VecDeque<ChannelId>,
     /// Channels with wants of the peer to be answered.
     pub(super) asking: BTreeSet<ChannelId>,
+    /// Channels whose storage failed when serving, to be tried again.
+    pub(super) stuck: BTreeSet<ChannelId>,
     /// Requests of the peer that wait, over all channels.
     pub(super) parked: usize,
     /// Channels to look at again for the state of the sync.
@@ -94,9 +95,10 @@ pub(super) struct Channel {
     pub(super) data_at: Now,
     /// Blocks that the peer announced and did not send.
     pub(super) unanswered: Ranges,
-    pub(super) parked: VecDeque<Parked>,
+    pub(super) parked: VecDeque<Request>,
     pub(super) job: Option<Job>,
-    pub(super) remote_tree: RemoteTree,
+    /// Times in a row that our storage failed when serving.
+    pub(super) failures: u8,
     /// Blocks sent and not acknowledged.
     pub(super) unacked: Ranges,
     pub(super) barrier: Barrier,
@@ -135,6 +137,7 @@ impl Link {
             mean_block: 0,
             serving: VecDeque::new(),
             asking: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             parked: 0,
             unjudged: BTreeSet::new(),
             unsynced: BTreeSet::new(),
@@ -203,7 +206,7 @@ impl Channel {
             unanswered: Ranges::default(),
             parked: VecDeque::new(),
             job: None,
-            remote_tree: RemoteTree::default(),
+            failures: 0,
             unacked: Ranges::default(),
             barrier: Barrier::None,
         }

@@ -6,6 +6,7 @@
 //! | `entry`, `opening` | feeds, and their way from files to memory |
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
 //! | `read` | blocks for the application |
+//! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which feeds are replicated on them |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `serve` | what peers ask for |
@@ -19,6 +20,7 @@ mod download;
 mod entry;
 mod flush;
 mod link;
+mod lost;
 mod mux;
 mod opening;
 mod output;
@@ -272,7 +274,7 @@ impl Node {
                 self.nodes_answered(feed, &groups, after, answers)
             }
             Some(Task::Serve(connection, channel)) => {
-                self.serve_answered(connection, channel, answers)
+                self.serve_answered(connection, channel, Some(id), answers)
             }
             Some(Task::Read(job)) => self.read_answered(job, answers),
         }

@@ -131,6 +131,17 @@ impl Node {
             _ => Bytes::new(),
         };
         if bytes.len() != job.sizes.iter().sum::<usize>() {
+            let mut end = 0;
+            let ends = job.sizes.iter().map(|size| {
+                end += size;
+                end
+            });
+            let lost: Vec<u64> = (job.index..)
+                .zip(ends)
+                .filter(|(_, end)| *end > bytes.len())
+                .map(|(block, _)| block)
+                .collect();
+            self.blocks_lost(job.feed, &lost);
             let feed = short(&self.feeds[job.feed.0 as usize].key);
             return self.fail_read(
                 job,

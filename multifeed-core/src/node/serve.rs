@@ -4,18 +4,23 @@
 //! starves. Each turn is one job: proofs are planned from the bits, tree pages are read if they are
 //! not in memory, the blocks are read with neighbours joined, and go out in the order of the
 //! requests.
+//!
+//! hypercore 9 remembers for the life of a channel what all digests claimed. Here each request is
+//! planned by its own digest alone, which repeats what counts for it: so a claim on an answer that
+//! never came harms no later request.
 
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use multifeed_proto::ChannelId;
-use multifeed_proto::messages::{Data, Node as TreeNode, Request};
+use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
 
 use super::link::Barrier;
+use super::sync::TICK;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::{Feed, Place};
 use crate::format::sleep;
-use crate::storage::{Answer, Op, StorageError};
+use crate::storage::{Answer, BatchId, Op, StorageError};
 use crate::tree::proof::{self, ProofPlan};
 use crate::tree::{NodeIndex, RemoteTree};
 
@@ -26,19 +31,16 @@ const TURN_BYTES: u64 = 512 * 1024;
 /// Blocks this close in the data file are read together.
 const GAP: u64 = 4096;
 
-/// A request that waits for its turn.
-#[derive(Debug)]
-pub(super) struct Parked {
-    request: Request,
-    /// Kept once it is made: the nodes in it count as told to the peer.
-    plan: Option<ProofPlan>,
-}
+/// Times that requests are tried again, one every half second, before the blocks are taken back.
+const TRIES: u8 = 6;
 
 /// One turn of a channel: requests that are being answered.
 #[derive(Debug)]
 pub(super) struct Job {
     items: Vec<Item>,
     loads: u8,
+    /// The batch that reads its blocks.
+    batch: Option<BatchId>,
     /// Byte ranges that are being read: offset and length.
     reads: Vec<(u64, u64)>,
 }
@@ -60,7 +62,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.progress(self.now);
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        state.parked.push_back(Parked { request, plan: None });
+        state.parked.push_back(request);
         link.parked += 1;
         if state.job.is_none() && state.parked.len() == 1 {
             link.serving.push_back(channel);
@@ -82,16 +84,15 @@ impl Node {
             }
             // Requests for a feed that is not open yet wait; its opening brings the channel back.
             let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
-            let count = state.parked.len().min(TURN);
+            // What could not be read is tried alone, so that it holds up nothing else.
+            let turn = if state.failures == 0 { TURN } else { 1 };
+            let count = state.parked.len().min(turn);
             link.parked -= count;
             let items = state
                 .parked
                 .drain(..count)
-                .filter_map(|Parked { request, plan: made }| {
-                    let plan = match made {
-                        Some(plan) => plan,
-                        None => plan(feed, &mut state.remote_tree, &request)?,
-                    };
+                .filter_map(|request| {
+                    let plan = plan(feed, &request)?;
                     let place = Place { offset: 0, size: 0 };
                     Some(Item {
                         request,
@@ -103,7 +104,7 @@ impl Node {
                     })
                 })
                 .collect();
-            self.go_on(id, channel, Job { items, loads: 0, reads: Vec::new() });
+            self.go_on(id, channel, Job { items, loads: 0, batch: None, reads: Vec::new() });
         }
     }
 
@@ -159,17 +160,17 @@ impl Node {
             if let Some(state) = link.channels.get_mut(&channel) {
                 link.parked += rest.len();
                 for item in rest.into_iter().rev() {
-                    state
-                        .parked
-                        .push_front(Parked { request: item.request, plan: Some(item.plan) });
+                    state.parked.push_front(item.request);
                 }
             }
         }
+        if !ops.is_empty() {
+            job.batch = Some(self.submit(None, ops, Task::Serve(id, channel)));
+        }
+        let batch = job.batch;
         self.keep_job(id, channel, job);
-        if ops.is_empty() {
-            self.serve_answered(id, channel, Vec::new());
-        } else {
-            self.submit(None, ops, Task::Serve(id, channel));
+        if batch.is_none() {
+            self.serve_answered(id, channel, batch, Vec::new());
         }
     }
 
@@ -190,7 +191,7 @@ impl Node {
         };
         match result {
             Ok(()) => self.go_on(id, channel, job),
-            Err(error) => self.serve_failed(id, channel, error.into()),
+            Err(error) => self.serve_failed(id, channel, job, error.into()),
         }
     }
 
@@ -199,27 +200,32 @@ impl Node {
         &mut self,
         id: ConnectionId,
         channel: ChannelId,
+        batch: Option<BatchId>,
         answers: Vec<Result<Answer, StorageError>>,
     ) {
-        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else {
-            return;
-        };
+        // The peer may have opened the channel anew since, and asked for other blocks.
+        let job = self
+            .channel_mut(id, channel)
+            .and_then(|state| state.job.take_if(|job| job.batch == batch));
+        let Some(job) = job else { return };
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
-            Err(error) => return self.serve_failed(id, channel, error.into()),
+            Err(error) => return self.serve_failed(id, channel, job, error.into()),
         };
         let Some(feed_id) = self.feed_of(id, channel) else { return };
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        let mut broken = None;
+        state.failures = 0;
+        let (mut broken, mut lost) = (None, Vec::new());
         for item in job.items {
             let index = item.request.index;
             let value = match block_of(&item, &job.reads, &answers) {
                 Ok(value) => value,
                 Err(problem) => {
                     broken = Some(problem);
-                    break;
+                    lost.push(index);
+                    continue;
                 }
             };
             let signature = item.signature.or_else(|| match answers.get(item.signature_at?) {
@@ -254,17 +260,37 @@ impl Node {
             let error = NodeError::Damaged { feed, problem };
             self.event(super::Event::FeedFailed { feed: feed_id, error });
         }
+        if !lost.is_empty() {
+            self.blocks_lost(feed_id, &lost);
+        }
     }
 
-    /// Our own storage failed: the requests stay unanswered, the peer asks again when it reconnects.
-    fn serve_failed(&mut self, id: ConnectionId, channel: ChannelId, error: NodeError) {
+    /// Our own storage failed: the requests are tried again, one by one, at the next ticks. What still
+    /// cannot be read is taken back, so that the peer asks others for it.
+    fn serve_failed(&mut self, id: ConnectionId, channel: ChannelId, job: Job, error: NodeError) {
         let Some(feed) = self.feed_of(id, channel) else { return };
-        if let Some(link) = self.links.get_mut(&id) {
-            if link.channels.get(&channel).is_some_and(|state| !state.parked.is_empty()) {
-                link.serving.push_back(channel);
+        let next_tick = self.now.after(TICK);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        let first = state.failures == 0;
+        if state.failures < TRIES {
+            state.failures += 1;
+            link.parked += job.items.len();
+            for item in job.items.into_iter().rev() {
+                state.parked.push_front(item.request);
             }
+            link.stuck.insert(channel);
+            link.tick_at.get_or_insert(next_tick);
+        } else {
+            for item in job.items {
+                let span = Span { start: item.request.index, length: 1 };
+                let _ = link.connection.unhave(channel, span);
+            }
+            link.serving.push_back(channel);
         }
-        self.event(super::Event::FeedFailed { feed, error });
+        if first {
+            self.event(super::Event::FeedFailed { feed, error });
+        }
         self.touch_channel(id, channel);
     }
 
@@ -322,11 +348,12 @@ impl Job {
 ///
 /// A request for a block that is not here is left unanswered: hypercore 9 does so for cleared
 /// blocks, and ends the stream for blocks beyond the log, which helps nobody.
-fn plan(feed: &Feed, remote_tree: &mut RemoteTree, request: &Request) -> Option<ProofPlan> {
+fn plan(feed: &Feed, request: &Request) -> Option<ProofPlan> {
     if request.index >= feed.length() || !(request.hash || feed.has(request.index)) {
         return None;
     }
-    proof::plan(&feed.bits, remote_tree, request.index, request.hash, request.nodes).ok()
+    let mut claims = RemoteTree::new();
+    proof::plan(&feed.bits, &mut claims, request.index, request.hash, request.nodes).ok()
 }
 
 /// Cuts the block of a request out of what was read.

@@ -16,7 +16,7 @@ use crate::feed::Feed;
 use multifeed_proto::session::Peer;
 
 /// How often a connection that is waiting for something is looked at.
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
 /// A barrier asks for blocks at least this far beyond the end of the log.
 const BARRIER_AHEAD: u64 = 1 << 24;
 const PAGE: u64 = 8192;
@@ -213,6 +213,7 @@ impl Node {
             for channel in core::mem::take(&mut link.resumed) {
                 link.want(channel);
             }
+            link.serving.extend(core::mem::take(&mut link.stuck));
         }
         self.give_up_silent(id);
         let Some(link) = self.links.get(&id) else { return };

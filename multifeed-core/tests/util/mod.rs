@@ -1,11 +1,15 @@
 //! Nodes joined by wires under a virtual clock, each on a store in memory.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+pub mod liar;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_core::storage::{Batch, Journal, Memory};
+use multifeed_core::storage::{
+    Batch, BatchId, BatchResult, FilePath, Journal, Memory, Op, StorageErrorKind,
+};
 use multifeed_core::{
     CommandId, ConnectionId, Event, FeedId, FeedInfo, Node, NodeConfig, NodeError, Outcome, Output,
     SyncState,
@@ -23,6 +27,8 @@ pub struct Party {
     /// Batches that wait while the disk is held.
     pub waiting: VecDeque<Batch>,
     pub disk_held: bool,
+    /// Reads of files of this name fail, so many batches of them.
+    pub unreadable: Option<(&'static str, u32)>,
 }
 
 /// One direction of a connection.
@@ -62,6 +68,7 @@ impl Party {
             results: BTreeMap::new(),
             waiting: VecDeque::new(),
             disk_held: false,
+            unreadable: None,
         }
     }
 
@@ -84,8 +91,30 @@ impl Party {
                 return busy;
             }
             let Some(batch) = self.waiting.pop_front() else { return busy };
-            let result = self.disk.execute(&batch);
+            let result = self.execute(&batch);
             self.node.handle_storage(now, result);
+        }
+    }
+}
+
+impl Party {
+    /// Cuts a file behind the node's back.
+    pub fn cut(&mut self, path: &FilePath, len: u64) {
+        let ops = vec![Op::Truncate { path: path.clone(), len }];
+        self.disk.execute(&Batch { id: BatchId(u64::MAX), after: None, ops });
+    }
+
+    fn execute(&mut self, batch: &Batch) -> BatchResult {
+        let hit =
+            |op: &Op, name| matches!(op, Op::Read { path, .. } if path.as_str().ends_with(name));
+        match &mut self.unreadable {
+            Some((name, times)) if *times > 0 && batch.ops.iter().any(|op| hit(op, *name)) => {
+                *times -= 1;
+                let error = |op: &Op| op.error(StorageErrorKind::Io("broken".into()));
+                let answers = batch.ops.iter().map(|op| Err(error(op))).collect();
+                BatchResult { id: batch.id, answers }
+            }
+            _ => self.disk.execute(batch),
         }
     }
 }

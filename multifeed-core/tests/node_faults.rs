@@ -1,0 +1,103 @@
+//! Serving and downloading while our own storage fails, now and then or for good.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
+
+mod util;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use multifeed_core::storage::Memory;
+use multifeed_core::{Event, SyncState};
+use multifeed_proto::messages::Request;
+use util::Sim;
+use util::liar::setup;
+
+fn numbered(count: u64) -> Vec<Bytes> {
+    (0..count).map(|n| Bytes::from(format!("block {n} {}", "-".repeat(n as usize % 50)))).collect()
+}
+
+#[test]
+fn blocks_that_could_not_be_read_for_a_while_are_sent_when_they_can() {
+    for failures in 1..6 {
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+        let feed = sim.writer(a, "w");
+        sim.append_all(a, feed, numbered(500));
+        sim.parties[a].unreadable = Some(("/data", failures));
+        let wire = sim.connect(a, b);
+        sim.pass(Duration::from_secs(12));
+        assert_eq!(sim.sync_state(wire, 1), SyncState::InSync, "{failures} failures");
+        assert_eq!(sim.contents(a), sim.contents(b));
+        let told = |event: &&Event| matches!(event, Event::FeedFailed { .. });
+        assert_eq!(sim.parties[a].events.iter().filter(told).count(), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_never_went_out_takes_no_node_from_a_later_one() {
+    let (mut sim, _, key, mut liar) = setup(8);
+    let channel = liar.ask(&mut sim, key);
+    sim.parties[0].unreadable = Some(("/data", u32::MAX));
+    // The second request claims the nodes that the answer to the first would have brought.
+    for (index, nodes) in [(0, 0), (1, 0b1111)] {
+        liar.connection.request(channel, Request { index, nodes, ..Request::default() }).unwrap();
+    }
+    for _ in 0..40 {
+        liar.run(&mut sim);
+        sim.pass(Duration::from_millis(500));
+        liar.connection.handle_timeout(sim.now);
+    }
+    assert!(liar.data().is_empty());
+    sim.parties[0].unreadable = None;
+    for index in [0, 1] {
+        liar.connection.request(channel, Request { index, ..Request::default() }).unwrap();
+        liar.run(&mut sim);
+    }
+    for data in liar.data() {
+        assert!(data.signature.is_some(), "block {} came without a signature", data.index);
+        assert_eq!(data.nodes.len(), 3, "block {}", data.index);
+    }
+    assert_eq!(liar.data().len(), 2);
+}
+
+#[test]
+fn blocks_that_cannot_be_read_for_long_are_taken_back_and_the_others_sent() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let (bad, good) = (sim.writer(a, "bad"), sim.writer(a, "good"));
+    sim.append_all(a, bad, numbered(100));
+    sim.append_all(a, good, numbered(100));
+    let key = sim.parties[a].node.feed(bad).unwrap().key;
+    let folder = multifeed_core::format::corestore::folder(&key.discovery_key());
+    let path: &'static str = Box::leak(folder.join("data").as_str().to_owned().into_boxed_str());
+    sim.parties[a].unreadable = Some((path, u32::MAX));
+    let wire = sim.connect(a, b);
+    // One after the other is tried alone.
+    sim.pass(Duration::from_secs(600));
+    for end in 0..2 {
+        assert_eq!(sim.sync_state(wire, end), SyncState::InSync);
+    }
+    let held: Vec<usize> =
+        sim.contents(b).values().map(|blocks| blocks.iter().flatten().count()).collect();
+    assert!(held.contains(&100) && held.contains(&0), "{held:?}");
+    assert!(sim.parties[a].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+}
+
+#[test]
+fn a_block_cut_from_the_data_file_is_fetched_again_from_another_peer() {
+    let mut sim = Sim::new(65_536);
+    let (a, b, c) = (sim.party(Memory::new()), sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, numbered(50));
+    sim.connect(a, b);
+    sim.sync();
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let path = multifeed_core::format::corestore::folder(&key.discovery_key()).join("data");
+    sim.parties[b].cut(&path, 300);
+    // The third party asks only the one whose file was cut, which gets the blocks back from the first.
+    let wire = sim.connect(b, c);
+    sim.pass(Duration::from_secs(3));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
+    assert_eq!(sim.contents(a), sim.contents(c));
+}

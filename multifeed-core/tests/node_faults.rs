@@ -101,3 +101,18 @@ fn a_block_cut_from_the_data_file_is_fetched_again_from_another_peer() {
     assert_eq!(sim.contents(a), sim.contents(b));
     assert_eq!(sim.contents(a), sim.contents(c));
 }
+
+#[test]
+fn blocks_that_counted_on_one_that_was_taken_back_are_asked_for_again() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, numbered(100));
+    // Just long enough that the first block, on which all others build, is given up.
+    sim.parties[a].unreadable = Some(("/data", 7));
+    let wire = sim.connect(a, b);
+    sim.pass(Duration::from_secs(10));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    let held = sim.contents(b).values().next().unwrap().iter().flatten().count();
+    assert_eq!(held, 99);
+}

@@ -219,6 +219,8 @@ struct Channel {
     writer: Tree,
     reader: Tree,
     remote: RemoteTree,
+    /// The writer goes by the digest of each request alone.
+    forgetful: bool,
     /// Length that the writer has announced.
     announced: u64,
     /// Requests on their way, oldest first: block, digest.
@@ -251,6 +253,9 @@ impl Channel {
     fn answer(&mut self) {
         if !self.requests.is_empty() {
             let (block, digest) = self.requests.remove(0);
+            if self.forgetful {
+                self.remote.clear();
+            }
             self.answers.push(self.writer.answer(&mut self.remote, block, false, digest));
         }
     }
@@ -298,12 +303,19 @@ impl Channel {
     }
 }
 
-fn pipeline(batches: &[u64], window: usize, linear: bool, seed: u64) -> Channel {
+fn pipeline(
+    batches: &[u64],
+    window: usize,
+    linear: bool,
+    forgetful: bool,
+    seed: u64,
+) -> Channel {
     let mut dice = Dice(seed);
     let mut channel = Channel {
         writer: Tree::default(),
         reader: Tree::default(),
         remote: RemoteTree::new(),
+        forgetful,
         announced: 0,
         requests: Vec::new(),
         answers: Vec::new(),
@@ -352,9 +364,10 @@ proptest! {
         batches in prop::collection::vec(1_u64..20, 1..10),
         window in 1_usize..40,
         linear: bool,
+        forgetful: bool,
         seed: u64,
     ) {
-        let channel = pipeline(&batches, window, linear, seed);
+        let channel = pipeline(&batches, window, linear, forgetful, seed);
         prop_assert!(channel.early.is_empty());
         prop_assert_eq!(&channel.reader.blocks, &channel.writer.blocks);
         prop_assert_eq!(&channel.reader.nodes, &channel.writer.nodes);
@@ -363,10 +376,12 @@ proptest! {
 
 #[test]
 fn a_deep_linear_pipeline_costs_about_one_node_a_block() {
-    let channel = pipeline(&[600], 128, true, 7);
-    let (held, nodes) = channel.statistics;
-    assert!(held > 0, "no answer came early: the test tests nothing");
-    assert!(nodes < 620, "{nodes} nodes for 600 blocks");
+    for forgetful in [false, true] {
+        let channel = pipeline(&[600], 128, true, forgetful, 7);
+        let (held, nodes) = channel.statistics;
+        assert!(held > 0, "no answer came early: the test tests nothing");
+        assert!(nodes < 620, "{nodes} nodes for 600 blocks");
+    }
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub(super) struct Channel {
     pub(super) data_at: Now,
     /// Blocks that the peer announced and did not send.
     pub(super) unanswered: Ranges,
+    /// Blocks whose answer built on a node that never came.
+    pub(super) orphaned: Ranges,
     pub(super) parked: VecDeque<Request>,
     pub(super) job: Option<Job>,
     /// Times in a row that our storage failed when serving.
@@ -204,6 +206,7 @@ impl Channel {
             poisoned: false,
             data_at: now,
             unanswered: Ranges::default(),
+            orphaned: Ranges::default(),
             parked: VecDeque::new(),
             job: None,
             failures: 0,

@@ -116,10 +116,14 @@ impl Node {
                     }
                 }
                 Verdict::Orphan => {
-                    // The remote remembers what it was told for as long as the channel lives.
+                    // Asked once more, with a digest that is true by now. hypercore 9 remembers the
+                    // other one for as long as the channel lives, and so may answer in vain again.
                     self.release_held(id, bytes);
                     if let Some(state) = self.channel_mut(id, channel) {
-                        state.unanswered.insert(block..block + 1);
+                        if state.orphaned.contains(block) {
+                            state.unanswered.insert(block..block + 1);
+                        }
+                        state.orphaned.insert(block..block + 1);
                     }
                     self.end_flight(id, channel, block);
                     self.rewind_others(feed_id);

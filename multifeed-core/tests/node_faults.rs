@@ -116,3 +116,48 @@ fn blocks_that_counted_on_one_that_was_taken_back_are_asked_for_again() {
     let held = sim.contents(b).values().next().unwrap().iter().flatten().count();
     assert_eq!(held, 99);
 }
+
+/// A writer restored from an old copy asks a peer for the blocks that it lost, and appends one of them
+/// again itself before the answers are in, at every moment there is.
+#[test]
+fn an_answer_whose_block_came_from_elsewhere_meanwhile_still_brings_its_nodes() {
+    let mut original = Sim::new(65_536);
+    let (a, b) = (original.party(Memory::new()), original.party(Memory::new()));
+    let feed = original.writer(a, "w");
+    let blocks = numbered(9);
+    original.append_all(a, feed, blocks[..3].to_vec());
+    let copy = original.parties[a].disk.memory().clone();
+    original.append_all(a, feed, blocks[3..].to_vec());
+    original.connect(a, b);
+    original.sync();
+    let (whole, peer) = (original.contents(a), original.parties[b].disk.memory().clone());
+
+    let mut overtaken = 0;
+    for steps in 0..200 {
+        let mut sim = Sim::new(60);
+        let parties = [&copy, &peer].map(|memory| {
+            let mut memory = memory.clone();
+            memory.unlock();
+            sim.party(memory)
+        });
+        let feed = sim.writer(parties[0], "w");
+        let wire = sim.connect(parties[0], parties[1]);
+        for _ in 0..steps {
+            sim.step();
+        }
+        let received = sim.parties[parties[0]].node.counters(sim.id(wire, 0)).block_bytes_received;
+        let length = sim.load(parties[0], feed).length;
+        if length == 3 {
+            sim.append_all(parties[0], feed, blocks[3..4].to_vec());
+            overtaken += u64::from(received == 0);
+        }
+        sim.run();
+        assert_eq!(sim.sync_state(wire, 0), SyncState::InSync, "after {steps} steps");
+        assert_eq!(sim.contents(parties[0]), whole, "after {steps} steps");
+        if length > 3 {
+            assert!(overtaken > 20, "{overtaken}: the append never came between");
+            return;
+        }
+    }
+    panic!("nothing arrived");
+}

@@ -303,13 +303,7 @@ impl Channel {
     }
 }
 
-fn pipeline(
-    batches: &[u64],
-    window: usize,
-    linear: bool,
-    forgetful: bool,
-    seed: u64,
-) -> Channel {
+fn pipeline(batches: &[u64], window: usize, linear: bool, forgetful: bool, seed: u64) -> Channel {
     let mut dice = Dice(seed);
     let mut channel = Channel {
         writer: Tree::default(),

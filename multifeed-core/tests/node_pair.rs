@@ -227,6 +227,30 @@ fn leaving_in_order_ends_both_sides_without_an_error() {
 }
 
 #[test]
+fn the_end_of_a_connection_tells_its_final_counts() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "a");
+    sim.append_all(a, feed, numbered(1000, 100));
+    let wire = sim.connect(a, b);
+    sim.sync();
+    let (now, id) = (sim.now, sim.id(wire, 1));
+    sim.parties[b].node.disconnect(now, id);
+    sim.run();
+    let counts = |party: usize| {
+        sim.parties[party].events.iter().find_map(|event| match event {
+            Event::Closed { counters, .. } => Some(*counters),
+            _ => None,
+        })
+    };
+    let (sent, received) = (counts(a).unwrap(), counts(b).unwrap());
+    assert_eq!((sent.blocks_sent, sent.block_bytes_sent), (1000, 100_000));
+    assert_eq!((received.blocks_received, received.block_bytes_received), (1000, 100_000));
+    assert_eq!(received.wire_received, sim.wires[wire].moved[0]);
+    assert_eq!((received.feeds, received.missing), (1, 0));
+}
+
+#[test]
 fn a_feed_of_others_is_not_writable() {
     let mut sim = Sim::new(65_536);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));

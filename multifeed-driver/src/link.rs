@@ -13,7 +13,7 @@ use crate::replication::ReplicationEvent;
 pub(crate) struct LinkState {
     /// The task that moves its bytes.
     pub(crate) waker: Option<Waker>,
-    /// The last counts known.
+    /// The last counts looked at; the final ones once it is over.
     pub(crate) counters: Counters,
     pub(crate) ending: Option<Ending>,
     pub(crate) aborted: bool,

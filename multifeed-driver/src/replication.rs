@@ -293,8 +293,6 @@ fn exchange<S: ByteStream>(
         state.node.handle_bytes(now, id, news.received);
     }
     if news.ended {
-        // The connection may be gone after this.
-        let _kept = state.counters(id);
         state.node.handle_eof(now, id);
     }
     turn.pump();
@@ -420,7 +418,6 @@ impl ReplicationHandle {
     pub fn abort(&self) {
         let Some(id) = self.id else { return };
         self.shared.with(|state, now| {
-            let _kept = state.counters(id);
             if let Some(link) = state.links.get_mut(&id) {
                 link.aborted |= link.ending.is_none();
             }

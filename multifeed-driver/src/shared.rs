@@ -381,9 +381,10 @@ impl State {
             NodeEvent::Stalled { connection, waiting } => {
                 self.tell(connection, ReplicationEvent::Stalled { waiting });
             }
-            NodeEvent::Closed { connection, error, unsent } => {
+            NodeEvent::Closed { connection, error, counters, unsent } => {
                 self.publish(Event::Closed { connection, error: error.clone() });
                 if let Some(link) = self.links.get_mut(&connection) {
+                    link.counters = counters;
                     link.unsent = unsent;
                     link.end(error.map_or(Ending::Order, Ending::Peer), &mut self.wakes);
                 }

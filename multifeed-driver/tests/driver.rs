@@ -90,6 +90,10 @@ fn sync(seed: u64, slow: bool, chunk: usize, durability: Durability) {
     for (_, ended) in &ends {
         taken(ended).unwrap();
     }
+    let [ours, theirs] = [0, 1].map(|end: usize| ends[end].0.counters());
+    assert_eq!((ours.blocks_sent, ours.blocks_received), (33, 100));
+    assert_eq!((theirs.blocks_sent, theirs.blocks_received), (100, 33));
+    assert_eq!((ours.wire_sent, theirs.wire_sent), (theirs.wire_received, ours.wire_received));
     runtime.wait(async move { a.close().await }).unwrap();
     runtime.wait(async move { b.close().await }).unwrap();
     assert_eq!((here.closed(), there.closed()), (1, 1));

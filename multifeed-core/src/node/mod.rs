@@ -460,6 +460,7 @@ impl Node {
     }
 
     fn drop_link(&mut self, id: ConnectionId, error: Option<PeerError>) {
+        let counters = self.counters(id);
         let Some(mut link) = self.links.remove(&id) else { return };
         let unsent = link.connection.transmit().to_vec();
         for (channel_id, channel) in &link.channels {
@@ -474,7 +475,7 @@ impl Node {
         for channel in link.channels.values().filter(|channel| !channel.flights.is_empty()) {
             self.rewind_others(channel.feed);
         }
-        self.event(Event::Closed { connection: id, error, unsent });
+        self.event(Event::Closed { connection: id, error, counters, unsent });
         self.transmits.push_back(id);
     }
 }

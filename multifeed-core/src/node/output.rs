@@ -137,6 +137,8 @@ pub enum Event {
         connection: ConnectionId,
         /// `None`: it was ended in order.
         error: Option<PeerError>,
+        /// Its counts at the end; the node has forgotten them.
+        counters: Counters,
         /// What was queued for the peer before the end and not told as
         /// [transmitted](crate::Node::transmitted). Written before the stream is closed, it lets the
         /// peer find the reason by itself.

@@ -33,7 +33,8 @@ impl Node {
         }
     }
 
-    /// Counts of a connection; all zero if it is unknown.
+    /// Counts of a connection; all zero if it is unknown. Those of one that is over are in
+    /// [`Event::Closed`].
     #[must_use]
     pub fn counters(&self, connection: ConnectionId) -> Counters {
         let Some(link) = self.links.get(&connection) else { return Counters::default() };

@@ -119,7 +119,9 @@ impl Liar {
 
     pub fn closed_by_node(&self, sim: &Sim) -> Option<Option<PeerError>> {
         sim.parties[0].events.iter().find_map(|event| match event {
-            Event::Closed { connection, error } if *connection == self.id => Some(error.clone()),
+            Event::Closed { connection, error, .. } if *connection == self.id => {
+                Some(error.clone())
+            }
             _ => None,
         })
     }

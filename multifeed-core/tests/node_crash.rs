@@ -338,3 +338,89 @@ fn garbage_in_any_file_never_panics_and_never_forks() {
         }
     }
 }
+
+#[test]
+fn a_writer_that_got_back_only_a_part_of_its_lost_tail_stays_read_only_when_it_is_opened_again() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    for n in 0..4 {
+        sim.append_all(a, feed, vec![block(n)]);
+    }
+    sim.connect(a, b);
+    sim.sync();
+    sim.wires[0].cut = true;
+    sim.append_all(a, feed, vec![block(4)]);
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let folder = multifeed_core::format::corestore::folder(&key.discovery_key());
+    let mut memory = sim.parties[a].disk.memory().clone();
+    memory.unlock();
+    // Nothing but the bitfield tells of the last block any more.
+    run(
+        &mut memory,
+        Op::Truncate { path: folder.join("signatures"), len: sleep::signature_offset(2) },
+    );
+    let c = sim.party(memory);
+    sim.connect(c, b);
+    sim.pass(std::time::Duration::from_secs(1));
+    let feed = sim.writer(c, "w");
+    let info = sim.load(c, feed);
+    assert_eq!((info.length, info.writable), (4, false));
+    sim.restart(c);
+    let feed = sim.writer(c, "w");
+    let info = sim.load(c, feed);
+    assert_eq!((info.length, info.writable), (4, false));
+}
+
+#[test]
+fn blocks_cut_from_the_data_file_are_known_to_be_lost_when_the_feed_is_opened() {
+    let whole: usize = (0..40).map(|n| block(n).len()).sum();
+    for len in [0, 1, 30, whole / 2, whole - 1, whole, whole + 5] {
+        let memory = damaged(40, |memory, folder| {
+            run(memory, Op::Truncate { path: folder.join("data"), len: len as u64 });
+        });
+        let mut ends = (0..40).scan(0, |end, n| {
+            *end += block(n).len();
+            Some(*end)
+        });
+        let left = ends.position(|end| end > len).unwrap_or(40) as u64;
+        let mut sim = Sim::new(65_536);
+        let a = sim.party(memory);
+        let feed = sim.writer(a, "w");
+        let info = sim.load(a, feed);
+        let seen = (info.length, info.blocks, info.lost, info.writable);
+        assert_eq!(seen, (40, left, 40 - left, true), "{len} bytes of data left");
+        // The places of the lost blocks stay theirs.
+        sim.append(a, feed, &[b"after"]);
+        assert_eq!(
+            sim.contents(a).into_values().next().unwrap()[40].as_deref(),
+            Some(&b"after"[..])
+        );
+    }
+}
+
+#[test]
+fn a_feed_with_gaps_whose_data_file_was_cut_gets_the_lost_blocks_again() {
+    let mut sim = Sim::new(300);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..300).map(block).collect());
+    let wire = sim.connect(a, b);
+    sim.wires[wire].cut_after = [Some(7000), None];
+    sim.run();
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let theirs = sim.parties[b].node.find(&key).unwrap();
+    let before = sim.load(b, theirs);
+    assert!(before.blocks > 20 && before.blocks < 290, "{before:?}");
+    sim.restart(b);
+    assert_eq!(sim.load(b, theirs).blocks, before.blocks, "nothing was cut yet");
+    let path = multifeed_core::format::corestore::folder(&key.discovery_key()).join("data");
+    sim.parties[b].cut(&path, 500);
+    sim.restart(b);
+    let after = sim.load(b, theirs);
+    let kept = (1..300).take_while(|n| (0..*n).map(|n| block(n).len()).sum::<usize>() <= 500);
+    assert_eq!((after.length, after.blocks, after.lost), (300, kept.count() as u64, 0));
+    sim.connect(a, b);
+    sim.sync();
+    assert_eq!(sim.contents(a), sim.contents(b));
+}

@@ -1,8 +1,9 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
-//! [`open`] reads and proves the files, [`mod@write`] gathers what changes into storage batches,
+//! [`open`] reads and proves the files, `cut` finds what the data file lacks, [`mod@write`] gathers what changes into storage batches,
 //! [`read`] finds blocks in the data file. What goes to and comes from peers is in `node`.
 
+mod cut;
 mod open;
 mod read;
 mod write;
@@ -87,6 +88,14 @@ impl Feed {
     /// Whether this store has the secret key, and the log its last known block.
     pub(crate) fn writable(&self) -> bool {
         self.secret.is_some() && self.length >= self.sealed_until
+    }
+
+    /// Blocks of a local writer that were in its log and are damaged or gone: peers may have them.
+    pub(crate) fn lost(&self) -> u64 {
+        match self.secret {
+            Some(_) => self.length.max(self.sealed_until) - self.bits.count_blocks(0..self.length),
+            None => 0,
+        }
     }
 
     /// Whether the block is held and stored.

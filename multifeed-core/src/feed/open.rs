@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use multifeed_proto::FeedKey;
 
 use super::Feed;
+use super::cut::{self, Cut};
 use crate::crypto::SecretKey;
 use crate::format::{corestore, sleep};
 use crate::node::NodeError;
@@ -53,6 +54,8 @@ pub(crate) struct Opening {
     bitfield: BytesMut,
     /// Entries in the signatures file.
     signed: u64,
+    /// Bytes of the data file.
+    data_len: u64,
     state: State,
 }
 
@@ -78,6 +81,8 @@ enum State {
         candidates: Vec<(u64, [u8; 64])>,
         next: usize,
     },
+    /// Where does the data file end?
+    Cut(Cut),
 }
 
 #[derive(Debug)]
@@ -104,8 +109,11 @@ impl Opening {
             read(sleep::BITFIELD, BITFIELD_FIRST),
             Op::Length { path: feed.file(sleep::SIGNATURES) },
             Op::Length { path: feed.file(sleep::TREE) },
+            Op::Length { path: feed.file(sleep::DATA) },
+            read(sleep::SEALED, 8),
         ]);
-        (Self { feed, bitfield: BytesMut::new(), signed: 0, state: State::Files }, ops)
+        let (bitfield, state) = (BytesMut::new(), State::Files);
+        (Self { feed, bitfield, signed: 0, data_len: 0, state }, ops)
     }
 
     /// Takes the answers to the operations asked for last. `derive` makes the
@@ -128,14 +136,33 @@ impl Opening {
             State::Rebuild(rebuild) => self.rebuild(rebuild, bytes(&answers, 0)),
             State::Behind => self.behind(bytes(&answers, 0)),
             State::Back { candidates, next } => self.back(candidates, next, &answers),
+            State::Cut(cut) => {
+                let answers: Vec<Bytes> =
+                    (0..answers.len()).map(|at| bytes(&answers, at)).collect();
+                let next = cut.answered(&mut self.feed, &answers);
+                return self.looked_for_cut(next);
+            }
         };
         match step {
             Next::Read(ops) => (Some(self), OpenStep::Read(ops)),
-            Next::Done => (None, OpenStep::Done(Box::new(self.feed))),
+            Next::Done => {
+                let next = Cut::new(&mut self.feed, self.data_len);
+                self.looked_for_cut(next)
+            }
             Next::Failed(problem) => {
                 let feed = self.feed.short_key();
                 (None, OpenStep::Failed(NodeError::Damaged { feed, problem }))
             }
+        }
+    }
+
+    fn looked_for_cut(mut self, next: cut::Next) -> (Option<Self>, OpenStep) {
+        match next {
+            cut::Next::Read(cut, ops) => {
+                self.state = State::Cut(cut);
+                (Some(self), OpenStep::Read(ops))
+            }
+            cut::Next::Done => (None, OpenStep::Done(Box::new(self.feed))),
         }
     }
 
@@ -167,6 +194,13 @@ impl Opening {
         }
         if let Answer::Length(len) = answers[5] {
             self.feed.files.tree = len >= sleep::HEADER_BYTES as u64;
+        }
+        if let Answer::Length(len) = answers[6] {
+            self.data_len = len;
+        }
+        if let Ok(length) = <[u8; 8]>::try_from(&bytes(answers, 7)[..]) {
+            self.feed.files.sealed = u64::from_be_bytes(length).min(MAX_LENGTH);
+            self.feed.sealed_until = self.feed.files.sealed;
         }
         self.more_bitfield(bytes(answers, 3))
     }
@@ -396,7 +430,7 @@ impl Opening {
         self.feed.set_log(length, roots);
         if self.feed.secret.is_some() {
             let _only_in_memory = self.feed.bits.take_dirty();
-            self.feed.sealed_until = told;
+            self.feed.sealed_until = self.feed.sealed_until.max(told);
             return self.look_beyond();
         }
         if self.signed > length {

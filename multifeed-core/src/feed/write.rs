@@ -45,6 +45,8 @@ pub(super) struct Files {
     pub(super) tree: bool,
     pub(super) signatures: bool,
     pub(super) bitfield: bool,
+    /// What the file that seals the log says.
+    pub(super) sealed: u64,
 }
 
 /// A flush that was submitted and not answered.
@@ -133,6 +135,15 @@ impl Feed {
         if let Some(count) = buffer.truncate_signatures {
             let len = sleep::signature_offset(count);
             push(Vec::from([Op::Truncate { path: self.file(sleep::SIGNATURES), len }]));
+        }
+        if self.secret.is_some() && self.files.sealed < self.sealed_until {
+            // Before the bitfield, which forgets how long the log was.
+            self.files.sealed = self.sealed_until;
+            let data = Bytes::copy_from_slice(&self.sealed_until.to_be_bytes());
+            push(Vec::from([Op::Write { path: self.file(sleep::SEALED), offset: 0, data }]));
+            if plan.durability == Durability::Power {
+                push(self.sync(&[sleep::SEALED]));
+            }
         }
         if !self.files.bitfield {
             // First of all: so a missing bitfield always is a lost one, never one that was to come.

@@ -8,6 +8,9 @@
 //! | `data` | the blocks, end to end |
 //! | `signatures` | header, then 64 bytes for each length, zeros for none |
 //! | `bitfield` | header, then pages of what is held |
+//! | `sealed` | only in a local writer that lost its tail: the length that its log had, 8 bytes big-endian |
+//!
+//! `sealed` is ours, the JavaScript does not look at it.
 //!
 //! Source: `hypercore@9.12.0`, `lib/storage.js`.
 
@@ -25,6 +28,8 @@ pub const DATA: &str = "data";
 pub const SIGNATURES: &str = "signatures";
 /// Name of the file that says what is held.
 pub const BITFIELD: &str = "bitfield";
+/// Name of the file that says below which length nothing may be appended.
+pub const SEALED: &str = "sealed";
 
 /// Bytes of the header of `tree`, `signatures` and `bitfield`.
 pub const HEADER_BYTES: usize = 32;

@@ -108,6 +108,7 @@ impl Entry {
             loaded: feed.is_some(),
             writable: feed.is_some_and(Feed::writable),
             length: feed.map_or(0, Feed::length),
+            lost: feed.map_or(0, Feed::lost),
             blocks: feed.map_or(0, Feed::stored_blocks),
             bytes: feed.map_or(0, Feed::byte_length),
         }

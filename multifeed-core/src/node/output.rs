@@ -248,6 +248,9 @@ pub struct FeedInfo {
     pub writable: bool,
     /// Blocks in the log, as far as it is proven.
     pub length: u64,
+    /// Blocks of a local writer that are damaged or gone here, at its end or in between; peers may have
+    /// them. Always 0 for feeds of others.
+    pub lost: u64,
     /// Blocks held here.
     pub blocks: u64,
     /// Bytes of the log, as far as it is proven, held or not.

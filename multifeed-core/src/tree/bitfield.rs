@@ -303,6 +303,15 @@ impl Bitfield {
         })
     }
 
+    /// The last block that is held.
+    #[must_use]
+    pub fn last_block(&self) -> Option<u64> {
+        let (number, page) = self.pages.iter().rev().find(|(_, page)| page.held > 0)?;
+        let word = page.blocks.iter().rposition(|&word| word != 0)?;
+        let bit = 63 - u64::from(page.blocks[word].trailing_zeros());
+        Some(number * BLOCKS_PER_PAGE + 64 * word as u64 + bit)
+    }
+
     /// Whether all blocks of a range are held; `true` for an empty one.
     #[must_use]
     pub fn contains_all(&self, range: Range<u64>) -> bool {

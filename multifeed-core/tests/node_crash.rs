@@ -7,7 +7,7 @@ use bytes::Bytes;
 use multifeed_core::format::sleep;
 use multifeed_core::storage::{FilePath, Memory, Op};
 use multifeed_core::tree::Bitfield;
-use multifeed_core::{Durability, Event, FeedId, NodeConfig, Outcome};
+use multifeed_core::{Durability, Event, FeedId, NodeConfig, Outcome, SyncState};
 use util::Sim;
 
 /// What was acknowledged once so many effects had happened.
@@ -423,4 +423,54 @@ fn a_feed_with_gaps_whose_data_file_was_cut_gets_the_lost_blocks_again() {
     sim.connect(a, b);
     sim.sync();
     assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+/// What is left when no length of the log has a good signature.
+fn unsigned(memory: &mut Memory, folder: &FilePath) {
+    let data = Bytes::from(vec![0x55; 64 * 5]);
+    let offset = sleep::signature_offset(0);
+    run(memory, Op::Write { path: folder.join("signatures"), offset, data });
+}
+
+#[test]
+fn a_damaged_feed_holds_up_neither_side_and_no_other_feed() {
+    for (peer_has_it, chunk) in [(false, 65_536), (true, 65_536), (false, 50), (true, 50)] {
+        let mut sim = Sim::new(chunk);
+        let (a, b) = (sim.party(damaged(5, unsigned)), sim.party(Memory::new()));
+        let good = sim.writer(a, "good");
+        sim.append(a, good, &[b"fine"]);
+        if peer_has_it {
+            let c = sim.party(damaged(5, |_, _| {}));
+            let wire = sim.connect(c, b);
+            sim.sync();
+            sim.wires[wire].cut = true;
+        }
+        let wire = sim.connect(a, b);
+        sim.run();
+        for end in 0..2 {
+            assert_eq!(sim.sync_state(wire, end), SyncState::InSync, "{peer_has_it} {chunk}");
+        }
+        let failed = |event: &Event| matches!(event, Event::FeedFailed { .. });
+        assert!(sim.parties[a].events.iter().any(failed));
+        let key = sim.parties[a].node.feed(good).unwrap().key;
+        let there = sim.parties[b].node.find(&key).unwrap();
+        assert_eq!(sim.load(b, there).blocks, 1);
+    }
+}
+
+#[test]
+fn a_feed_that_turns_out_to_be_damaged_when_it_is_served_is_closed() {
+    let memory = damaged(5, |memory, folder| {
+        // The roots of the last two lengths are there, a node below them is not.
+        let offset = sleep::tree_offset(multifeed_core::tree::NodeIndex(2));
+        run(memory, Op::Write { path: folder.join("tree"), offset, data: vec![0; 40].into() });
+    });
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(memory), sim.party(Memory::new()));
+    let wire = sim.connect(a, b);
+    sim.run();
+    for end in 0..2 {
+        assert_eq!(sim.sync_state(wire, end), SyncState::InSync);
+    }
+    assert!(sim.parties[a].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
 }

@@ -180,6 +180,9 @@ impl Node {
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             self.drop_requests(connection, channel);
         }
+        if matches!(error, NodeError::Damaged { .. }) {
+            self.close_channels(id);
+        }
         if self.is_list(id) {
             self.event(Event::StorageFailed { error });
         } else {

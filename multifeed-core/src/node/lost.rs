@@ -1,10 +1,14 @@
-//! Blocks that were here and are not any more: a file was cut, or replaced by an older copy.
+//! Blocks that were here and are not any more, and feeds that cannot be used at all.
 //!
-//! Their places in the tree stay proven, so peers can send them back, and a writer can go on behind them.
+//! Where a data file was cut, the places of the blocks stay proven: peers can send them back, and a writer
+//! can go on behind them. A feed whose files contradict each other is closed on all connections, so
+//! that nobody waits for it.
 
+use multifeed_proto::DiscoveryKey;
 use multifeed_proto::messages::Span;
+use multifeed_proto::session::FeedOptions;
 
-use super::{FeedId, Node};
+use super::{ConnectionId, EntryState, FeedId, Node, NodeError};
 
 impl Node {
     /// Takes blocks out of a feed: peers are told, and asked for them.
@@ -25,5 +29,31 @@ impl Node {
         }
         self.rewind_others(id);
         self.mark_dirty(id);
+    }
+
+    /// Closes a damaged feed on all connections. The next connection tries it again.
+    pub(super) fn close_channels(&mut self, id: FeedId) {
+        for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
+            if let Some(link) = self.links.get_mut(&connection) {
+                let _ = link.connection.close_feed(channel);
+            }
+            self.channel_closed(connection, channel);
+        }
+    }
+
+    /// The peer opened a feed that is not open here: if it is one that was closed because it is
+    /// damaged, the peer must not wait for it.
+    pub(super) fn remote_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let refused = link.channels.values().filter(|state| state.refused);
+        let feed = refused.map(|state| &self.feeds[state.feed.0 as usize]).find(|entry| {
+            matches!(entry.state, EntryState::Failed(NodeError::Damaged { .. }))
+                && entry.key.discovery_key() == *key
+        });
+        let Some(key) = feed.map(|entry| entry.key) else { return };
+        // A Close that the peer can relate to needs an Open before it.
+        if let Ok(channel) = link.connection.open_feed(&key, FeedOptions::default()) {
+            let _ = link.connection.close_feed(channel);
+        }
     }
 }

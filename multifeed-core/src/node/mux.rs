@@ -84,10 +84,8 @@ impl Node {
                     let _ = link.connection.request_feeds(root, &accepted);
                 }
             }
-            O::Requested { .. }
-            | O::RootClosed { .. }
-            | O::RemoteOpened { .. }
-            | O::Extension { .. } => {}
+            O::RemoteOpened { discovery_key } => self.remote_opened(id, &discovery_key),
+            O::Requested { .. } | O::RootClosed { .. } | O::Extension { .. } => {}
             O::Replicate { keys, .. } => self.replicate(id, &keys),
             O::FeedOpened { channel } => {
                 self.progress(id);
@@ -176,7 +174,7 @@ impl Node {
         link.wanting.retain(|queued| *queued != channel);
     }
 
-    fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
+    pub(super) fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
         self.forget_channel(id, channel);
         let Some(state) = self.channel_mut(id, channel) else { return };
         state.refused = true;

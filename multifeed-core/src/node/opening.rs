@@ -108,6 +108,9 @@ impl Node {
         for pending in pending {
             self.fail_pending(pending, error.clone());
         }
+        if matches!(error, NodeError::Damaged { .. }) {
+            self.close_channels(id);
+        }
         if !self.is_list(id) {
             self.retry_later(id);
             self.event(Event::FeedFailed { feed: id, error });

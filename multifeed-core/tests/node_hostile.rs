@@ -349,3 +349,25 @@ fn blocks_taken_back_are_not_waited_for() {
     liar.run(&mut sim);
     assert_eq!(sim.parties[0].node.sync_state(liar.id), SyncState::InSync);
 }
+
+#[test]
+fn a_feed_closed_and_asked_for_again_and_again_takes_no_more_memory() {
+    let (mut sim, _, key, mut liar) = setup(1);
+    let mut channel = liar.ask(&mut sim, key);
+    let size = |sim: &Sim| format!("{:?}", sim.parties[0].node).len();
+    let mut before = 0;
+    for round in 0..500 {
+        liar.connection.close_feed(channel).unwrap();
+        channel = liar.ask(&mut sim, key);
+        liar.outputs.clear();
+        sim.parties[0].events.clear();
+        if round == 10 {
+            before = size(&sim);
+        }
+    }
+    assert!(size(&sim) < before + 2000, "{} after {before}", size(&sim));
+    assert_eq!(sim.parties[0].node.counters(liar.id).feeds, 1);
+    liar.connection.request(channel, Request::default()).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(liar.data().len(), 1);
+}

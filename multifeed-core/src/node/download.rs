@@ -197,8 +197,10 @@ impl Node {
             .active
             .iter()
             .filter(|channel| {
-                let state = &link.channels[channel];
-                self.now.since(state.data_at) >= self.config.request_timeout && !state.loading
+                link.channels.get(channel).is_some_and(|state| {
+                    let silent = self.now.since(state.data_at) >= self.config.request_timeout;
+                    silent && !state.loading
+                })
             })
             .copied()
             .collect();

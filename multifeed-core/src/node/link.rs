@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) root: Option<RootId>,
     pub(super) ready: bool,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
+    /// Feeds that both agreed on, and that one side closed.
+    pub(super) closed: BTreeSet<FeedId>,
     /// Feeds to offer at the next settling.
     pub(super) to_offer: Vec<FeedKey>,
     /// Channels that may have a block to request, in turn.
@@ -67,8 +69,6 @@ pub(super) struct Channel {
     pub(super) feed: FeedId,
     /// Both sides have it open.
     pub(super) open: bool,
-    /// The peer closed or refused it.
-    pub(super) refused: bool,
     /// Wants of the peer that wait for their turn, or for the feed to be opened.
     pub(super) remote_wants: Vec<Span>,
     pub(super) told_last: bool,
@@ -129,6 +129,7 @@ impl Link {
             root: None,
             ready: false,
             channels: BTreeMap::new(),
+            closed: BTreeSet::new(),
             to_offer: Vec::new(),
             wanting: VecDeque::new(),
             active: BTreeSet::new(),
@@ -191,7 +192,6 @@ impl Channel {
         Self {
             feed,
             open: false,
-            refused: false,
             remote_wants: Vec::new(),
             told_last: false,
             wanted_to: 0,

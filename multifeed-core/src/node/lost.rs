@@ -45,8 +45,7 @@ impl Node {
     /// damaged, the peer must not wait for it.
     pub(super) fn remote_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let refused = link.channels.values().filter(|state| state.refused);
-        let feed = refused.map(|state| &self.feeds[state.feed.0 as usize]).find(|entry| {
+        let feed = link.closed.iter().map(|feed| &self.feeds[feed.0 as usize]).find(|entry| {
             matches!(entry.state, EntryState::Failed(NodeError::Damaged { .. }))
                 && entry.key.discovery_key() == *key
         });

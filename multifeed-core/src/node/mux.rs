@@ -141,7 +141,7 @@ impl Node {
             return;
         }
         link.channels.insert(channel, Channel::new(feed, now));
-        link.counters.feeds += 1;
+        link.counters.feeds += u64::from(!link.closed.remove(&feed));
         entry.channels.push((id, channel));
         self.touch_channel(id, channel);
         self.ensure_open(feed);
@@ -176,9 +176,9 @@ impl Node {
 
     pub(super) fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
         self.forget_channel(id, channel);
-        let Some(state) = self.channel_mut(id, channel) else { return };
-        state.refused = true;
-        let feed = state.feed;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(feed) = link.channels.remove(&channel).map(|state| state.feed) else { return };
+        link.closed.insert(feed);
         self.feeds[feed.0 as usize].channels.retain(|at| *at != (id, channel));
         self.touch_channel(id, channel);
     }

@@ -117,9 +117,9 @@ impl Node {
         self.waits_on(self.links.get(&id)?, channel, false)
     }
 
-    /// What one channel waits for; `None`: the feed is in sync, or the peer refused it.
+    /// What one channel waits for; `None`: the feed is in sync, or closed.
     fn waits_on(&self, link: &Link, id: ChannelId, count: bool) -> Option<WaitingFor> {
-        let state = link.channels.get(&id).filter(|state| !state.refused)?;
+        let state = link.channels.get(&id)?;
         let entry = &self.feeds[state.feed.0 as usize];
         let key = entry.key;
         if !state.open {

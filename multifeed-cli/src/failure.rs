@@ -95,6 +95,7 @@ impl Failure {
             }
             NodeError::Damaged { feed, .. }
             | NodeError::NotWritable { feed }
+            | NodeError::LostTail { feed, .. }
             | NodeError::Full { feed } => self.detail("feed", feed.as_str()),
             NodeError::Store { file, .. } => self.detail("file", *file),
             NodeError::BlockTooLarge { len, max } => self.detail("got", *len).detail("max", *max),
@@ -119,6 +120,10 @@ impl Failure {
     }
 }
 
+/// What to do about blocks of one's own that are damaged.
+pub(crate) const LOST_ADVICE: &str =
+    "sync with a peer that has the feed: it sends them back, and the writer goes on";
+
 fn store_advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "ERR_IN_USE" => {
@@ -131,6 +136,7 @@ fn store_advice(code: &str) -> Option<&'static str> {
             "the other feeds of the store are not affected; a feed by others can be fetched again \
              into a new folder with `sync`"
         }
+        "ERR_BLOCKS_LOST" => LOST_ADVICE,
         "ERR_STORE_DAMAGED" => "restore the file from a backup, or sync into a new folder",
         "ERR_BLOCK_TOO_LARGE" => "split the contents into smaller blocks",
         "ERR_TOO_MANY_FILES" => "raise the limit of open files (ulimit -n) and try again",

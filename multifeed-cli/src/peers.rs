@@ -11,7 +11,8 @@ use multifeed_tokio::{
 use tokio::net::TcpStream;
 use tokio::time::{Interval, interval};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, LOST_ADVICE};
+use crate::output::{plural, printable};
 
 /// Connects to the peer at `address`, HOST:PORT.
 pub(crate) async fn connect(address: &str) -> Result<TcpStream, Failure> {
@@ -149,6 +150,24 @@ pub(crate) async fn first_unusable(store: &Multifeed, keys: &[FeedKey]) -> Optio
         }
     }
     None
+}
+
+/// The first feed of the store that lacks blocks which were written here, after a sync with `peer`.
+pub(crate) fn first_incomplete(store: &Multifeed, peer: &str) -> Option<Failure> {
+    let info = store.feeds().into_iter().map(|feed| feed.info()).find(|info| info.lost > 0)?;
+    let (key, lost) = (info.key.to_hex(), plural(info.lost, "block"));
+    let message = format!(
+        "{lost} that were written here to {}, feed {key}, are damaged or gone, and the peer {peer} does \
+         not have them",
+        printable(&info.name)
+    );
+    Some(
+        Failure::new("ERR_BLOCKS_LOST", message)
+            .advice(LOST_ADVICE)
+            .detail("feed", key)
+            .detail("lost", info.lost)
+            .detail("peer", peer),
+    )
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the system's reasons are too many")]

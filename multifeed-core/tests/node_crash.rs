@@ -7,7 +7,7 @@ use bytes::Bytes;
 use multifeed_core::format::sleep;
 use multifeed_core::storage::{FilePath, Memory, Op};
 use multifeed_core::tree::Bitfield;
-use multifeed_core::{Durability, Event, FeedId, NodeConfig, Outcome, SyncState};
+use multifeed_core::{Durability, Event, FeedId, NodeConfig, NodeError, Outcome, SyncState};
 use util::Sim;
 
 /// What was acknowledged once so many effects had happened.
@@ -263,7 +263,10 @@ fn a_lost_last_signature_is_no_fork() {
     let a = sim.party(memory);
     let feed = sim.writer(a, "w");
     let info = sim.load(a, feed);
-    assert_eq!((info.length, info.writable), (4, false));
+    assert_eq!((info.length, info.writable, info.lost), (4, false, 1));
+    let command = sim.parties[a].node.append(feed, vec![block(4)]);
+    let refused = sim.finish(a, command);
+    assert!(matches!(refused, Err(NodeError::LostTail { blocks: 1, .. })), "{refused:?}");
 }
 
 #[test]

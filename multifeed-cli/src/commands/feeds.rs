@@ -46,6 +46,9 @@ fn line(feeds: &[Listed]) -> Value {
             "blocks": info.blocks,
             "bytes": info.bytes,
         });
+        if info.lost > 0 {
+            feed["lost"] = info.lost.into();
+        }
         if let Some(error) = error {
             feed["error"] = (*error).into();
         }
@@ -69,6 +72,7 @@ fn table(feeds: &[Listed]) -> String {
         };
         let about = match (error, info.writable) {
             (Some(error), _) => *error,
+            (None, _) if info.lost > 0 => "written here, and damaged",
             (None, true) => "written here",
             (None, false) => "",
         };
@@ -107,6 +111,7 @@ mod tests {
             loaded: true,
             writable: name == "grüße",
             length,
+            lost: 0,
             blocks,
             bytes: 2048,
         };

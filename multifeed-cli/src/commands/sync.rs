@@ -79,9 +79,13 @@ async fn sync(
     session.progress.end();
     let result = session.end(left).await;
     // A feed that failed is not in sync, whatever the rest is.
-    match peers::first_unusable(store, &session.failed_feeds).await {
-        Some(failure) => Err(failure),
-        None => result,
+    if let Some(failure) = peers::first_unusable(store, &session.failed_feeds).await {
+        return Err(failure);
+    }
+    let synced = result?;
+    match peers::first_incomplete(store, &args.peer) {
+        Some(failure) if synced.is_some() => Err(failure),
+        Some(_) | None => Ok(synced),
     }
 }
 

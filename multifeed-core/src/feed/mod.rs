@@ -122,9 +122,12 @@ impl Feed {
         command: Option<CommandId>,
         blocks: &[Bytes],
     ) -> Result<(), NodeError> {
-        let Some(secret) = self.secret.as_ref().filter(|_| self.length >= self.sealed_until) else {
-            return Err(NodeError::NotWritable { feed: self.short_key() });
-        };
+        let feed = self.short_key();
+        let Some(secret) = &self.secret else { return Err(NodeError::NotWritable { feed }) };
+        if self.length < self.sealed_until {
+            let blocks = self.sealed_until - self.length;
+            return Err(NodeError::LostTail { feed, blocks });
+        }
         let start = self.length;
         let (mut length, mut roots) = (start, self.roots.clone());
         let (mut nodes, mut signatures) = (Vec::new(), Vec::new());
@@ -136,7 +139,7 @@ impl Feed {
             let now = if left == 1 { 1 } else { left - 1 };
             let (now, later) = rest.split_at(rest.len().min(now as usize));
             let Ok(grown) = proof::append(&roots, length, now) else {
-                return Err(NodeError::Full { feed: self.short_key() });
+                return Err(NodeError::Full { feed });
             };
             length += now.len() as u64;
             signatures.push((length - 1, secret.sign_log(&tree::hash::root(&grown.roots), length)));

@@ -309,6 +309,17 @@ pub enum NodeError {
         /// First digits of the feed key.
         feed: String,
     },
+    /// The feed is a local writer that lost the end of its log. Other blocks must not take the places of
+    /// those that were signed once, so it is read-only until peers have sent them back.
+    #[error(
+        "feed {feed} cannot be written: the last {blocks} of the blocks that were written here are damaged, and others must not take their places"
+    )]
+    LostTail {
+        /// First digits of the feed key.
+        feed: String,
+        /// How many blocks.
+        blocks: u64,
+    },
     /// The log would become longer than the JavaScript can count.
     #[error("feed {feed} is full: a log has less than 2^52 blocks and 2^53 bytes")]
     Full {
@@ -358,6 +369,7 @@ impl NodeError {
             Self::Damaged { .. } => "ERR_FEED_DAMAGED",
             Self::Store { .. } => "ERR_STORE_DAMAGED",
             Self::NotWritable { .. } => "ERR_NOT_WRITABLE",
+            Self::LostTail { .. } => "ERR_BLOCKS_LOST",
             Self::Full { .. } => "ERR_FEED_FULL",
             Self::UnknownFeed => "ERR_UNKNOWN_FEED",
             Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",

@@ -32,87 +32,32 @@
 //! ```
 //!
 //! There is no logic of the protocol, of storage or of the handles here, only tokio's forms of
-//! [`ByteStream`], [`Timer`] and [`Storage`], and two helpers for TCP. Everything must be called
-//! within a tokio runtime that has its time driver enabled.
+//! [`ByteStream`] and [`Runtime`], and two helpers for TCP. Everything must be called within a tokio
+//! runtime that has its time driver enabled.
 #![forbid(unsafe_code)]
 
-mod storage;
+mod runtime;
 mod stream;
 mod tcp;
-mod timer;
-
-use std::ops::Deref;
-use std::path::Path;
-use std::sync::Arc;
-
-use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use multifeed_core as core;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectionId, Counters, Driver, Durability, Entropy, Error, Event, Events,
-    Execution, Feed, FeedInfo, FeedKey, Get, MemoryStorage, NodeConfig, NodeError, Now, Opening,
-    Options, PeerError, ReplicationError, ReplicationEvent, ReplicationHandle, Role, RootKey,
-    Running, Sleep, Storage, Subscription, SyncState, Timer, WaitingFor,
+    ByteStream, Bytes, ConnectionId, Counters, DiskStorage, Driver, Durability, Entropy, Error,
+    Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage, NodeConfig,
+    NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
+    ReplicationHandle, Role, RootKey, Running, Runtime, Sleep, Storage, Subscription, SyncState,
+    Task, Timer, WaitingFor, Work, Wrap,
 };
 
-pub use self::storage::DiskStorage;
+pub use self::runtime::Tokio;
 pub use self::stream::TokioStream;
 pub use self::tcp::{Listener, connect};
-pub use self::timer::TokioTimer;
 
-/// An open store: see [`multifeed_driver::Multifeed`], whose methods this has too.
-#[derive(Clone, Debug)]
-pub struct Multifeed(multifeed_driver::Multifeed);
+/// An open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`].
+pub type Multifeed = Hosted<Tokio>;
 
 /// A connection over a tokio stream: see [`multifeed_driver::Replication`].
 pub type Replication<S> = multifeed_driver::Replication<TokioStream<S>>;
-
-impl Multifeed {
-    /// Opens the store in the folder `directory`, made with its first file.
-    ///
-    /// Spawns the [`Driver`] on the runtime it is called in. Dropped early, the store closes again.
-    ///
-    /// # Errors
-    ///
-    /// If the options have no root key, the folder cannot be used or is in use by another process, or
-    /// the store in it is damaged. A key that is not the store's finds an empty multifeed.
-    pub async fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        let storage = DiskStorage::open(directory.as_ref(), options.max_open_files())?;
-        Self::open_on(Arc::new(storage), options).await
-    }
-
-    /// Opens the store behind any storage.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub async fn open_on(storage: Arc<dyn Storage>, options: Options) -> Result<Self, Error> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Error::Entropy(error.to_string()))?;
-        let entropy = Entropy::from_seed(seed);
-        let timer = Arc::new(TokioTimer::new());
-        let (opening, driver) =
-            multifeed_driver::Multifeed::start(options, entropy, timer, storage)?;
-        tokio::spawn(driver);
-        Ok(Self(opening.await?))
-    }
-
-    /// Syncs with the peer at the other end of `stream`: see [`multifeed_driver::Multifeed::replicate`].
-    pub fn replicate<S>(&self, stream: S, role: Role) -> Replication<S>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.0.replicate(TokioStream::new(stream), role)
-    }
-}
-
-impl Deref for Multifeed {
-    type Target = multifeed_driver::Multifeed;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
 
 /// The example on the front page, compiled and run with the documentation tests.
 #[cfg(doctest)]

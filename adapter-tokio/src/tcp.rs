@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use multifeed_driver::accept;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+
+use crate::runtime::Tokio;
 
 /// Connects to a peer, trying all addresses of the name.
 ///
@@ -51,35 +53,7 @@ impl Listener {
     ///
     /// If the listener itself is broken.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        loop {
-            match self.0.accept().await {
-                Ok((stream, address)) => {
-                    // Fails for a peer that is gone already.
-                    if stream.set_nodelay(true).is_ok() {
-                        return Ok((stream, address));
-                    }
-                }
-                Err(error) if is_about_one_peer(&error) => {}
-                Err(error) if is_too_many_files(&error) => tokio::time::sleep(RETRY).await,
-                Err(error) => return Err(error),
-            }
-        }
+        let prepare = |(stream, _): &(TcpStream, SocketAddr)| stream.set_nodelay(true);
+        accept(&Tokio::new(), || self.0.accept(), prepare).await
     }
 }
-
-fn is_about_one_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-fn is_too_many_files(error: &io::Error) -> bool {
-    let codes: &[i32] = if cfg!(windows) {
-        &[10024] // WSAEMFILE
-    } else {
-        &[24, 23] // EMFILE, ENFILE
-    };
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
-}
-
-/// Time until peers are accepted again after too many files were open.
-const RETRY: Duration = Duration::from_millis(100);

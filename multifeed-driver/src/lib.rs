@@ -2,8 +2,9 @@
 //!
 //! The node of `multifeed-core` is a value without I/O; this crate puts it behind a lock and moves
 //! bytes, batches, time and answers. It decides nothing about protocol or storage, and knows no
-//! runtime: an adapter (`multifeed-tokio`) brings [`ByteStream`], [`Timer`] and [`Storage`], spawns the
-//! [`Driver`] and re-exports the handles.
+//! runtime. An adapter (`multifeed-tokio`, `multifeed-async-std`) brings [`Runtime`] and [`Wrap`], and
+//! re-exports [`Hosted`] and the handles. Where there is less than that, [`Multifeed::start`] takes a
+//! [`Timer`] and a [`Storage`] and gives the [`Driver`] to poll, as the examples do.
 //!
 //! | handle | what it is for |
 //! |---|---|
@@ -17,31 +18,39 @@
 //! driver. So a burst of bytes becomes blocks on disk without a hop between tasks.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod command;
+mod disk;
 mod driver;
 mod error;
 mod events;
 mod feed;
 mod get;
+mod hosted;
 mod link;
 mod memory;
 mod multifeed;
 mod options;
 mod pipe;
 mod replication;
+mod runtime;
 mod shared;
 mod subscription;
 mod traits;
 
+pub use accept::accept;
+pub use disk::DiskStorage;
 pub use driver::Driver;
 pub use error::{Error, ReplicationError};
 pub use events::{Event, Events};
 pub use feed::Feed;
 pub use get::Get;
+pub use hosted::Hosted;
 pub use memory::MemoryStorage;
 pub use multifeed::{Multifeed, Opening};
 pub use options::Options;
 pub use replication::{Replication, ReplicationEvent, ReplicationHandle};
+pub use runtime::{Runtime, Task, Work, Wrap};
 pub use subscription::Subscription;
 pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 

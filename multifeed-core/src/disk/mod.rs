@@ -5,7 +5,7 @@
 //! order, is decided elsewhere (`node`); how files look inside is `format`.
 
 mod pool;
-mod positioned;
+mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use fs4::fs_std::FileExt;
 
 use self::pool::{Mode, Pool};
-use self::positioned::{create_secret, is_too_many_files, read_fully, sync_folder, write_fully};
+pub use self::system::is_too_many_files;
+use self::system::{create_secret, read_fully, sync_folder, write_fully};
 use crate::storage::{
     Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
 };

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::positioned::is_too_many_files;
+use super::system::is_too_many_files;
 use crate::storage::FilePath;
 
 /// The files that were used last, open.

@@ -1,4 +1,5 @@
-//! Reading and writing at a place in a file: the two forms of it that `std` has.
+//! All that differs between operating systems: reading and writing at a place in a file, modes, syncing
+//! of folders, error codes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -75,10 +76,11 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-/// Whether an error says that this process or the system has too many files open.
-pub(super) fn is_too_many_files(error: &io::Error) -> bool {
+/// Whether an error says that this process or the system has too many files, or sockets, open.
+#[must_use]
+pub fn is_too_many_files(error: &io::Error) -> bool {
     let codes: &[i32] = if cfg!(windows) {
-        &[4] // ERROR_TOO_MANY_OPEN_FILES
+        &[4, 10024] // ERROR_TOO_MANY_OPEN_FILES, WSAEMFILE
     } else {
         &[24, 23] // EMFILE, ENFILE: the same on all systems with modes
     };

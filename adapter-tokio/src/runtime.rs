@@ -1,20 +1,23 @@
-//! tokio's clock.
+//! tokio as a runtime.
 
 use std::time::Duration;
 
-use multifeed_driver::{Now, Sleep, Timer};
+use multifeed_driver::{Now, Runtime, Sleep, Task, Timer, Work, Wrap};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-/// The clock of the runtime it was made in, also when that is paused for tests.
+use crate::stream::TokioStream;
+
+/// The tokio runtime it was made in, with its clock, also when that is paused for tests.
 #[derive(Debug)]
-pub struct TokioTimer {
+pub struct Tokio {
     runtime: Handle,
     origin: Instant,
 }
 
-impl TokioTimer {
-    /// The clock of this runtime, from zero.
+impl Tokio {
+    /// The runtime that this is called in; its clock counts from here.
     ///
     /// # Panics
     ///
@@ -25,13 +28,13 @@ impl TokioTimer {
     }
 }
 
-impl Default for TokioTimer {
+impl Default for Tokio {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Timer for TokioTimer {
+impl Timer for Tokio {
     fn now(&self) -> Now {
         Now(self.origin.elapsed())
     }
@@ -41,6 +44,24 @@ impl Timer for TokioTimer {
         let _entered = self.runtime.enter();
         let at = self.origin.checked_add(at.0).unwrap_or_else(|| self.origin + FAR);
         Box::pin(sleep_until(at))
+    }
+}
+
+impl Runtime for Tokio {
+    fn spawn(&self, task: Task) {
+        self.runtime.spawn(task);
+    }
+
+    fn spawn_blocking(&self, work: Work) {
+        self.runtime.spawn_blocking(work);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wrap<S> for Tokio {
+    type Stream = TokioStream<S>;
+
+    fn wrap(stream: S) -> TokioStream<S> {
+        TokioStream::new(stream)
     }
 }
 

@@ -1,0 +1,108 @@
+//! A store on a certain runtime.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use multifeed_proto::{Entropy, Role};
+
+use crate::disk::DiskStorage;
+use crate::error::Error;
+use crate::multifeed::Multifeed;
+use crate::options::Options;
+use crate::replication::Replication;
+use crate::runtime::{Runtime, Wrap};
+use crate::traits::{Storage, Timer};
+
+/// An open store whose [`Driver`](crate::Driver) runs on the runtime `R`: a [`Multifeed`], whose methods it
+/// has too, with the ways to open it and to replicate over the streams of `R`.
+///
+/// Each adapter calls its own one `Multifeed`.
+pub struct Hosted<R> {
+    multifeed: Multifeed,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: Runtime + Default> Hosted<R> {
+    /// Opens the store in the folder `directory`, made with its first file.
+    ///
+    /// Spawns the driver on the runtime it is called in. Dropped early, the store closes again.
+    ///
+    /// A store has one owner at a time: the lock is a file that the operating system frees with the
+    /// process. JavaScript programs take no lock and look for none, so that they must not have the
+    /// folder open at the same time is for the user to know.
+    ///
+    /// # Errors
+    ///
+    /// If the options have no root key, the folder cannot be used or is in use (by the process that
+    /// the error names), or the store in it is damaged. A key that is not the store's finds an empty
+    /// multifeed.
+    pub async fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let runtime = Arc::new(R::default());
+        let storage = DiskStorage::open(
+            Arc::clone(&runtime) as Arc<dyn Runtime>,
+            directory.as_ref(),
+            options.max_open_files(),
+        )?;
+        Self::start(runtime, Arc::new(storage), options).await
+    }
+
+    /// Opens the store behind any storage.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_on(storage: Arc<dyn Storage>, options: Options) -> Result<Self, Error> {
+        Self::start(Arc::new(R::default()), storage, options).await
+    }
+
+    async fn start(
+        runtime: Arc<R>,
+        storage: Arc<dyn Storage>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let timer = Arc::clone(&runtime) as Arc<dyn Timer>;
+        let (opening, driver) = Multifeed::start(options, entropy()?, timer, storage)?;
+        runtime.spawn(Box::pin(driver));
+        Ok(Self { multifeed: opening.await?, runtime: PhantomData })
+    }
+}
+
+impl<R> Hosted<R> {
+    /// Syncs with the peer at the other end of `stream`: see [`Multifeed::replicate`].
+    pub fn replicate<S>(&self, stream: S, role: Role) -> Replication<R::Stream>
+    where
+        R: Wrap<S>,
+    {
+        self.multifeed.replicate(R::wrap(stream), role)
+    }
+}
+
+impl<R> Deref for Hosted<R> {
+    type Target = Multifeed;
+
+    fn deref(&self) -> &Self::Target {
+        &self.multifeed
+    }
+}
+
+impl<R> Clone for Hosted<R> {
+    fn clone(&self) -> Self {
+        Self { multifeed: self.multifeed.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Hosted<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.multifeed.fmt(f)
+    }
+}
+
+/// 32 bytes of the operating system.
+fn entropy() -> Result<Entropy, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::Entropy(error.to_string()))?;
+    Ok(Entropy::from_seed(seed))
+}

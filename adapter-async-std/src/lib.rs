@@ -41,9 +41,14 @@
 //! | `smol` | yes | [`Multifeed`], on smol's global executor |
 //! | `async-std` | no | [`async_std::Multifeed`], on async-std's. async-std is no longer maintained (RUSTSEC-2025-0052): this is for programs that still use it |
 //!
+//! Ending a connection needs a stream whose `poll_close` closes the sending side, as those of `async-net`
+//! do; the TCP streams of async-std itself do not, see `async_std::Tcp`.
+//!
 //! An executor of one's own is an [`Executor`]: `Hosted<FuturesRuntime<Mine>>` is its `Multifeed`.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "async-std")]
+pub mod async_std;
 mod runtime;
 mod stream;
 mod tcp;
@@ -69,12 +74,3 @@ pub type Multifeed = Hosted<FuturesRuntime<Smol>>;
 
 /// A connection over a stream of `futures-io`: see [`multifeed_driver::Replication`].
 pub type Replication<S> = multifeed_driver::Replication<FuturesStream<S>>;
-
-/// What is different for programs on async-std.
-#[cfg(feature = "async-std")]
-pub mod async_std {
-    pub use crate::runtime::AsyncStd;
-
-    /// An open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`](crate::Hosted::open).
-    pub type Multifeed = crate::Hosted<crate::FuturesRuntime<AsyncStd>>;
-}

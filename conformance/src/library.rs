@@ -1,6 +1,6 @@
 //! What a store holds, read with our library.
 
-use multifeed_tokio::{Bytes, Feed, Multifeed};
+use multifeed_driver::{Bytes, Feed, Multifeed};
 
 use crate::contents::{Contents, Held};
 

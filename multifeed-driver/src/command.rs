@@ -15,6 +15,8 @@ pub(crate) struct Command {
     handle: Handle,
     /// `None` once it is over.
     id: Option<CommandId>,
+    /// It was not ready at once, so its task has let others run.
+    waited: bool,
 }
 
 impl Command {
@@ -24,7 +26,7 @@ impl Command {
         give: impl FnOnce(&mut multifeed_core::Node) -> CommandId,
     ) -> Self {
         let id = handle.shared().with(|state, _| state.give(give));
-        Self { handle: handle.clone(), id }
+        Self { handle: handle.clone(), id, waited: false }
     }
 }
 
@@ -33,7 +35,15 @@ impl Future for Command {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(id) = self.id else { return Poll::Ready(Err(NodeError::Closed)) };
-        let result = self.handle.shared().peek(|state| state.poll_command(id, cx.waker()));
+        let waited = std::mem::replace(&mut self.waited, true);
+        let result = self.handle.shared().peek(|state| {
+            if waited || state.may_answer_at_once() {
+                state.poll_command(id, cx.waker())
+            } else {
+                state.wakes.push(cx.waker().clone());
+                Poll::Pending
+            }
+        });
         if result.is_ready() {
             self.id = None;
         }

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) driver: DriverState,
     commands: BTreeMap<CommandId, Waiting>,
     queue: Queue,
+    /// Commands that were answered at once since a task had to let others run.
+    at_once: usize,
     /// Batches that run elsewhere.
     running: usize,
     /// Futures that wait for the end of the store.
@@ -95,6 +97,7 @@ impl Shared {
             driver: DriverState::default(),
             commands: BTreeMap::new(),
             queue: Queue::new(),
+            at_once: 0,
             running: 0,
             closers: Vec::new(),
         };
@@ -199,6 +202,16 @@ impl State {
         let id = give(&mut self.node);
         self.commands.insert(id, Waiting::Pending(None));
         Some(id)
+    }
+
+    /// Whether a command may be answered the first time it is polled. Every so often it may not: a
+    /// loop of commands that never wait would keep its thread to itself.
+    ///
+    /// Counted over all tasks: while one does not let go of a thread, only those of other threads
+    /// count too.
+    pub(crate) const fn may_answer_at_once(&mut self) -> bool {
+        self.at_once = (self.at_once + 1) % COMMANDS_AT_ONCE;
+        self.at_once != 0
     }
 
     pub(crate) fn poll_command(
@@ -457,6 +470,10 @@ impl fmt::Debug for Handle {
 
 /// Batches executed on behalf of one caller.
 const BATCHES_PER_TURN: usize = 64;
+
+/// Commands answered at once until a task must let others run: with the largest batches that are
+/// executed where they are asked for, 8 MiB.
+const COMMANDS_AT_ONCE: usize = 32;
 
 /// Batches that run elsewhere at the same time.
 const MAX_RUNNING: usize = 8;

@@ -3,6 +3,8 @@
 
 mod util;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -342,4 +344,29 @@ fn events_come_in_order_and_end_with_the_end() {
         }
     }
     assert!(counts.is_sorted() && counts.last() == Some(&500), "{counts:?}");
+}
+
+#[test]
+fn a_loop_of_commands_answered_at_once_lets_other_tasks_run() {
+    let mut runtime = Runtime::new(15);
+    let storage = runtime.storage(false);
+    let multi = runtime.open(&storage);
+    let feed = writer(&mut runtime, &multi, "a", 1000);
+    let appender = feed.clone();
+    let appends = async move {
+        for _ in 0..1000 {
+            appender.append("block").await.unwrap();
+        }
+    };
+    let reads = async move {
+        for index in 0..1000 {
+            feed.try_get(index).await.unwrap().unwrap();
+        }
+    };
+    for task in [Box::pin(appends) as Pin<Box<dyn Future<Output = ()>>>, Box::pin(reads)] {
+        let polls = runtime.polls;
+        runtime.wait(task);
+        // It gave way about thirty times.
+        assert!(runtime.polls - polls >= 20, "{} polls", runtime.polls - polls);
+    }
 }

@@ -1,0 +1,4 @@
+//! All scenarios on [`scenarios::AsyncStd`].
+#![allow(missing_docs)]
+
+scenarios::scenarios!(scenarios::AsyncStd);

@@ -1,0 +1,4 @@
+//! All scenarios on [`scenarios::Smol`].
+#![allow(missing_docs)]
+
+scenarios::scenarios!(scenarios::Smol);

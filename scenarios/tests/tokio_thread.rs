@@ -1,0 +1,4 @@
+//! All scenarios on [`scenarios::TokioThread`].
+#![allow(missing_docs)]
+
+scenarios::scenarios!(scenarios::TokioThread);

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use conformance::{Contents, Held, Store, block, contents, root_key};
 use multifeed_driver::{Hosted, Options, Role, RootKey};
-use scenarios::{AsyncStd, Host, PATIENCE, Smol, TokioThread, TokioThreads, run, spawn, timeout};
+use scenarios::{
+    AsyncStd, Host, PATIENCE, Smol, TokioThread, TokioThreads, blocking, run, spawn, timeout,
+};
 
 /// Both sides have writers, append while connected, agree, and part in order.
 async fn both_sides_get_everything<H: Host>(role: Role) {
@@ -33,13 +35,18 @@ async fn both_sides_get_everything<H: Host>(role: Role) {
     for index in 300..320 {
         ours.append(block("ours", index, 100)).await.unwrap();
     }
-    peer.write("theirs", 50, &[10]);
-
-    let expected = Contents::from([
-        (ours.key().to_hex(), Held::written("ours", 320, &[100])),
-        (theirs.clone(), peer.contents()[&theirs].clone()),
-    ]);
-    peer.wait_for(&expected);
+    let our_key = ours.key().to_hex();
+    let their_key = theirs.clone();
+    let (peer, expected) = blocking(move || {
+        peer.write("theirs", 50, &[10]);
+        let expected = Contents::from([
+            (our_key, Held::written("ours", 320, &[100])),
+            (their_key.clone(), peer.contents()[&their_key].clone()),
+        ]);
+        peer.wait_for(&expected);
+        (peer, expected)
+    })
+    .await;
     let mut events = multifeed.events();
     let feed = loop {
         match multifeed.feeds().into_iter().find(|feed| feed.key().to_hex() == theirs) {

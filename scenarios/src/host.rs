@@ -1,6 +1,7 @@
 //! The runtimes that scenarios run on.
 
 use std::future::Future;
+use std::thread;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -164,6 +165,18 @@ pub fn spawn<H: Host, T: Send + 'static>(
         let _nobody_may_wait = sender.send(future.await).await;
     }));
     async move { receiver.recv().await.expect("the task did not panic") }
+}
+
+/// Runs what blocks on a thread of its own.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = async_channel::bounded(1);
+    let thread = thread::spawn(move || {
+        let value = work();
+        let _nobody_may_wait = sender.send_blocking(());
+        value
+    });
+    let _panicked = receiver.recv().await;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What no scenario needs.

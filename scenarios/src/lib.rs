@@ -19,7 +19,7 @@ mod peer;
 pub mod stores;
 pub mod sync;
 
-pub use host::{AsyncStd, Host, Smol, TokioThread, TokioThreads, run, spawn, timeout};
+pub use host::{AsyncStd, Host, Smol, TokioThread, TokioThreads, blocking, run, spawn, timeout};
 pub use peer::{End, PATIENCE, Peer, check, connected, feed_in, in_sync, options, same, tcp};
 
 /// Makes a test of every scenario on a host.

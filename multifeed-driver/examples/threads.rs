@@ -1,91 +1,80 @@
-//! A third runtime, without any async crate: a thread for each connection over `std::net`.
+//! Without an async runtime: threads, and a connection over `std::net` on each of them.
 //!
 //! Two stores in memory sync over TCP: `cargo run -p multifeed-driver --example threads`.
-#![allow(clippy::disallowed_methods)] // an adapter is where the clock is read
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // an adapter reads the clock; no lock is poisoned
 
 use std::error::Error;
-use std::future::Future;
-use std::io::{self, Read, Write};
+use std::future::poll_fn;
+use std::io::{self, Cursor, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::pin::pin;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Instant;
 
+use futures_lite::future::block_on;
 use multifeed_driver::{
-    ByteStream, Entropy, MemoryStorage, Multifeed, Now, Options, Role, RootKey, Sleep, Timer,
+    ByteStream, Hosted, MemoryStorage, Now, Options, Role, RootKey, Runtime, Sleep, Task, Timer,
+    Work, Wrap,
 };
 
-/// Wakes a parked thread.
-struct Unpark(Thread);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
+#[derive(Default)]
+struct Threads;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs a future on this thread, which sleeps while there is nothing to do.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        thread::park();
-    }
-}
-
-/// The clock of the operating system; each sleep is a thread, of which a store needs about one.
-struct SystemTimer(Instant);
-
-impl Timer for SystemTimer {
+impl Timer for Threads {
     fn now(&self) -> Now {
-        Now(self.0.elapsed())
+        Now(START.elapsed())
     }
 
+    /// Each sleep is a thread, of which a store needs about one.
     fn sleep_until(&self, at: Now) -> Sleep {
-        let left = at.since(self.now());
-        // Whether it is over, and whom to wake then.
-        let state = Arc::new(Mutex::new((false, None::<Waker>)));
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            thread::sleep(left);
-            let mut state = lock(&shared);
-            state.0 = true;
-            state.1.take().into_iter().for_each(Waker::wake);
-        });
-        Box::pin(std::future::poll_fn(move |cx| {
-            let mut state = lock(&state);
-            state.1 = Some(cx.waker().clone());
-            if state.0 { Poll::Ready(()) } else { Poll::Pending }
+        let mut told = None::<Waker>;
+        Box::pin(poll_fn(move |cx| {
+            let left = at.since(Self.now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            if told.as_ref().is_none_or(|told| !told.will_wake(cx.waker())) {
+                let waker = told.insert(cx.waker().clone()).clone();
+                thread::spawn(move || {
+                    thread::sleep(left);
+                    waker.wake();
+                });
+            }
+            Poll::Pending
         }))
     }
 }
 
-/// A TCP connection. Writing blocks, so a second thread reads: else two peers that both write would
-/// wait for each other for ever. What can be in flight is limited by what was requested.
+impl Runtime for Threads {
+    fn spawn(&self, task: Task) {
+        thread::spawn(|| block_on(task));
+    }
+
+    fn spawn_blocking(&self, work: Work) {
+        thread::spawn(work);
+    }
+}
+
+/// A TCP connection. Writing blocks, so a second thread reads, at most 32 KiB ahead: else two peers
+/// that both write would wait for each other for ever.
 struct Tcp {
     stream: TcpStream,
     reads: Receiver<io::Result<Vec<u8>>>,
-    rest: Vec<u8>,
-    /// Whom the reading thread wakes.
-    waker: Arc<Mutex<Option<Waker>>>,
+    rest: Cursor<Vec<u8>>,
+    reader: Arc<Mutex<Option<Waker>>>, // whom the reading thread wakes
 }
 
-impl Tcp {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let (sender, reads) = channel();
-        let waker = Arc::<Mutex<Option<Waker>>>::default();
-        let (mut from, to_wake) = (stream.try_clone()?, Arc::clone(&waker));
+impl Wrap<TcpStream> for Threads {
+    type Stream = Tcp;
+
+    fn wrap(stream: TcpStream) -> Tcp {
+        let (sender, reads) = sync_channel(1);
+        let reader = Arc::<Mutex<Option<Waker>>>::default();
+        let (mut from, to_wake) = (stream.try_clone().unwrap(), Arc::clone(&reader));
         thread::spawn(move || {
             let mut more = true;
             while more {
@@ -93,27 +82,24 @@ impl Tcp {
                 let read = from.read(&mut bytes).map(|count| bytes[..count].to_vec());
                 more = read.as_ref().is_ok_and(|bytes| !bytes.is_empty());
                 more &= sender.send(read).is_ok();
-                lock(&to_wake).take().into_iter().for_each(Waker::wake);
+                to_wake.lock().unwrap().take().into_iter().for_each(Waker::wake);
             }
         });
-        Ok(Self { stream, reads, rest: Vec::new(), waker })
+        Tcp { stream, reads, rest: Cursor::default(), reader }
     }
 }
 
 impl ByteStream for Tcp {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.rest.is_empty() {
-            *lock(&self.waker) = Some(cx.waker().clone());
+        if self.rest.position() == self.rest.get_ref().len() as u64 {
+            *self.reader.lock().unwrap() = Some(cx.waker().clone());
             match self.reads.try_recv() {
-                Ok(read) => self.rest = read?,
+                Ok(read) => self.rest = Cursor::new(read?),
                 Err(TryRecvError::Empty) => return Poll::Pending,
                 Err(TryRecvError::Disconnected) => return Poll::Ready(Ok(0)),
             }
         }
-        let count = buffer.len().min(self.rest.len());
-        buffer[..count].copy_from_slice(&self.rest[..count]);
-        self.rest.drain(..count);
-        Poll::Ready(Ok(count))
+        Poll::Ready(self.rest.read(buffer))
     }
 
     fn poll_write(&mut self, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
@@ -129,36 +115,26 @@ impl ByteStream for Tcp {
     }
 }
 
-/// Opens a store in memory. The seed must come from the operating system where it matters.
-fn open(seed: u8) -> Result<Multifeed, Box<dyn Error>> {
-    let options = Options::default().root_key(RootKey::new([7; 32]));
-    let timer = Arc::new(SystemTimer(Instant::now()));
-    let storage = Arc::new(MemoryStorage::default());
-    let entropy = Entropy::from_seed([seed; 32]);
-    let (opening, driver) = Multifeed::start(options, entropy, timer, storage)?;
-    thread::spawn(|| block_on(driver));
-    Ok(block_on(opening)?)
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let (here, there) = (open(1)?, open(2)?);
+    let options = Options::default().root_key(RootKey::new([7; 32])); // use 32 unpredictable bytes
+    let open = || Hosted::<Threads>::open_on(Arc::new(MemoryStorage::default()), options.clone());
+    let (here, there) = (block_on(open())?, block_on(open())?);
     let writer = block_on(here.writer("local"))?;
     block_on(writer.append("hello from a thread"))?;
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let one =
-        here.replicate(Tcp::new(TcpStream::connect(listener.local_addr()?)?)?, Role::Initiator);
-    let two = there.replicate(Tcp::new(listener.accept()?.0)?, Role::Responder);
+    let one = here.replicate(TcpStream::connect(listener.local_addr()?)?, Role::Initiator);
+    let two = there.replicate(listener.accept()?.0, Role::Responder);
+    let ends = [thread::spawn(|| block_on(one)), thread::spawn(|| block_on(two))];
     let mut events = there.events();
-    let threads = [thread::spawn(|| block_on(one)), thread::spawn(|| block_on(two))];
     while there.feeds().is_empty() {
         block_on(events.next());
     }
-    let block = block_on(there.feeds()[0].get(0))?;
-    println!("got: {}", String::from_utf8_lossy(&block));
+    assert_eq!(block_on(there.feeds()[0].get(0))?, "hello from a thread");
     block_on(here.close())?;
-    for thread in threads {
-        thread.join().map_err(|_| "a connection's thread panicked")??;
+    for end in ends {
+        end.join().map_err(|_| "a connection's thread panicked")??;
     }
+    println!("one block synced between two threads");
     Ok(block_on(there.close())?)
 }

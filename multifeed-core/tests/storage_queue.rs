@@ -117,3 +117,19 @@ fn both_names_of_a_rename_count() {
     let mut queue = queue(batches);
     assert_eq!(started(&mut queue), [0]);
 }
+
+#[test]
+fn a_batch_that_does_not_suit_keeps_its_place() {
+    let mut queue = queue(vec![
+        (None, vec![sync("a")]),
+        (Some(0), vec![write("b")]),
+        (None, vec![write("a")]),
+        (None, vec![read("c")]),
+    ]);
+    let short = |batch: &Batch| !batch.is_long();
+    assert_eq!(queue.start_if(short).unwrap().id, BatchId(3));
+    assert_eq!(queue.start_if(short), None, "what follows it, or is on the same file, waits too");
+    assert_eq!(started(&mut queue), [0]);
+    queue.finished(BatchId(0));
+    assert_eq!(started(&mut queue), [1, 2]);
+}

@@ -320,10 +320,14 @@ impl State {
 
     /// Executes the next batch, if there is one that may run.
     fn start_batch(&mut self, now: Now, storage: &dyn Storage) -> bool {
-        if self.running >= MAX_RUNNING || matches!(self.stage, Stage::Ended(_)) {
+        if matches!(self.stage, Stage::Ended(_)) {
             return false;
         }
-        let Some(batch) = self.queue.start() else { return false };
+        // What is answered at once needs no thread, and does not wait for one.
+        let full = self.running >= MAX_RUNNING;
+        let Some(batch) = self.queue.start_if(|batch| !(full && batch.is_long())) else {
+            return false;
+        };
         match storage.execute(batch) {
             Execution::Done(result) => {
                 self.queue.finished(result.id);
@@ -475,5 +479,5 @@ const BATCHES_PER_TURN: usize = 64;
 /// executed where they are asked for, 8 MiB.
 const COMMANDS_AT_ONCE: usize = 32;
 
-/// Batches that run elsewhere at the same time.
+/// Long batches that run elsewhere at the same time.
 const MAX_RUNNING: usize = 8;

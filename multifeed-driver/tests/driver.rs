@@ -10,64 +10,10 @@ use std::time::Duration;
 
 use multifeed_core::storage::{Fault, StorageErrorKind};
 use multifeed_driver::{
-    ByteStream, Durability, Error, Event, Feed, Multifeed, NodeError, Options, Replication,
-    ReplicationError, ReplicationEvent, ReplicationHandle, Role, SyncState, Timer,
+    Durability, Error, Event, NodeError, Options, ReplicationError, ReplicationEvent, Role, Timer,
 };
-use util::{End, Runtime, Spawned, stream};
-
-/// A writer with `count` blocks of its name and their number.
-fn writer(runtime: &mut Runtime, multi: &Multifeed, name: &'static str, count: u32) -> Feed {
-    let multi = multi.clone();
-    runtime.wait(async move {
-        let writer = multi.writer(name).await.unwrap();
-        writer.append_batch((0..count).map(|n| format!("{name} {n}"))).await.unwrap();
-        writer
-    })
-}
-
-fn same(runtime: &mut Runtime, ours: &Feed, other: &Multifeed) {
-    let theirs = other.feed(&ours.key()).expect("the feed");
-    let ours = ours.clone();
-    runtime.wait(async move {
-        for index in 0..ours.len() {
-            let block = theirs.get(index).await.unwrap();
-            assert_eq!(block, ours.get(index).await.unwrap(), "block {index}");
-        }
-    });
-}
-
-type Ended = Spawned<Result<(), ReplicationError>>;
-
-fn spawn<S: ByteStream + 'static>(
-    runtime: &mut Runtime,
-    replication: Replication<S>,
-) -> (ReplicationHandle, Ended) {
-    let handle = replication.handle();
-    (handle, runtime.spawn(replication))
-}
-
-fn connect(
-    runtime: &mut Runtime,
-    (a, b): (&Multifeed, &Multifeed),
-    (one, two): (End, End),
-) -> [(ReplicationHandle, Ended); 2] {
-    let one = spawn(runtime, a.replicate(one, Role::Initiator));
-    [one, spawn(runtime, b.replicate(two, Role::Responder))]
-}
-
-fn in_sync(runtime: &mut Runtime, ends: &[(ReplicationHandle, Ended); 2]) {
-    runtime.run_until(|| {
-        for (_, ended) in ends {
-            let ended = ended.lock().unwrap();
-            assert!(ended.is_none(), "{ended:?}");
-        }
-        ends.iter().all(|(handle, _)| handle.sync_state() == SyncState::InSync)
-    });
-}
-
-fn taken<T>(spawned: &Spawned<T>) -> T {
-    spawned.lock().unwrap().take().expect("a result")
-}
+use util::stores::{connect, in_sync, same, spawn, taken, writer};
+use util::{Runtime, stream};
 
 /// Two stores, both ways, to the orderly end.
 fn sync(seed: u64, slow: bool, chunk: usize, durability: Durability) {

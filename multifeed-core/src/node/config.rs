@@ -36,7 +36,8 @@ pub struct NodeConfig {
     pub max_window_bytes: usize,
     /// Bytes of blocks of one connection that wait for another block before they can be verified.
     pub max_held_bytes: usize,
-    /// Bytes verified and not yet stored, over all feeds, at which connections are no longer read.
+    /// Bytes verified and not yet stored, over all feeds, at which no more blocks are requested and
+    /// connections with requests in flight are no longer read.
     pub max_unstored_bytes: usize,
     /// Bytes waiting to be sent on one connection at which no further block is read from storage.
     pub max_outbox_bytes: usize,
@@ -46,7 +47,8 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// Time without progress after which [`Event::Stalled`](crate::Event::Stalled) names what is missing.
     pub stall_timeout: Duration,
-    /// Time that [`Node::disconnect`](crate::Node::disconnect) waits for the peer's acknowledgements.
+    /// Time that [`Node::disconnect`](crate::Node::disconnect) waits for the peer's acknowledgements, and
+    /// once more, if anything moved meanwhile, for the peer to close its side.
     pub leave_timeout: Duration,
 }
 

@@ -55,7 +55,8 @@ pub(super) struct Link {
     pub(super) progress_at: Now,
     pub(super) stall_told: bool,
     pub(super) tick_at: Option<Now>,
-    /// The moment at which an orderly end stops waiting for the peer.
+    /// The moment at which an orderly end stops waiting for the peer: first for its acknowledgements,
+    /// then for the end of what it sends.
     pub(super) leave_by: Option<Now>,
     pub(super) counters: Counters,
     /// What the host was told last of whether to read.

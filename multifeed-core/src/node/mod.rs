@@ -454,9 +454,11 @@ impl Node {
         }
     }
 
+    /// A disk that falls behind holds up those that send blocks, not those that only ask for some.
     fn may_read(&self, link: &Link) -> bool {
+        let sends_blocks = link.in_flight > 0;
         link.parked < self.config.max_parked_requests
-            && self.unstored_bytes < self.config.max_unstored_bytes
+            && !(sends_blocks && self.unstored_bytes >= self.config.max_unstored_bytes)
     }
 
     fn drop_link(&mut self, id: ConnectionId, error: Option<PeerError>) {

@@ -243,7 +243,7 @@ impl Node {
         let Some(by) = link.leave_by else { return };
         if link.connection.is_shut_down() {
             // The peer did not close its side in time.
-            if self.now >= by.after(self.config.leave_timeout) {
+            if self.now >= by {
                 link.connection.close(None);
             }
             return;
@@ -254,9 +254,12 @@ impl Node {
                 || !state.unacked.is_empty()
                 || !state.flights.is_empty()
         });
-        if !busy || !link.ready || self.now >= by {
+        if busy && self.now >= by && by.since(link.progress_at) >= self.config.leave_timeout {
+            // Nothing has moved since then: an orderly end would not reach the peer either.
+            link.connection.close(None);
+        } else if !busy || !link.ready || self.now >= by {
             link.connection.shutdown();
-            link.leave_by = Some(self.now.max(by));
+            link.leave_by = Some(self.now.after(self.config.leave_timeout));
             self.announce(id);
         }
     }

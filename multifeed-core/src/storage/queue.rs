@@ -53,6 +53,12 @@ impl Queue {
     /// Looks at the first 64 waiting batches only, so that a long queue stays cheap.
     #[must_use]
     pub fn start(&mut self) -> Option<Batch> {
+        self.start_if(|_| true)
+    }
+
+    /// The next batch that may run and that `suits`; one that does not keeps its place.
+    #[must_use]
+    pub fn start_if(&mut self, suits: impl Fn(&Batch) -> bool) -> Option<Batch> {
         let mut passed: Vec<(FilePath, Use)> = Vec::new();
         let mut passed_ids: BTreeSet<BatchId> = BTreeSet::new();
         for place in 0..self.waiting.len().min(LOOK_AHEAD) {
@@ -62,7 +68,10 @@ impl Queue {
                 passed_ids.contains(&after) || self.running.iter().any(|other| other.id == after)
             });
             let mut before = passed.iter().chain(self.running.iter().flat_map(|other| &other.uses));
-            if follows || before.any(|earlier| uses.iter().any(|used| collide(earlier, used))) {
+            if follows
+                || !suits(batch)
+                || before.any(|earlier| uses.iter().any(|used| collide(earlier, used)))
+            {
                 passed_ids.insert(batch.id);
                 passed.extend(uses);
                 continue;

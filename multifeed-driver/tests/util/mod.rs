@@ -1,5 +1,8 @@
 //! A runtime for tests: one thread, a virtual clock, storage that answers when it is told to.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub mod slow;
+pub mod stores;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -98,14 +101,14 @@ impl Runtime {
 
     /// Runs, and lets time pass from timer to timer, until `done`.
     pub fn run_until(&mut self, mut done: impl FnMut() -> bool) {
-        for _ in 0..10_000 {
+        for _ in 0..100_000 {
             self.run();
             if done() {
                 return;
             }
             assert!(self.clock.advance(), "nothing is due, ever");
         }
-        panic!("not done after ten thousand timers");
+        panic!("not done after a hundred thousand timers");
     }
 
     /// Runs until a future is ready.
@@ -127,9 +130,17 @@ impl Runtime {
         storage: &Arc<TestStorage>,
         options: Options,
     ) -> Result<Multifeed, Error> {
+        self.open_on(Arc::clone(storage) as Arc<dyn Storage>, options)
+    }
+
+    /// A store on any storage.
+    pub fn open_on(
+        &mut self,
+        storage: Arc<dyn Storage>,
+        options: Options,
+    ) -> Result<Multifeed, Error> {
         let seed = std::array::from_fn(|_| self.random(256) as u8);
         let clock = Arc::new(self.clock.clone());
-        let storage = Arc::clone(storage) as Arc<dyn Storage>;
         let options = options.root_key(RootKey::new([7; 32]));
         let started = Multifeed::start(options, Entropy::from_seed(seed), clock, storage);
         let (opening, driver) = started.unwrap();

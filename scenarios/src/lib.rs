@@ -8,6 +8,7 @@
 //! | `stores` | one store: handles, errors |
 //! | `sync` | two stores over TCP |
 //! | `lifecycle` | ends of all kinds, at any moment |
+//! | `pressure` | peers, disks and applications that are slow: memory, the others, the close |
 //!
 //! Not here: what can be shown on a virtual clock (`multifeed-driver/tests`), and what needs Node
 //! (`conformance/tests/runtimes.rs`, for the same hosts).
@@ -16,6 +17,7 @@
 mod host;
 pub mod lifecycle;
 mod peer;
+pub mod pressure;
 pub mod stores;
 pub mod sync;
 

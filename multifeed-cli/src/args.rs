@@ -132,10 +132,10 @@ pub(crate) struct Cat {
     /// Key (64 hexadecimal digits) or name of the feed, as `feeds` prints them.
     pub(crate) feed: String,
     /// Index of the first block; the first of a feed is 0.
-    #[arg(long, value_name = "A", default_value_t = 0)]
+    #[arg(long, value_name = "A", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) from: u64,
     /// Index of the block to stop before. Without it: the end of the feed.
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub(crate) to: Option<u64>,
 }
 

@@ -170,11 +170,17 @@ fn sync_folder(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether there is something in the folder beside hidden files.
+/// Whether there is something in the folder beside hidden files, and the lock that a command killed at
+/// once leaves.
 pub(crate) fn has_contents(directory: &Path) -> bool {
     let Ok(entries) = fs::read_dir(directory) else { return false };
-    entries.flatten().any(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+    entries.flatten().map(|entry| entry.file_name()).any(|name| {
+        !name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes() != LOCK_FILE
+    })
 }
+
+/// The file that `multifeed-core` locks before it writes anything else.
+const LOCK_FILE: &[u8] = b"multifeed.lock";
 
 /// Bytes read of a file that should hold a key; more than enough to see that one does not.
 const MAX_KEY_FILE: u64 = 1024;

@@ -107,6 +107,7 @@ fn find_key(context: &Context, directory: &Path, missing: Missing) -> Result<Roo
     match missing {
         _ if exists => {}
         Missing::Make(saving) => {
+            refuse_foreign(directory)?;
             make(directory)?;
             if !saving.no_save_key && !keys::save(directory, &given.key)? {
                 // Another process was faster.
@@ -132,12 +133,30 @@ const fn no_store_code(missing: Missing) -> &'static str {
     }
 }
 
+/// Refuses a folder that is no store and holds other things: a store would be strewn among them.
+pub(crate) fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
+    if !keys::has_contents(directory) {
+        return Ok(());
+    }
+    let place = directory.display().to_string();
+    let message = format!("the folder {place} is not empty, and what is in it is no store");
+    Err(Failure::new("ERR_NOT_EMPTY", message)
+        .advice("choose a folder that does not exist yet")
+        .detail("directory", place))
+}
+
 /// Makes the folder of a new store.
 pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(|error| {
         let place = directory.display();
-        Failure::new("ERR_DIRECTORY", format!("cannot make the folder {place}: {error}"))
-            .detail("directory", place.to_string())
+        let failure = if directory.is_file() {
+            Failure::new("ERR_DIRECTORY", format!("{place} is a file, and a store is a folder"))
+                .advice("choose a folder that does not exist yet")
+        } else {
+            Failure::new("ERR_DIRECTORY", format!("cannot make the folder {place}: {error}"))
+                .advice("see whether the folder above it exists, and whether you may write there")
+        };
+        failure.detail("directory", place.to_string())
     })
 }
 

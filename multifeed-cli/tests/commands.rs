@@ -197,7 +197,18 @@ fn cat_finds_a_feed_by_name_and_by_key_and_says_when_it_cannot() {
     }
     let error = run(["cat", &directory, "w", "--to", "3", "--json"]).failed("ERR_RANGE");
     assert_eq!((&error["from"], &error["to"], &error["length"]), (&0.into(), &3.into(), &2.into()));
-    run(["cat", &directory, "w", "--from", "2", "--to", "1", "--json"]).failed("ERR_RANGE");
+    for (arguments, says) in [
+        (&["--from", "2", "--to", "1"][..], "--from 2 is behind --to 1"),
+        (&["--from", "5"], "no block 5: the feed has 2 blocks"),
+        (&["--to", "3"], "no block 2: the feed has 2 blocks"),
+    ] {
+        let cat = ["cat", &directory, "w", "--json"];
+        let error = run(cat.iter().chain(arguments)).failed("ERR_RANGE");
+        assert!(error["message"].as_str().unwrap().contains(says), "{error}");
+    }
+    let negative = run(["cat", &directory, "w", "--from", "-1"]);
+    assert_eq!(negative.code, Some(2));
+    assert!(negative.stderr.contains("'-1'") && !negative.stderr.contains("tip"), "{negative:?}");
     let human = run(["cat", &directory, "x"]);
     assert_eq!((human.code, human.text()), (Some(1), String::new()));
     assert!(
@@ -374,10 +385,38 @@ fn a_file_in_place_of_the_folder_is_a_clear_error() {
     fs::write(folder.path("file"), "text").unwrap();
     run(["feeds", &folder.at("file"), "--json"]).failed("ERR_NO_STORE");
     let end = run(["append", &folder.at("file"), "w", "text", "--key", OTHER_KEY, "--json"]);
-    end.failed("ERR_DIRECTORY");
+    let error = end.failed("ERR_DIRECTORY");
+    assert!(error["message"].as_str().unwrap().contains("is a file"), "{error}");
     let end = run(["init", &folder.at("file/in/it"), "--json"]);
     end.failed("ERR_DIRECTORY");
     assert_eq!(fs::read_to_string(folder.path("file")).unwrap(), "text");
+}
+
+#[test]
+fn no_command_strews_a_store_among_other_things() {
+    let folder = Folder::new();
+    let directory = folder.at("full");
+    fs::create_dir(folder.path("full")).unwrap();
+    fs::write(folder.path("full/letter"), "text").unwrap();
+    for arguments in [
+        &["append", &directory, "w", "text"][..],
+        &["serve", &directory, "--listen", "127.0.0.1:0"],
+        &["sync", &directory, "127.0.0.1:1"],
+        &["init", &directory],
+    ] {
+        let arguments = arguments.iter().chain(&["--key", OTHER_KEY, "--json"]);
+        run(arguments).failed("ERR_NOT_EMPTY");
+    }
+    assert_eq!(fs::read_dir(folder.path("full")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_folder_in_which_a_command_was_killed_at_once_can_be_used() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("a")).unwrap();
+    fs::write(folder.path("a/multifeed.lock"), "1234\n").unwrap();
+    run(["append", &folder.at("a"), "w", "text", "--key", OTHER_KEY]).good();
+    assert_eq!(run(["cat", &folder.at("a"), "w"]).good().stdout, b"text");
 }
 
 #[test]

@@ -18,13 +18,20 @@ pub(super) async fn run(context: &Context, args: Cat) -> Result<(), Failure> {
         let info = feed.load().await.map_err(|error| Failure::store(directory, &error))?;
         let end = args.to.unwrap_or(info.length);
         if args.from > end || end > info.length {
-            let message = format!(
-                "blocks {} to before {end} were asked for, and the feed has {}",
-                args.from,
-                plural(info.length, "block")
-            );
+            let from = args.from;
+            let has = plural(info.length, "block");
+            let (message, advice) = if args.to.is_some_and(|to| to < from) {
+                let message = format!("--from {from} is behind --to {end}");
+                (message, "--from is the first block, --to the one to stop before")
+            } else if from > info.length {
+                let message = format!("there is no block {from}: the feed has {has}");
+                (message, "blocks are counted from 0")
+            } else {
+                let message = format!("there is no block {}: the feed has {has}", end - 1);
+                (message, "blocks are counted from 0; --to is the one to stop before")
+            };
             return Err(Failure::new("ERR_RANGE", message)
-                .advice("blocks are counted from 0; --to is the one to stop before")
+                .advice(advice)
                 .detail("from", args.from)
                 .detail("to", end)
                 .detail("length", info.length));

@@ -19,12 +19,7 @@ pub(super) async fn run(context: &Context, args: Init) -> Result<(), Failure> {
             ))
             .detail("directory", place));
     }
-    if keys::has_contents(directory) {
-        let message = format!("the folder {place} is not empty, and what is in it is no store");
-        return Err(Failure::new("ERR_NOT_EMPTY", message)
-            .advice("choose a folder that does not exist yet")
-            .detail("directory", place));
-    }
+    store::refuse_foreign(directory)?;
     let given = keys::given(&context.global)?;
     store::warn_of_default(context, given.as_ref());
     let made = given.is_none();

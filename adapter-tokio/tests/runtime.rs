@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
-use multifeed_tokio::{Multifeed, Options, RootKey};
+use multifeed_tokio::{Durability, Multifeed, Options, RootKey};
+use tokio::runtime::{Builder, Runtime};
 
 fn options() -> Options {
     Options::default().root_key(RootKey::new([7; 32]))
@@ -16,7 +19,7 @@ async fn open(folder: &Path) -> Multifeed {
 #[test]
 fn a_runtime_that_ends_frees_the_store() {
     let folder = tempfile::tempdir().unwrap();
-    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = || Builder::new_multi_thread().enable_all().build().unwrap();
     let first = runtime();
     let (multi, writer) = first.block_on(async {
         let multi = open(folder.path()).await;
@@ -33,4 +36,51 @@ fn a_runtime_that_ends_frees_the_store() {
         assert_eq!(again.writer("local").await.unwrap().len(), 1);
         again.close().await.unwrap();
     });
+}
+
+#[test]
+fn a_runtime_that_ends_in_mid_write_loses_no_acknowledged_block() {
+    type End = fn(Runtime);
+    let ends: [End; 3] =
+        [drop, Runtime::shutdown_background, |runtime| runtime.shutdown_timeout(Duration::ZERO)];
+    let runtime = || Builder::new_multi_thread().enable_all().build().unwrap();
+    for (end, acknowledged) in ends.into_iter().flat_map(|end| [0, 1, 7].map(|count| (end, count)))
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let first = runtime();
+        let options = options().durability(Durability::Power);
+        let multi = first.block_on(Multifeed::open(folder.path(), options.clone())).unwrap();
+        let (sender, acknowledgements) = mpsc::channel();
+        let appending = multi.clone();
+        first.spawn(async move {
+            let writer = appending.writer("local").await.unwrap();
+            loop {
+                let Ok(index) = writer.append(vec![7; 1_000_000]).await else { return };
+                if sender.send(index).is_err() {
+                    return;
+                }
+            }
+        });
+        let seen: Vec<u64> = acknowledgements.iter().take(acknowledged).collect();
+        end(first);
+        let seen = seen.into_iter().chain(acknowledgements).last();
+
+        runtime().block_on(async {
+            assert!(multi.close().await.is_err(), "it had no time to close");
+            // A write that had begun goes on without the runtime, and keeps the lock meanwhile.
+            let again = loop {
+                match Multifeed::open(folder.path(), options.clone()).await {
+                    Ok(again) => break again,
+                    Err(error) => assert_eq!(error.code(), "ERR_IN_USE", "{error}"),
+                }
+            };
+            let writer = again.writer("local").await.unwrap();
+            let wanted = seen.map_or(0, |last| last + 1);
+            assert!(writer.len() >= wanted, "{} blocks, {wanted} acknowledged", writer.len());
+            for index in 0..writer.len() {
+                assert_eq!(writer.get(index).await.unwrap(), vec![7; 1_000_000]);
+            }
+            again.close().await.unwrap();
+        });
+    }
 }

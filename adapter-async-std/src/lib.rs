@@ -55,9 +55,9 @@ mod tcp;
 
 pub use multifeed_core as core;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectionId, Counters, DiskStorage, Driver, Durability, Entropy, Error,
-    Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage, NodeConfig,
-    NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
+    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Driver, Durability, Entropy,
+    Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
+    NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
     ReplicationHandle, Role, RootKey, Running, Runtime, Sleep, Storage, Subscription, SyncState,
     Task, Timer, WaitingFor, Work, Wrap,
 };

@@ -5,14 +5,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ArgGroup, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
+use multifeed_tokio::Dialect;
 
 /// Append-only feeds by many writers, in a folder, synced with others over TCP.
 ///
 /// A multifeed is a set of feeds that share one root key. Whoever has the key can read all feeds
 /// and add writers of their own. Every machine holds them in a folder (DIR); two folders are brought
 /// to the same contents by `serve` on one machine and `sync` on the other. The other side may also
-/// be the JavaScript hypermultifeed.
+/// be the JavaScript multifeed or hypermultifeed.
 #[derive(Debug, Parser)]
 #[command(name = "multifeed", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Args {
@@ -151,6 +152,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) once: bool,
     #[command(flatten)]
+    pub(crate) speaking: Speaking,
+    #[command(flatten)]
     pub(crate) saving: Saving,
 }
 
@@ -169,7 +172,39 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
+    pub(crate) speaking: Speaking,
+    #[command(flatten)]
     pub(crate) saving: Saving,
+}
+
+/// How to talk with peers.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Speaking {
+    /// What the peers are.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    pub(crate) dialect: Peers,
+}
+
+/// The two kinds of JavaScript peers, which do not understand each other.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Peers {
+    /// Found out with each.
+    #[default]
+    Auto,
+    /// Programs with multifeed 5 or 6.
+    Multifeed,
+    /// Programs with hypermultifeed or corestore-multifeed.
+    Hypermultifeed,
+}
+
+impl From<Peers> for Dialect {
+    fn from(peers: Peers) -> Self {
+        match peers {
+            Peers::Auto => Self::Auto,
+            Peers::Multifeed => Self::Stream,
+            Peers::Hypermultifeed => Self::RootChannel,
+        }
+    }
 }
 
 /// Whether the key of a store that is made is kept with it.

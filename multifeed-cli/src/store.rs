@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use multifeed_tokio::core::format::corestore::MASTER_KEY;
-use multifeed_tokio::{Multifeed, Options, RootKey};
+use multifeed_tokio::{Dialect, Multifeed, Options, RootKey};
 
 use crate::args::Saving;
 use crate::context::Context;
@@ -31,7 +31,7 @@ pub(crate) async fn with_store<T>(
     missing: Missing,
     work: impl AsyncFnOnce(&Multifeed) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let store = open(context, directory, missing).await?;
+    let store = open(context, directory, missing, Dialect::default()).await?;
     let result = tokio::select! {
         result = work(&store) => result,
         signal = context.signals.received() => Err(Failure::interrupted(signal)),
@@ -47,14 +47,15 @@ pub(crate) async fn open(
     context: &Context,
     directory: &Path,
     missing: Missing,
+    dialect: Dialect,
 ) -> Result<Multifeed, Failure> {
     let key = find_key(context, directory, missing)?;
-    open_with(directory, key).await
+    open_with(directory, Options::default().root_key(key).dialect(dialect)).await
 }
 
-/// Opens the store in `directory` with this key.
-pub(crate) async fn open_with(directory: &Path, key: RootKey) -> Result<Multifeed, Failure> {
-    let options = Options::default().root_key(key).event_capacity(EVENTS);
+/// Opens the store in `directory` as `options` say, with room for many events.
+pub(crate) async fn open_with(directory: &Path, options: Options) -> Result<Multifeed, Failure> {
+    let options = options.event_capacity(EVENTS);
     let opened = Multifeed::open(directory, options).await;
     let store = opened.map_err(|error| Failure::store(directory, &error))?;
     tracing::info!(directory = %directory.display(), feeds = store.feeds().len(), "store opened");

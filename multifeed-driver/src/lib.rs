@@ -58,4 +58,4 @@ pub use bytes::Bytes;
 pub use multifeed_core::{
     ConnectionId, Counters, Durability, FeedInfo, NodeConfig, NodeError, SyncState, WaitingFor,
 };
-pub use multifeed_proto::{Entropy, FeedKey, Now, PeerError, Role, RootKey};
+pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, Role, RootKey};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use multifeed_core::{Durability, NodeConfig};
-use multifeed_proto::RootKey;
+use multifeed_proto::{Dialect, RootKey};
 
 /// How a store is opened: its key, and limits.
 #[derive(Clone, Debug)]
@@ -26,6 +26,13 @@ impl Options {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.node.durability = durability;
+        self
+    }
+
+    /// What peers speak; found out with each peer unless said otherwise.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.node.connection.dialect = dialect;
         self
     }
 

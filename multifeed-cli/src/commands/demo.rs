@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use indicatif::HumanBytes;
 use multifeed_tokio::{
-    Bytes, Feed, FeedKey, Listener, Multifeed, ReplicationEvent, ReplicationHandle, Role, RootKey,
-    connect,
+    Bytes, Feed, FeedKey, Listener, Multifeed, Options, ReplicationEvent, ReplicationHandle, Role,
+    RootKey, connect,
 };
 use serde_json::json;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -129,7 +129,7 @@ impl Person {
             Failure::new("ERR_DIRECTORY", message)
                 .advice("set TMPDIR to a folder that can be written to")
         })?;
-        let store = store::open_with(folder.path(), key).await?;
+        let store = store::open_with(folder.path(), Options::default().root_key(key)).await?;
         let feed = store.writer(name).await;
         let feed = feed.map_err(|error| Failure::store(folder.path(), &error))?;
         Ok(Self { name, store, feed, folder })

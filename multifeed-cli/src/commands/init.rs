@@ -1,5 +1,6 @@
 //! `multifeed init`: a new store.
 
+use multifeed_tokio::Options;
 use serde_json::json;
 
 use crate::args::Init;
@@ -35,7 +36,7 @@ pub(super) async fn run(context: &Context, args: Init) -> Result<(), Failure> {
         return Err(Failure::new("ERR_EXISTS", message).detail("directory", place));
     }
     let hex = keys::hex(&key);
-    let opened = store::open_with(directory, key).await?;
+    let opened = store::open_with(directory, Options::default().root_key(key)).await?;
     store::close(&opened, directory).await?;
 
     let line = || {

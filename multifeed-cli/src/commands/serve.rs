@@ -21,7 +21,8 @@ use crate::peers::{self, Acquaintance, LEAVE};
 use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
-    let store = store::open(context, &args.directory, Missing::Make(args.saving)).await?;
+    let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
+    let store = store::open(context, &args.directory, missing, dialect).await?;
     let result = serve(context, &args, &store).await;
     let closed = store::close(&store, &args.directory).await;
     let code = result?;

@@ -21,7 +21,8 @@ use crate::store::{self, Missing};
 pub(super) async fn run(context: &Context, args: Sync) -> Result<(), Failure> {
     let directory = &args.directory;
     let deadline = args.timeout.map(|limit| Instant::now() + limit);
-    let store = store::open(context, directory, Missing::Make(args.saving)).await?;
+    let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
+    let store = store::open(context, directory, missing, dialect).await?;
     let result = sync(context, &args, &store, deadline).await;
     let closed = store::close(&store, directory).await;
     let synced = result?;

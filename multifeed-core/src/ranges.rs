@@ -61,6 +61,14 @@ impl Ranges {
         }
     }
 
+    /// The first number at or above `value` that is in the set.
+    pub(crate) fn next_in(&self, value: u64) -> Option<u64> {
+        if self.contains(value) {
+            return Some(value);
+        }
+        self.map.range(value..).next().map(|(&start, _)| start)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.map.iter().map(|(&start, &end)| start..end)
     }
@@ -99,6 +107,7 @@ mod tests {
                 for v in 0..60 {
                     prop_assert_eq!(ranges.contains(v), set.contains(&v));
                     prop_assert_eq!(ranges.next_gap(v), (v..).find(|n| !set.contains(n)).unwrap());
+                    prop_assert_eq!(ranges.next_in(v), set.range(v..).next().copied());
                 }
                 prop_assert!(ranges.map.iter().zip(ranges.map.iter().skip(1)).all(|(a, b)| a.1 < b.0));
             }

@@ -40,6 +40,15 @@ pub enum Event {
         /// How many.
         length: u64,
     },
+    /// Blocks were given up by [`Feed::clear`](crate::Feed::clear).
+    Cleared {
+        /// The feed.
+        key: FeedKey,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
     /// A feed cannot be used; the others go on.
     FeedFailed {
         /// The feed.

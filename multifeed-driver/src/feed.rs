@@ -103,17 +103,23 @@ impl Feed {
     /// The blocks of `range` in order, each as soon as it is here. `..` and `5..` never end: they go on
     /// with what is appended later.
     pub fn subscribe(&self, range: impl RangeBounds<u64>) -> Subscription {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(last) => last.saturating_add(1),
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => u64::MAX,
-        };
-        Subscription::new(self.clone(), start..end)
+        Subscription::new(self.clone(), indices(&range))
+    }
+
+    /// Gives the blocks of `range` up: their space is freed where the system can, their place in the log
+    /// stays proven, and peers are told. Gives nothing back for blocks that are not here.
+    ///
+    /// They are not fetched again unless somebody asks for them with [`get`](Self::get), or, in a feed
+    /// that is written elsewhere and not sparse, after the store was opened anew.
+    ///
+    /// Dropped early, the blocks are given up all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn clear(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
+        self.command(|node, id| node.clear(id, indices(&range))).await?;
+        Ok(())
     }
 
     /// Opens the feed, so that its [`FeedInfo`] is complete.
@@ -180,6 +186,21 @@ impl Feed {
     pub(crate) fn short_key(&self) -> String {
         self.key.to_hex().chars().take(8).collect()
     }
+}
+
+/// The indices in `range`, the last one excluded.
+fn indices(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
 }
 
 impl PartialEq for Feed {

@@ -380,6 +380,9 @@ impl State {
             NodeEvent::Downloaded { feed, start, length } => {
                 self.publish_for(feed, |key| Event::Downloaded { key, start, length });
             }
+            NodeEvent::Cleared { feed, start, length } => {
+                self.publish_for(feed, |key| Event::Cleared { key, start, length });
+            }
             NodeEvent::FeedFailed { feed, error } => {
                 self.publish_for(feed, |key| Event::FeedFailed { key, error });
             }

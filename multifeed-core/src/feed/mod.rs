@@ -1,8 +1,9 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
 //! [`open`] reads and proves the files, `cut` finds what the data file lacks, [`mod@write`] gathers what changes into storage batches,
-//! [`read`] finds blocks in the data file. What goes to and comes from peers is in `node`.
+//! [`read`] finds blocks in the data file, [`clear`] gives them up. What goes to and comes from peers is in `node`.
 
+mod clear;
 mod cut;
 mod open;
 mod read;
@@ -36,6 +37,8 @@ pub(crate) struct Feed {
     pub(crate) bits: Bitfield,
     /// Blocks whose bits are set but whose storage was not answered: not to be announced or served.
     pub(crate) unstored: Ranges,
+    /// Blocks that are being cleared: not to be taken in again before that is stored.
+    pub(crate) clearing: Ranges,
     pub(crate) flushes: VecDeque<Flush>,
     folder: FilePath,
     secret: Option<SecretKey>,
@@ -60,6 +63,7 @@ impl Feed {
             verifier: Verifier::new(&key),
             bits: Bitfield::default(),
             unstored: Ranges::default(),
+            clearing: Ranges::default(),
             flushes: VecDeque::new(),
             folder,
             secret: None,

@@ -33,6 +33,10 @@ pub(super) struct Buffer {
     pub(super) appends: Vec<(CommandId, u64, u64)>,
     /// Blocks in the order of arrival, neighbours joined, with where they came from.
     blocks: Vec<(Range<u64>, Option<ConnectionId>)>,
+    /// Byte ranges of blocks that were cleared, the blocks, and the commands that did.
+    pub(super) punches: Vec<Range<u64>>,
+    pub(super) cleared: Vec<Range<u64>>,
+    pub(super) clears: Vec<CommandId>,
     /// Cut the signatures to this many first.
     pub(super) truncate_signatures: Option<u64>,
     pub(super) bytes: usize,
@@ -58,6 +62,10 @@ pub(crate) struct Flush {
     pub(crate) blocks: Vec<(Range<u64>, Option<ConnectionId>)>,
     /// Commands to answer: number, first block, blocks.
     pub(crate) appends: Vec<(CommandId, u64, u64)>,
+    /// Blocks that are cleared.
+    pub(crate) cleared: Vec<Range<u64>>,
+    /// Clears to answer.
+    pub(crate) clears: Vec<CommandId>,
     /// Bytes of the blocks.
     pub(crate) bytes: usize,
     /// The first error among the batches answered so far.
@@ -97,6 +105,8 @@ impl Buffer {
             && self.blocks.is_empty()
             && self.signatures.is_empty()
             && self.appends.is_empty()
+            && self.punches.is_empty()
+            && self.clears.is_empty()
             && self.truncate_signatures.is_none()
     }
 }
@@ -110,6 +120,11 @@ impl Feed {
     /// The commands of appends that no flush has taken up, when the feed is given up.
     pub(crate) fn take_appends(&mut self) -> Vec<(CommandId, u64, u64)> {
         core::mem::take(&mut self.buffer.appends)
+    }
+
+    /// The commands of clears that no flush has taken up, when the feed is given up.
+    pub(crate) fn take_clears(&mut self) -> Vec<CommandId> {
+        core::mem::take(&mut self.buffer.clears)
     }
 
     /// The last batch that writes this feed, if it was not answered yet.
@@ -191,11 +206,21 @@ impl Feed {
                 push(self.sync(&[sleep::BITFIELD]));
             }
         }
-        if batches.is_empty() && buffer.appends.is_empty() {
+        // After the bits: a kill in between leaves bytes that no bit speaks of, never a bit without bytes.
+        if !buffer.punches.is_empty() {
+            let path = self.file(sleep::DATA);
+            let punch = |range: Range<u64>| Op::Punch {
+                path: path.clone(),
+                offset: range.start,
+                len: range.end - range.start,
+            };
+            push(buffer.punches.into_iter().map(punch).collect());
+        }
+        if batches.is_empty() && buffer.appends.is_empty() && buffer.clears.is_empty() {
             return batches;
         }
         if batches.is_empty() {
-            // An append of no blocks: answered in its turn, by a batch that does nothing.
+            // An append or a clear of no blocks: answered in its turn, by a batch that does nothing.
             let id = BatchId(*plan.next_batch);
             *plan.next_batch += 1;
             batches.push(Batch { id, after, ops: Vec::new() });
@@ -205,6 +230,8 @@ impl Feed {
             batches: batches.iter().map(|batch| batch.id).collect(),
             blocks: buffer.blocks,
             appends: buffer.appends,
+            cleared: buffer.cleared,
+            clears: buffer.clears,
             bytes: buffer.bytes,
             error: None,
         });

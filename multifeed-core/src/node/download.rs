@@ -13,6 +13,7 @@ use multifeed_proto::messages::{Request, Span};
 use multifeed_proto::session::RemoteBlocks;
 
 use super::link::{Channel, Flight};
+use super::select::Wishes;
 use super::{ConnectionId, EntryState, FeedId, Node};
 use crate::feed::Feed;
 use crate::ranges::Ranges;
@@ -56,6 +57,7 @@ impl Node {
             return false;
         };
         let entry = &mut self.feeds[state.feed.0 as usize];
+        let wishes = &entry.wishes;
         let (reserved, Some(feed)) = (
             &mut entry.reserved,
             match &entry.state {
@@ -73,7 +75,7 @@ impl Node {
             if !peer.status().uploading {
                 return false;
             }
-            let Some(block) = next_block(feed, reserved, state, peer.remote()) else {
+            let Some(block) = next_block(feed, wishes, reserved, state, peer.remote()) else {
                 return false;
             };
             state.cursor = block + 1;
@@ -94,7 +96,7 @@ impl Node {
             if state.flights.is_empty() {
                 state.data_at = now;
             }
-            state.flights.insert(block, Flight { promised });
+            state.flights.insert(block, Flight { promised, asked_at: now });
             reserved.insert(block..block + 1);
             link.active.insert(channel);
             link.in_flight += 1;
@@ -167,7 +169,6 @@ impl Node {
         let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
             return;
         };
-        let feed = state.feed;
         let end = span.start.saturating_add(span.length);
         let gone: Vec<u64> = state
             .flights
@@ -175,7 +176,55 @@ impl Node {
             .map(|(block, _)| *block)
             .filter(|block| !state.has_answer(*block))
             .collect();
-        for block in &gone {
+        self.forget_requests(id, channel, &gone);
+        self.touch_channel(id, channel);
+    }
+
+    /// Gives up requests that saw no answer for too long; the blocks are not asked of this peer again.
+    ///
+    /// All of a channel when no block comes at all, else those that others overtook by that much: a
+    /// peer that cleared a block gives no answer.
+    pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
+        let timeout = self.config.request_timeout;
+        let Some(link) = self.links.get(&id) else { return };
+        let mut silent = Vec::new();
+        for channel in &link.active {
+            let Some(state) = link.channels.get(channel) else { continue };
+            if self.now.since(state.data_at) >= timeout && !state.loading {
+                silent.push((*channel, None));
+                continue;
+            }
+            let overtaken = state.flights.iter().filter(|(block, flight)| {
+                state.answered_to.since(flight.asked_at) >= timeout && !state.has_answer(**block)
+            });
+            let blocks: Vec<u64> = overtaken.map(|(block, _)| *block).collect();
+            if !blocks.is_empty() {
+                silent.push((*channel, Some(blocks)));
+            }
+        }
+        for (channel, overtaken) in silent {
+            let Some(state) = self.channel_mut(id, channel) else { continue };
+            match overtaken {
+                Some(blocks) => {
+                    for &block in &blocks {
+                        state.unanswered.insert(block..block + 1);
+                    }
+                    self.forget_requests(id, channel, &blocks);
+                }
+                None => {
+                    for &block in state.flights.keys() {
+                        state.unanswered.insert(block..block + 1);
+                    }
+                    self.drop_requests(id, channel);
+                }
+            }
+            self.touch_channel(id, channel);
+        }
+    }
+
+    /// Gives up some of the requests on a channel, so that the blocks can be asked of others.
+    fn forget_requests(&mut self, id: ConnectionId, channel: ChannelId, blocks: &[u64]) {
+        for block in blocks {
             if let Some(link) = self.links.get_mut(&id) {
                 let _ = link.connection.forget_request(channel, *block);
                 if let Some(state) = link.channels.get_mut(&channel) {
@@ -184,36 +233,8 @@ impl Node {
             }
             self.end_flight(id, channel, *block);
         }
-        if !gone.is_empty() {
+        if let (Some(feed), false) = (self.feed_of(id, channel), blocks.is_empty()) {
             self.rewind_others(feed);
-        }
-        self.touch_channel(id, channel);
-    }
-
-    /// Gives up requests that saw no block for too long; the blocks are not asked of this peer again.
-    pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
-        let Some(link) = self.links.get(&id) else { return };
-        let silent: Vec<ChannelId> = link
-            .active
-            .iter()
-            .filter(|channel| {
-                link.channels.get(channel).is_some_and(|state| {
-                    let silent = self.now.since(state.data_at) >= self.config.request_timeout;
-                    silent && !state.loading
-                })
-            })
-            .copied()
-            .collect();
-        for channel in silent {
-            if let Some(state) =
-                self.links.get_mut(&id).and_then(|link| link.channels.get_mut(&channel))
-            {
-                for &block in state.flights.keys() {
-                    state.unanswered.insert(block..block + 1);
-                }
-            }
-            self.drop_requests(id, channel);
-            self.touch_channel(id, channel);
         }
     }
 }
@@ -226,9 +247,11 @@ impl Channel {
     }
 }
 
-/// The first block from the channel's cursor on that the peer has, that we lack and that is not asked for.
+/// The first block from the channel's cursor on that the peer has, that we lack and want, and that is
+/// not asked for.
 pub(super) fn next_block(
     feed: &Feed,
+    wishes: &Wishes,
     reserved: &Ranges,
     state: &Channel,
     remote: &RemoteBlocks,
@@ -242,8 +265,13 @@ pub(super) fn next_block(
             reserved.next_gap(block)
         } else if state.unanswered.contains(block) {
             state.unanswered.next_gap(block)
+        } else if feed.clearing.contains(block) {
+            feed.clearing.next_gap(block)
         } else {
-            return Some(block);
+            match wishes.next(feed, block)? {
+                wanted if wanted == block => return Some(block),
+                wanted => wanted,
+            }
         };
     }
 }

@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, FeedKey, Now};
 
+use super::clear::ClearJob;
+use super::select::Wishes;
 use super::{CommandId, ConnectionId, FeedId, FeedInfo, NodeError};
 use crate::feed::{Feed, Opening};
 use crate::ranges::Ranges;
@@ -28,6 +30,10 @@ pub(super) struct Entry {
     pub(super) reserved: Ranges,
     /// Commands that wait for a block to be stored.
     pub(super) waiters: BTreeMap<u64, Vec<CommandId>>,
+    /// Which blocks are to be downloaded.
+    pub(super) wishes: Wishes,
+    /// Clears that wait for blocks to be stored first.
+    pub(super) clears: Vec<ClearJob>,
     /// What to do as soon as the feed is open.
     pub(super) pending: Vec<Pending>,
     /// Whether it is in the queue of feeds to flush.
@@ -59,6 +65,7 @@ pub(super) enum Pending {
     Load(CommandId),
     Append(CommandId, Vec<Bytes>),
     Read(super::read::ReadJob),
+    Clear(ClearJob),
 }
 
 impl Entry {
@@ -72,6 +79,8 @@ impl Entry {
             channels: Vec::new(),
             reserved: Ranges::default(),
             waiters: BTreeMap::new(),
+            wishes: Wishes::default(),
+            clears: Vec::new(),
             pending: Vec::new(),
             dirty: false,
             cache_bytes: 0,

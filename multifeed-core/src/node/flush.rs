@@ -89,6 +89,7 @@ impl Node {
         for (command, start, length) in flush.appends {
             self.append_done(id, command, Ok((start, length)));
         }
+        self.clears_stored(id, &flush.cleared, &flush.clears);
         self.mark_dirty(id);
         self.count_cache(id);
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
@@ -159,6 +160,9 @@ impl Node {
         for (command, _, _) in flush.appends {
             self.append_done(id, command, Err(failed.clone()));
         }
+        for command in flush.clears {
+            self.complete(command, Err(failed.clone()));
+        }
         self.feed_broken(id, failed);
         self.retry_later(id);
     }
@@ -171,10 +175,19 @@ impl Node {
             core::mem::replace(&mut entry.state, EntryState::Failed(error.clone()))
         {
             self.release_unstored(feed.unstored_bytes());
-            let flushes =
-                core::mem::take(&mut feed.flushes).into_iter().flat_map(|flush| flush.appends);
-            for (command, _, _) in flushes.chain(feed.take_appends()) {
+            let (mut appends, mut clears) = (Vec::new(), Vec::new());
+            for flush in core::mem::take(&mut feed.flushes) {
+                appends.extend(flush.appends);
+                clears.extend(flush.clears);
+            }
+            for (command, _, _) in appends.into_iter().chain(feed.take_appends()) {
                 self.append_done(id, command, Err(error.clone()));
+            }
+            for command in clears.into_iter().chain(feed.take_clears()) {
+                self.complete(command, Err(error.clone()));
+            }
+            for job in core::mem::take(&mut self.feeds[id.0 as usize].clears) {
+                self.fail_clear(&job, error.clone());
             }
         }
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {

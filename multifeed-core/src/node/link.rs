@@ -94,6 +94,8 @@ pub(super) struct Channel {
     pub(super) poisoned: bool,
     /// When a block came, or the first request went out.
     pub(super) data_at: Now,
+    /// When the youngest request was made that was answered.
+    pub(super) answered_to: Now,
     /// Blocks that the peer announced and did not send.
     pub(super) unanswered: Ranges,
     /// Blocks whose answer built on a node that never came.
@@ -112,6 +114,7 @@ pub(super) struct Channel {
 pub(super) struct Flight {
     /// Nodes that only this answer is counted on for.
     pub(super) promised: Vec<u64>,
+    pub(super) asked_at: Now,
 }
 
 /// Whether the peer showed that it does not want the blocks that it lacks: a `Want` far beyond the
@@ -206,6 +209,7 @@ impl Channel {
             loads: 0,
             poisoned: false,
             data_at: now,
+            answered_to: Now::default(),
             unanswered: Ranges::default(),
             orphaned: Ranges::default(),
             parked: VecDeque::new(),

@@ -9,12 +9,14 @@
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which feeds are replicated on them |
 //! | `download`, `verify` | what to ask of whom; what came |
+//! | `select`, `clear` | which blocks are wanted; blocks that are given up |
 //! | `serve` | what peers ask for |
 //! | `sync` | whether two peers have what they want; timeouts |
 //!
 //! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
 //! and `tree`.
 
+mod clear;
 mod config;
 mod download;
 mod entry;
@@ -25,6 +27,7 @@ mod mux;
 mod opening;
 mod output;
 mod read;
+mod select;
 mod serve;
 mod store;
 mod sync;
@@ -43,6 +46,7 @@ pub use output::{
 };
 
 use crate::storage::{Batch, BatchId, BatchResult, Op};
+use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
 use link::Link;
 use read::ReadJob;
@@ -114,6 +118,7 @@ enum After {
     Verify(ConnectionId, ChannelId),
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
+    Clear(ClearJob),
 }
 
 impl Node {

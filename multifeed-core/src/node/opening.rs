@@ -132,6 +132,7 @@ impl Node {
                 }
             }
             Pending::Read(job) => self.run_read(job),
+            Pending::Clear(job) => self.run_clear(job),
         }
     }
 
@@ -148,6 +149,7 @@ impl Node {
                 }
             }
             Pending::Read(job) => self.fail_read(job, error),
+            Pending::Clear(job) => self.fail_clear(&job, error),
         }
     }
 

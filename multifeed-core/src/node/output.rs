@@ -57,6 +57,8 @@ pub enum Outcome {
     Blocks(Vec<Bytes>),
     /// The block that was waited for.
     Block(Bytes),
+    /// The blocks are given up, as durably as the node's configuration says.
+    Cleared,
     /// All is written and closed.
     Closed,
 }
@@ -81,6 +83,15 @@ pub enum Event {
     },
     /// Blocks from peers are verified and stored.
     Downloaded {
+        /// The feed.
+        feed: FeedId,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Blocks were given up by [`Node::clear`](crate::Node::clear).
+    Cleared {
         /// The feed.
         feed: FeedId,
         /// Index of the first.

@@ -205,6 +205,10 @@ impl Node {
         match after {
             After::Verify(connection, channel) => self.pages_came(connection, channel, result),
             After::Serve(connection, channel) => self.serve_pages_came(connection, channel, result),
+            After::Clear(job) => match result {
+                Ok(()) => self.run_clear(job),
+                Err(error) => self.fail_clear(&job, error.into()),
+            },
             After::Read(job) => match result {
                 Ok(()) => self.run_read(job),
                 Err(error) => self.fail_read(job, error.into()),

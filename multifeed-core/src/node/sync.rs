@@ -11,6 +11,7 @@ use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Span;
 
 use super::link::{Barrier, Channel, Link};
+use super::select::Wishes;
 use super::{ConnectionId, Counters, Event, Node, SyncState, WaitingFor, entry::EntryState};
 use crate::feed::Feed;
 use multifeed_proto::session::Peer;
@@ -43,7 +44,8 @@ impl Node {
         counters.wire_sent = link.connection.sent_bytes();
         for id in &link.unsynced {
             if let Some((feed, state, peer)) = self.parts(link, *id) {
-                counters.missing += missing(feed, state, peer).0;
+                let wishes = &self.feeds[state.feed.0 as usize].wishes;
+                counters.missing += missing(feed, wishes, state, peer).0;
             }
         }
         for (id, state) in &link.channels {
@@ -133,9 +135,9 @@ impl Node {
         }
         if peer.status().uploading {
             let (missing, refused) = if count {
-                missing(feed, state, peer)
+                missing(feed, &entry.wishes, state, peer)
             } else if state.flights.is_empty() {
-                first_missing(feed, state, peer)
+                first_missing(feed, &entry.wishes, state, peer)
             } else {
                 (1, 0)
             };
@@ -265,32 +267,44 @@ impl Node {
     }
 }
 
-/// Blocks that the peer has and that are not here, in order.
-fn missing_blocks<'a>(feed: &'a Feed, peer: &'a Peer) -> impl Iterator<Item = u64> + 'a {
+/// Blocks that the peer has and that are wanted and not here, in order.
+fn missing_blocks<'a>(
+    feed: &'a Feed,
+    wishes: &'a Wishes,
+    peer: &'a Peer,
+) -> impl Iterator<Item = u64> + 'a {
     let mut at = 0;
     core::iter::from_fn(move || {
         loop {
             let block = peer.remote().first_in(at..u64::MAX)?;
-            if !feed.bits.has_block(block) {
-                at = block + 1;
-                return Some(block);
-            }
-            at = feed.bits.first_missing_block(block..u64::MAX)?;
+            at = if feed.bits.has_block(block) {
+                feed.bits.first_missing_block(block..u64::MAX)?
+            } else {
+                let wanted = wishes.next(feed, block)?;
+                if wanted == block {
+                    at = block + 1;
+                    return Some(block);
+                }
+                wanted
+            };
         }
     })
 }
 
 /// How many blocks the peer has that are not stored here, and how many of them it did not send.
-fn missing(feed: &Feed, state: &Channel, peer: &Peer) -> (u64, u64) {
-    missing_blocks(feed, peer).fold((feed.unstored.count(), 0), |(count, refused), block| {
-        (count + 1, refused + u64::from(state.unanswered.contains(block)))
-    })
+fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
+    missing_blocks(feed, wishes, peer).fold(
+        (feed.unstored.count(), 0),
+        |(count, refused), block| {
+            (count + 1, refused + u64::from(state.unanswered.contains(block)))
+        },
+    )
 }
 
 /// As [`missing`], but stops at the first block that the peer may still send.
-fn first_missing(feed: &Feed, state: &Channel, peer: &Peer) -> (u64, u64) {
+fn first_missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
     let mut refused = 0;
-    for block in missing_blocks(feed, peer) {
+    for block in missing_blocks(feed, wishes, peer) {
         if !state.unanswered.contains(block) {
             return (refused + 1, refused);
         }

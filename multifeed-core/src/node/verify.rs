@@ -38,6 +38,9 @@ impl Node {
         }
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
         state.data_at = self.now;
+        if let Some(flight) = state.flights.get(&data.index) {
+            state.answered_to = state.answered_to.max(flight.asked_at);
+        }
         state.inbox.push_back(data);
         link.held_bytes += bytes;
         link.block_came(bytes, &self.config);
@@ -153,7 +156,9 @@ impl Node {
             return Verdict::Dropped;
         }
         // Of a block that came from elsewhere meanwhile, the nodes are still counted on.
-        let value = data.value.clone().filter(|_| !feed.bits.has_block(data.index));
+        // One that is being cleared is asked for again when it is cleared, if it is still wanted.
+        let unwanted = feed.bits.has_block(data.index) || feed.clearing.contains(data.index);
+        let value = data.value.clone().filter(|_| !unwanted);
         let proof = Proof {
             index: data.index,
             value: data.value.as_deref(),

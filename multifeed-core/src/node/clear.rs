@@ -1,0 +1,125 @@
+//! Clearing blocks: given up here, told to peers, and not fetched again unless somebody asks.
+//!
+//! The store remembers no reason for a missing block. So a cleared block of somebody else's feed is a
+//! missing one after a restart, and a feed that is not sparse fetches it again, as hypercore 9 does
+//! on its next connection. A writer never fetches blocks of its own log by itself.
+
+use core::ops::Range;
+
+use multifeed_proto::messages::Span;
+
+use super::{After, CommandId, Event, FeedId, Node, NodeError, Outcome, Pending, Task};
+
+/// Times that tree pages are read for one run of blocks.
+const MAX_LOADS: u8 = 3;
+
+/// A clear that is under way.
+#[derive(Debug)]
+pub(super) struct ClearJob {
+    command: CommandId,
+    feed: FeedId,
+    blocks: Range<u64>,
+    /// Blocks below are done.
+    at: u64,
+    loads: u8,
+}
+
+impl Node {
+    /// Gives blocks up: their bits are cleared, their bytes become a hole, the tree stays. What is not
+    /// held is left out, and so is what is beyond the log. Answered with [`Outcome::Cleared`] when that
+    /// is as durable as [`NodeConfig::durability`](crate::NodeConfig::durability) says.
+    ///
+    /// Peers are told. The blocks are not fetched again unless [`Node::wait`] or [`Node::download`]
+    /// asks for them, or the store is opened anew.
+    pub fn clear(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
+        let command = self.command();
+        let at = blocks.start;
+        self.when_open(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
+        command
+    }
+
+    /// Goes on with a clear. The feed is open.
+    pub(super) fn run_clear(&mut self, mut job: ClearJob) {
+        let id = job.feed;
+        let entry = &mut self.feeds[id.0 as usize];
+        let Some(feed) = entry.feed().filter(|_| !entry.internal) else {
+            return self.fail_clear(&job, NodeError::Closed);
+        };
+        job.blocks.end = job.blocks.end.min(feed.length());
+        // Not to be fetched while it waits, nor afterwards.
+        entry.wishes.cleared.insert(job.blocks.clone());
+        let entry = &mut self.feeds[id.0 as usize];
+        let Some(feed) = entry.feed_mut() else { return };
+        if feed.unstored.next_in(job.at).is_some_and(|block| block < job.blocks.end) {
+            entry.clears.push(job);
+            return;
+        }
+        loop {
+            match feed.clear(job.at..job.blocks.end) {
+                Ok(Some(next)) => (job.at, job.loads) = (next, 0),
+                Ok(None) => break,
+                Err(nodes) if nodes.is_empty() || job.loads >= MAX_LOADS => {
+                    let feed = feed.short_key();
+                    let problem = "its tree lacks a node";
+                    self.tell_cleared(id, job.blocks.start..job.at);
+                    self.mark_dirty(id);
+                    return self.fail_clear(&job, NodeError::Damaged { feed, problem });
+                }
+                Err(nodes) => {
+                    job.loads += 1;
+                    let (groups, ops) = feed.load_nodes(&nodes);
+                    self.submit(None, ops, Task::Nodes(id, groups, After::Clear(job)));
+                    return;
+                }
+            }
+        }
+        feed.answer_clear(job.command);
+        self.tell_cleared(id, job.blocks);
+        self.mark_dirty(id);
+        self.count_cache(id);
+    }
+
+    pub(super) fn fail_clear(&mut self, job: &ClearJob, error: NodeError) {
+        self.complete(job.command, Err(error));
+    }
+
+    /// Tells peers that want to know, before the bytes go.
+    fn tell_cleared(&mut self, id: FeedId, blocks: Range<u64>) {
+        if blocks.is_empty() {
+            return;
+        }
+        let span = Span { start: blocks.start, length: blocks.end - blocks.start };
+        for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
+            let Some(link) = self.links.get_mut(&connection) else { continue };
+            if link.connection.peer(channel).is_some_and(|peer| peer.remote_wants()) {
+                // Only a closed channel refuses it, and then there is nobody to tell.
+                let _ = link.connection.unhave(channel, span);
+            }
+            if let Some(state) = link.channels.get_mut(&channel) {
+                // What is not held needs no confirmation.
+                state.unacked.remove(blocks.clone());
+            }
+            self.touch_channel(connection, channel);
+        }
+    }
+
+    /// Blocks are cleared and that is stored: they may be fetched again.
+    pub(super) fn clears_stored(&mut self, id: FeedId, cleared: &[Range<u64>], done: &[CommandId]) {
+        if let Some(feed) = self.feeds[id.0 as usize].feed_mut() {
+            cleared.iter().for_each(|run| feed.clearing.remove(run.clone()));
+        }
+        for run in cleared {
+            let (start, length) = (run.start, run.end - run.start);
+            self.event(Event::Cleared { feed: id, start, length });
+        }
+        for command in done {
+            self.complete(*command, Ok(Outcome::Cleared));
+        }
+        if !cleared.is_empty() {
+            self.rewind_others(id);
+        }
+        for job in core::mem::take(&mut self.feeds[id.0 as usize].clears) {
+            self.run_clear(job);
+        }
+    }
+}

@@ -42,7 +42,7 @@ mod tcp;
 
 pub use multifeed_core as core;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Driver, Durability, Entropy,
+    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability, Entropy,
     Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
     NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
     ReplicationHandle, Role, RootKey, Running, Runtime, Sleep, Storage, Subscription, SyncState,

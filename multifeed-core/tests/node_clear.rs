@@ -174,6 +174,22 @@ fn peers_are_told_and_neither_side_fetches_again_by_itself() {
 }
 
 #[test]
+fn a_cleared_block_comes_back_when_it_is_asked_for() {
+    let (mut sim, _, copy, _) = pair(30);
+    clear(&mut sim, 1, copy, 5..20);
+    sim.sync();
+    let wait = sim.parties[1].node.wait(copy, 7);
+    sim.sync();
+    assert_eq!(sim.parties[1].results[&wait], Ok(Outcome::Block(block(7))));
+    let mut expected = except(30, 5..20);
+    expected.insert(5, 7);
+    assert_eq!(held(&mut sim, 1), expected);
+    clear(&mut sim, 1, copy, 7..8);
+    sim.sync();
+    assert_eq!(held(&mut sim, 1), except(30, 5..20), "cleared again");
+}
+
+#[test]
 fn a_writer_that_cleared_its_blocks_does_not_fetch_them_after_a_restart() {
     let (mut sim, feed, copy, _) = pair(30);
     clear(&mut sim, 0, feed, 0..10);

@@ -1,6 +1,9 @@
 //! One feed, as the application holds it.
 
+use std::future::Future;
 use std::ops::{Bound, Range, RangeBounds};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use multifeed_core::{FeedId, FeedInfo, Outcome};
@@ -21,6 +24,25 @@ pub struct Feed {
     handle: Handle,
     id: FeedId,
     key: FeedKey,
+}
+
+/// The future of [`Feed::download`]: ready when all blocks of its range are here. Dropped, it asks
+/// for no more; what came or was asked for stays.
+///
+/// Fails as [`Feed::try_get`].
+#[derive(Debug)]
+#[must_use = "a download ends when it is dropped"]
+pub struct Download(Command);
+
+impl Future for Download {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|result| {
+            result?;
+            Ok(())
+        })
+    }
 }
 
 impl Feed {
@@ -62,7 +84,7 @@ impl Feed {
         Ok(start..start + length)
     }
 
-    /// The block at `index`; waits until it is here, at most as long as
+    /// The block at `index`, asked of peers before anything else; waits until it is here, at most as long as
     /// [`Options::get_timeout`](crate::Options::get_timeout) or [`Get::timeout`] says.
     pub fn get(&self, index: u64) -> Get {
         Get::new(self.clone(), index, self.handle.shared().get_timeout)
@@ -104,6 +126,56 @@ impl Feed {
     /// with what is appended later.
     pub fn subscribe(&self, range: impl RangeBounds<u64>) -> Subscription {
         Subscription::new(self.clone(), indices(&range))
+    }
+
+    /// Fetches the blocks of `range`, as peers have them, until all are here or the [`Download`] is
+    /// dropped. Of use in a [sparse](Self::set_sparse) feed, and for blocks that were
+    /// [cleared](Self::clear).
+    ///
+    /// It begins at once. An open range never ends: it goes on with what is appended later.
+    pub fn download(&self, range: impl RangeBounds<u64>) -> Download {
+        Download(self.command(|node, id| node.download(id, indices(&range))))
+    }
+
+    /// Has only those blocks fetched that somebody asks for (`true`), or all of them. Not remembered in
+    /// the store: what holds after opening is said by [`Options::sparse`](crate::Options::sparse).
+    pub fn set_sparse(&self, sparse: bool) {
+        self.handle.shared().with(|state, _| state.node.set_sparse(self.id, sparse));
+    }
+
+    /// Waits until the log is known to have `length` blocks or, with `None`, one more than now; gives the
+    /// length. Asks peers for the proof of it, not for the blocks.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn update(&self, length: Option<u64>) -> Result<u64, Error> {
+        let outcome = self.command(|node, id| node.update(id, length)).await?;
+        let Outcome::Updated { length } = outcome else {
+            unreachable!("an update is answered with `Updated`");
+        };
+        Ok(length)
+    }
+
+    /// The block with the byte `offset` of the log, counted from 0, and how many bytes of the block come
+    /// before it. For the offset that is the log's size in bytes: the block after the last, and 0.
+    ///
+    /// Asks peers for hashes where the tree is not known here, not for blocks; waits if the log is not
+    /// known to be that long.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn seek(&self, offset: u64) -> Result<(u64, u64), Error> {
+        let outcome = self.command(|node, id| node.seek(id, offset)).await?;
+        let Outcome::Sought { block, offset } = outcome else {
+            unreachable!("a seek is answered with `Sought`");
+        };
+        Ok((block, offset))
     }
 
     /// Gives the blocks of `range` up: their space is freed where the system can, their place in the log

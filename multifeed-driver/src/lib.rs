@@ -9,7 +9,7 @@
 //! | handle | what it is for |
 //! |---|---|
 //! | [`Multifeed`] | the store: writers, feeds, events, connections, its end |
-//! | [`Feed`] | blocks: append, get, read, subscribe |
+//! | [`Feed`] | blocks: append, get, read, subscribe, download, clear; update, seek |
 //! | [`Replication`] | one connection; moves the bytes of its own stream when polled |
 //! | [`Events`] | news of the store |
 //!
@@ -43,7 +43,7 @@ pub use disk::DiskStorage;
 pub use driver::Driver;
 pub use error::{Error, ReplicationError};
 pub use events::{Event, Events};
-pub use feed::Feed;
+pub use feed::{Download, Feed};
 pub use get::Get;
 pub use hosted::Hosted;
 pub use memory::MemoryStorage;

@@ -36,6 +36,16 @@ impl Options {
         self
     }
 
+    /// Only those blocks are fetched from peers that somebody asks for, by
+    /// [`Feed::get`](crate::Feed::get), [`Feed::subscribe`](crate::Feed::subscribe) or
+    /// [`Feed::download`](crate::Feed::download), unless [`Feed::set_sparse`](crate::Feed::set_sparse)
+    /// says otherwise for a feed. Off by default.
+    #[must_use]
+    pub fn sparse(mut self, sparse: bool) -> Self {
+        self.node.sparse = sparse;
+        self
+    }
+
     /// All limits of the node, in place of the defaults.
     #[must_use]
     pub fn node_config(self, node: NodeConfig) -> Self {

@@ -318,7 +318,7 @@ fn the_late_answer_to_a_request_given_up_is_dropped_without_a_word() {
     let (mut alone, channel) = open();
     alone.give(1, Message::Want(span(0, 8192))).unwrap();
     alone.session.request(channel, request(7)).unwrap();
-    alone.session.forget_request(channel, 7).unwrap();
+    alone.session.forget_request(channel, 7, false).unwrap();
     assert!(!peer(&alone).is_requested(7));
     alone.messages();
     alone.outputs();
@@ -326,7 +326,7 @@ fn the_late_answer_to_a_request_given_up_is_dropped_without_a_word() {
     assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
     // Asked again, it counts again.
     alone.session.request(channel, request(7)).unwrap();
-    alone.session.forget_request(channel, 7).unwrap();
+    alone.session.forget_request(channel, 7, false).unwrap();
     alone.session.request(channel, request(7)).unwrap();
     alone.give(1, Message::Data(data(7, Some(b"x")))).unwrap();
     assert_eq!(alone.outputs().len(), 1);
@@ -401,7 +401,7 @@ fn verbs_on_unknown_channels_change_nothing() {
     let unknown = Err(UsageError::UnknownChannel);
     assert_eq!(alone.session.want(nobody, span(0, 8192)), unknown);
     assert_eq!(alone.session.request(nobody, request(0)), unknown);
-    assert_eq!(alone.session.forget_request(nobody, 0), unknown);
+    assert_eq!(alone.session.forget_request(nobody, 0, false), unknown);
     assert_eq!(alone.session.send_data(nobody, data(0, None)), unknown);
     assert_eq!(alone.session.set_status(nobody, status(true, true)), unknown);
     assert_eq!(alone.session.unhave(nobody, span(0, 1)), unknown);

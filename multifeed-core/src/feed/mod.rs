@@ -1,12 +1,14 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
 //! [`open`] reads and proves the files, `cut` finds what the data file lacks, [`mod@write`] gathers what changes into storage batches,
-//! [`read`] finds blocks in the data file, [`clear`] gives them up. What goes to and comes from peers is in `node`.
+//! [`read`] finds blocks in the data file, [`clear`] gives them up, [`seek`] finds bytes. What goes to
+//! and comes from peers is in `node`.
 
 mod clear;
 mod cut;
 mod open;
 mod read;
+mod seek;
 mod write;
 
 use alloc::collections::VecDeque;
@@ -18,6 +20,7 @@ use multifeed_proto::FeedKey;
 
 pub(crate) use open::{OpenStep, Opening};
 pub(crate) use read::Place;
+pub(crate) use seek::Located;
 pub(crate) use write::{Flush, FlushPlan};
 
 use crate::crypto::{SecretKey, Verifier};

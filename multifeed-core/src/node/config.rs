@@ -21,6 +21,9 @@ pub struct NodeConfig {
     pub connection: Config,
     /// When a write counts as done.
     pub durability: Durability,
+    /// Only those blocks are fetched that somebody asks for, in every feed for which
+    /// [`Node::set_sparse`](crate::Node::set_sparse) does not say otherwise.
+    pub sparse: bool,
     /// Feeds in the store; more are not accepted from peers.
     pub max_feeds: usize,
     /// Largest block, in bytes. The protocol's frame also carries the proof, so the JavaScript's
@@ -57,6 +60,7 @@ impl Default for NodeConfig {
         Self {
             connection: Config::default(),
             durability: Durability::default(),
+            sparse: false,
             max_feeds: 131_072,
             max_block: 8 * 1024 * 1024 - 16 * 1024,
             cache_bytes: 32 * 1024 * 1024,

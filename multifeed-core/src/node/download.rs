@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 
 use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Request, Span};
-use multifeed_proto::session::RemoteBlocks;
+use multifeed_proto::session::{Peer, RemoteBlocks};
 
+use super::hashes::URGENT;
 use super::link::{Channel, Flight};
 use super::select::Wishes;
 use super::{ConnectionId, EntryState, FeedId, Node};
@@ -27,6 +28,9 @@ impl Node {
     pub(super) fn pump_requests(&mut self, id: ConnectionId) {
         if self.unstored_bytes >= self.config.max_unstored_bytes || self.closing.is_some() {
             return;
+        }
+        if self.links.get(&id).is_some_and(|link| link.leave_by.is_none()) {
+            self.pump_urgent(id);
         }
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
@@ -51,59 +55,101 @@ impl Node {
 
     /// Requests up to `most` blocks on a channel; whether there may be more to request.
     fn request_some(&mut self, id: ConnectionId, channel: ChannelId, most: usize) -> bool {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(&id) else { return false };
-        let Some(state) = link.channels.get_mut(&channel).filter(|state| state.open) else {
-            return false;
-        };
-        let entry = &mut self.feeds[state.feed.0 as usize];
-        let wishes = &entry.wishes;
-        let (reserved, Some(feed)) = (
-            &mut entry.reserved,
-            match &entry.state {
-                EntryState::Open(feed) => Some(feed),
-                EntryState::Listed
-                | EntryState::Queued
-                | EntryState::Opening(_)
-                | EntryState::Failed(_) => None,
-            },
-        ) else {
-            return false;
-        };
         for _ in 0..most {
-            let Some(peer) = link.connection.peer(channel) else { return false };
-            if !peer.status().uploading {
-                return false;
-            }
-            let Some(block) = next_block(feed, wishes, reserved, state, peer.remote()) else {
+            let Some((feed, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
                 return false;
             };
-            state.cursor = block + 1;
-            let remote = peer.remote();
-            let has =
-                |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
-            let nodes = proof::digest(
-                has,
-                block,
-                feed.bits.tree_bit_length().max(peer.remote_length() * 2),
-            );
-            let expected = proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
-            let promised = promise(&mut state.promised, block, &expected);
-            let request = Request { index: block, bytes: 0, hash: false, nodes };
-            if link.connection.request(channel, request).is_err() {
+            let next = next_block(feed, wishes, reserved, state, peer.remote());
+            let Some(block) = next.filter(|_| peer.status().uploading) else { return false };
+            if !self.request_block(id, channel, block) {
                 return false;
             }
-            if state.flights.is_empty() {
-                state.data_at = now;
-            }
-            state.flights.insert(block, Flight { promised, asked_at: now });
-            reserved.insert(block..block + 1);
-            link.active.insert(channel);
-            link.in_flight += 1;
-            if link.tick_at.is_none() {
-                link.tick_at = Some(now);
+            if let Some(state) = self.channel_mut(id, channel) {
+                state.cursor = block + 1;
             }
         }
+        true
+    }
+
+    /// Requests blocks that somebody waits for; `false` if the window is full.
+    pub(super) fn request_waited(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        feed: FeedId,
+    ) -> bool {
+        loop {
+            let Some((open, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
+                return true;
+            };
+            let waited = wishes.waiters.range(state.waited_from..).map(|(block, _)| *block);
+            let mut due = waited.filter(|block| {
+                !open.bits.has_block(*block)
+                    && !reserved.contains(*block)
+                    && !open.clearing.contains(*block)
+                    && !state.unanswered.contains(*block)
+                    && peer.remote().contains(*block)
+            });
+            let next = due.next().filter(|_| peer.status().uploading);
+            let Some(link) = self.links.get(&id) else { return true };
+            let Some(block) = next else {
+                if let Some(state) = self.channel_mut(id, channel) {
+                    state.waited_from = u64::MAX;
+                }
+                return true;
+            };
+            if link.in_flight >= link.window(&self.config) + URGENT {
+                return false;
+            }
+            debug_assert_eq!(self.feed_of(id, channel), Some(feed));
+            if !self.request_block(id, channel, block) {
+                return true;
+            }
+            if let Some(state) = self.channel_mut(id, channel) {
+                state.waited_from = block + 1;
+            }
+        }
+    }
+
+    /// What decides on the next request of a channel that is open and whose feed is.
+    fn open_parts(
+        &self,
+        id: ConnectionId,
+        channel: ChannelId,
+    ) -> Option<(&Feed, &Wishes, &Ranges, &Channel, &Peer)> {
+        let link = self.links.get(&id)?;
+        let state = link.channels.get(&channel).filter(|state| state.open)?;
+        let entry = &self.feeds[state.feed.0 as usize];
+        Some((entry.feed()?, &entry.wishes, &entry.reserved, state, link.connection.peer(channel)?))
+    }
+
+    /// Requests a block; whether that went out.
+    fn request_block(&mut self, id: ConnectionId, channel: ChannelId, block: u64) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        let Some(state) = link.channels.get_mut(&channel) else { return false };
+        let entry = &mut self.feeds[state.feed.0 as usize];
+        let EntryState::Open(feed) = &entry.state else { return false };
+        let Some(peer) = link.connection.peer(channel) else { return false };
+        let remote = peer.remote();
+        let has =
+            |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
+        let bit_length = feed.bits.tree_bit_length().max(peer.remote_length() * 2);
+        let nodes = proof::digest(has, block, bit_length);
+        let expected = proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
+        let promised = promise(&mut state.promised, block, &expected);
+        let request = Request { index: block, bytes: 0, hash: false, nodes };
+        if link.connection.request(channel, request).is_err() {
+            return false;
+        }
+        if state.is_idle() {
+            state.data_at = now;
+        }
+        state.flights.insert(block, Flight { promised, asked_at: now });
+        entry.reserved.insert(block..block + 1);
+        link.active.insert(channel);
+        link.in_flight += 1;
+        link.tick_at.get_or_insert(now);
         true
     }
 
@@ -121,7 +167,7 @@ impl Node {
         if state.inbox.len() > waiting {
             self.to_verify.push_back((id, channel));
         }
-        if state.flights.is_empty() {
+        if state.is_idle() {
             link.active.remove(&channel);
         }
         link.in_flight -= 1;
@@ -138,15 +184,15 @@ impl Node {
             state.inbox.drain(..).chain(core::mem::take(&mut state.held).into_values().flatten());
         let bytes: usize = held.map(|data| data.value.map_or(0, |value| value.len())).sum();
         link.held_bytes = link.held_bytes.saturating_sub(bytes);
-        state.cursor = 0;
+        state.rewind(0);
         state.poisoned |= !blocks.is_empty();
         for &block in &blocks {
-            let _ = link.connection.forget_request(channel, block);
+            let _ = link.connection.forget_request(channel, block, false);
         }
         for block in &blocks {
             self.end_flight(id, channel, *block);
         }
-        if !blocks.is_empty() {
+        if self.drop_hashes(id, channel) || !blocks.is_empty() {
             self.rewind_others(feed);
         }
     }
@@ -156,7 +202,7 @@ impl Node {
         for (connection, channel) in &self.feeds[feed.0 as usize].channels {
             if let Some(link) = self.links.get_mut(connection) {
                 if let Some(state) = link.channels.get_mut(channel) {
-                    state.cursor = 0;
+                    state.rewind(0);
                 }
                 link.want(*channel);
                 self.touched.insert(*connection);
@@ -185,6 +231,7 @@ impl Node {
     /// All of a channel when no block comes at all, else those that others overtook by that much: a
     /// peer that cleared a block gives no answer.
     pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
+        self.give_up_hashes(id);
         let timeout = self.config.request_timeout;
         let Some(link) = self.links.get(&id) else { return };
         let mut silent = Vec::new();
@@ -226,7 +273,7 @@ impl Node {
     fn forget_requests(&mut self, id: ConnectionId, channel: ChannelId, blocks: &[u64]) {
         for block in blocks {
             if let Some(link) = self.links.get_mut(&id) {
-                let _ = link.connection.forget_request(channel, *block);
+                let _ = link.connection.forget_request(channel, *block, false);
                 if let Some(state) = link.channels.get_mut(&channel) {
                     state.poisoned = true;
                 }

@@ -1,14 +1,15 @@
 //! What a node keeps of one feed, open or not.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, FeedKey, Now};
 
 use super::clear::ClearJob;
+use super::hashes::SeekJob;
 use super::select::Wishes;
 use super::{CommandId, ConnectionId, FeedId, FeedInfo, NodeError};
 use crate::feed::{Feed, Opening};
@@ -28,9 +29,7 @@ pub(super) struct Entry {
     pub(super) channels: Vec<(ConnectionId, ChannelId)>,
     /// Blocks requested on any connection.
     pub(super) reserved: Ranges,
-    /// Commands that wait for a block to be stored.
-    pub(super) waiters: BTreeMap<u64, Vec<CommandId>>,
-    /// Which blocks are to be downloaded.
+    /// Which blocks are to be downloaded, and who waits for them.
     pub(super) wishes: Wishes,
     /// Clears that wait for blocks to be stored first.
     pub(super) clears: Vec<ClearJob>,
@@ -66,6 +65,21 @@ pub(super) enum Pending {
     Append(CommandId, Vec<Bytes>),
     Read(super::read::ReadJob),
     Clear(ClearJob),
+    Download(CommandId, Range<u64>),
+    Update(CommandId, Option<u64>),
+    Seek(SeekJob),
+}
+
+impl Pending {
+    /// Whether this is a command that waits for peers, and can be taken back.
+    pub(super) fn waits_as(&self, command: CommandId) -> bool {
+        match self {
+            Self::Download(id, _) | Self::Update(id, _) => *id == command,
+            Self::Seek(job) => job.command == command,
+            Self::Read(job) => job.waits_as(command),
+            Self::Load(_) | Self::Append(..) | Self::Clear(_) => false,
+        }
+    }
 }
 
 impl Entry {
@@ -78,7 +92,6 @@ impl Entry {
             state: EntryState::Listed,
             channels: Vec::new(),
             reserved: Ranges::default(),
-            waiters: BTreeMap::new(),
             wishes: Wishes::default(),
             clears: Vec::new(),
             pending: Vec::new(),

@@ -89,6 +89,7 @@ impl Node {
         for (command, start, length) in flush.appends {
             self.append_done(id, command, Ok((start, length)));
         }
+        self.length_stored(id);
         self.clears_stored(id, &flush.cleared, &flush.clears);
         self.mark_dirty(id);
         self.count_cache(id);
@@ -120,9 +121,10 @@ impl Node {
             };
         }
         let mut waiting = Vec::new();
-        let due: Vec<u64> = entry.waiters.range(range).map(|(index, _)| *index).collect();
+        let waiters = &mut entry.wishes.waiters;
+        let due: Vec<u64> = waiters.range(range.clone()).map(|(index, _)| *index).collect();
         for index in due {
-            for command in entry.waiters.remove(&index).unwrap_or_default() {
+            for command in waiters.remove(&index).unwrap_or_default() {
                 waiting.push(ReadJob::wait(command, id, index));
             }
         }
@@ -132,6 +134,7 @@ impl Node {
         for job in waiting {
             self.run_read(job);
         }
+        self.blocks_stored(id, &range);
     }
 
     fn append_done(

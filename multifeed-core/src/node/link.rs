@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) to_offer: Vec<FeedKey>,
     /// Channels that may have a block to request, in turn.
     pub(super) wanting: VecDeque<ChannelId>,
+    /// Channels on which somebody may wait for something that goes before the rest.
+    pub(super) urgent: BTreeSet<ChannelId>,
     /// Channels with requests in flight.
     pub(super) active: BTreeSet<ChannelId>,
     /// Channels on which the peer began to upload again.
@@ -80,6 +82,12 @@ pub(super) struct Channel {
     /// No block below is worth a look when choosing the next request.
     pub(super) cursor: u64,
     pub(super) flights: BTreeMap<u64, Flight>,
+    /// Requests for hashes in flight, by the block that they were sent with.
+    pub(super) hashes: BTreeMap<u64, HashFlight>,
+    /// The peer's hashes cannot be had, or not be proven.
+    pub(super) no_hashes: bool,
+    /// No block below is worth a look when choosing the next one that somebody waits for.
+    pub(super) waited_from: u64,
     /// Tree nodes that answers in flight are certain to bring, and which block's answer does.
     pub(super) promised: BTreeMap<u64, u64>,
     pub(super) inbox: VecDeque<Data>,
@@ -104,6 +112,10 @@ pub(super) struct Channel {
     pub(super) job: Option<Job>,
     /// Times in a row that our storage failed when serving.
     pub(super) failures: u8,
+    /// Byte that the peer looked for last.
+    pub(super) last_bytes: u64,
+    /// Times that tree pages were read for the byte that it looks for.
+    pub(super) seek_loads: u8,
     /// Blocks sent and not acknowledged.
     pub(super) unacked: Ranges,
     pub(super) barrier: Barrier,
@@ -114,6 +126,14 @@ pub(super) struct Channel {
 pub(super) struct Flight {
     /// Nodes that only this answer is counted on for.
     pub(super) promised: Vec<u64>,
+    pub(super) asked_at: Now,
+}
+
+/// A request for hashes in flight.
+#[derive(Debug)]
+pub(super) struct HashFlight {
+    /// Byte that it looks for, 0 for none.
+    pub(super) bytes: u64,
     pub(super) asked_at: Now,
 }
 
@@ -136,6 +156,7 @@ impl Link {
             closed: BTreeSet::new(),
             to_offer: Vec::new(),
             wanting: VecDeque::new(),
+            urgent: BTreeSet::new(),
             active: BTreeSet::new(),
             resumed: BTreeSet::new(),
             in_flight: 0,
@@ -178,6 +199,7 @@ impl Link {
     /// Puts a channel in the queue for requests.
     pub(super) fn want(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.get_mut(&id) {
+            self.urgent.insert(id);
             if !core::mem::replace(&mut channel.queued, true) {
                 self.wanting.push_back(id);
             }
@@ -192,6 +214,17 @@ impl Link {
 }
 
 impl Channel {
+    /// Whether nothing is asked for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.hashes.is_empty()
+    }
+
+    /// Blocks from `block` on are worth a look again.
+    pub(super) fn rewind(&mut self, block: u64) {
+        self.cursor = self.cursor.min(block);
+        self.waited_from = self.waited_from.min(block);
+    }
+
     pub(super) fn new(feed: FeedId, now: Now) -> Self {
         Self {
             feed,
@@ -202,6 +235,9 @@ impl Channel {
             queued: false,
             cursor: 0,
             flights: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+            no_hashes: false,
+            waited_from: 0,
             promised: BTreeMap::new(),
             inbox: VecDeque::new(),
             held: BTreeMap::new(),
@@ -215,6 +251,8 @@ impl Channel {
             parked: VecDeque::new(),
             job: None,
             failures: 0,
+            last_bytes: 0,
+            seek_loads: 0,
             unacked: Ranges::default(),
             barrier: Barrier::None,
         }

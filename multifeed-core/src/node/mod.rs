@@ -9,7 +9,8 @@
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which feeds are replicated on them |
 //! | `download`, `verify` | what to ask of whom; what came |
-//! | `select`, `clear` | which blocks are wanted; blocks that are given up |
+//! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
+//! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
 //! | `serve` | what peers ask for |
 //! | `sync` | whether two peers have what they want; timeouts |
 //!
@@ -21,6 +22,7 @@ mod config;
 mod download;
 mod entry;
 mod flush;
+mod hashes;
 mod link;
 mod lost;
 mod mux;
@@ -48,6 +50,7 @@ pub use output::{
 use crate::storage::{Batch, BatchId, BatchResult, Op};
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
+use hashes::SeekJob;
 use link::Link;
 use read::ReadJob;
 use store::Store;
@@ -119,6 +122,7 @@ enum After {
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
     Clear(ClearJob),
+    Seek(SeekJob),
 }
 
 impl Node {
@@ -202,15 +206,16 @@ impl Node {
         command
     }
 
-    /// The block at `index` as soon as it is held. Answered with [`Outcome::Block`].
+    /// The block at `index` as soon as it is held; a sparse feed asks peers for it, before anything else.
+    /// Answered with [`Outcome::Block`].
     pub fn wait(&mut self, feed: FeedId, index: u64) -> CommandId {
         let command = self.command();
         self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
     }
 
-    /// Takes a [`Node::wait`] back: it is answered with [`NodeError::Cancelled`] unless it is answered already.
-    /// Other commands take their course.
+    /// Takes a [`Node::wait`], [`Node::download`], [`Node::update`] or [`Node::seek`] back: it is answered with
+    /// [`NodeError::Cancelled`] unless it is answered already. Other commands take their course.
     pub fn cancel(&mut self, command: CommandId) {
         self.cancel_wait(command);
     }
@@ -479,7 +484,7 @@ impl Node {
             }
         }
         // Blocks that were asked for here are free for the others.
-        for channel in link.channels.values().filter(|channel| !channel.flights.is_empty()) {
+        for channel in link.channels.values().filter(|channel| !channel.is_idle()) {
             self.rewind_others(channel.feed);
         }
         self.event(Event::Closed { connection: id, error, counters, unsent });

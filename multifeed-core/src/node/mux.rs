@@ -272,7 +272,7 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.progress(self.now);
             if let Some(state) = link.channels.get_mut(&channel) {
-                state.cursor = state.cursor.min(span.start);
+                state.rewind(span.start);
             }
             link.want(channel);
         }
@@ -330,11 +330,9 @@ impl Node {
         if let Some(command) = self.closing.take_if(|command| command.0 != 0) {
             self.closing = Some(super::CommandId(0));
             for entry in &mut self.feeds {
-                for commands in core::mem::take(&mut entry.waiters).into_values() {
-                    for command in commands {
-                        let result = Err(super::NodeError::Closed);
-                        self.outputs.push_back(super::Output::Completed { command, result });
-                    }
+                for command in entry.wishes.take_commands() {
+                    let result = Err(super::NodeError::Closed);
+                    self.outputs.push_back(super::Output::Completed { command, result });
                 }
             }
             self.complete(command, Ok(Outcome::Closed));

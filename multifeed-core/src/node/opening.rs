@@ -92,6 +92,7 @@ impl Node {
     fn feed_opened(&mut self, id: FeedId) {
         self.mark_dirty(id);
         let entry = &mut self.feeds[id.0 as usize];
+        entry.wishes.sparse.get_or_insert(self.config.sparse);
         let channels = entry.channels.clone();
         for pending in core::mem::take(&mut entry.pending) {
             self.run_pending(id, pending);
@@ -133,6 +134,9 @@ impl Node {
             }
             Pending::Read(job) => self.run_read(job),
             Pending::Clear(job) => self.run_clear(job),
+            Pending::Download(command, blocks) => self.run_download(id, command, blocks),
+            Pending::Update(command, length) => self.run_update(id, command, length),
+            Pending::Seek(job) => self.run_seek(job),
         }
     }
 
@@ -150,6 +154,10 @@ impl Node {
             }
             Pending::Read(job) => self.fail_read(job, error),
             Pending::Clear(job) => self.fail_clear(&job, error),
+            Pending::Download(command, _) | Pending::Update(command, _) => {
+                self.complete(command, Err(error));
+            }
+            Pending::Seek(job) => self.fail_seek(&job, error),
         }
     }
 

@@ -57,6 +57,20 @@ pub enum Outcome {
     Blocks(Vec<Bytes>),
     /// The block that was waited for.
     Block(Bytes),
+    /// All blocks of the range are stored.
+    Downloaded,
+    /// The log is known to have this many blocks.
+    Updated {
+        /// Blocks in the log.
+        length: u64,
+    },
+    /// The byte is in this block. For the first byte after the log it is the block after the last.
+    Sought {
+        /// Index of the block.
+        block: u64,
+        /// Bytes of the block before it.
+        offset: u64,
+    },
     /// The blocks are given up, as durably as the node's configuration says.
     Cleared,
     /// All is written and closed.

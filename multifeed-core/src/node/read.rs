@@ -59,6 +59,11 @@ impl ReadJob {
         Self { kind: Kind::Wait, ..Self::blocks(command, feed, index, 1, 0) }
     }
 
+    /// Whether this is a command that waits for its block.
+    pub(super) fn waits_as(&self, command: CommandId) -> bool {
+        self.kind == Kind::Wait && self.command == command
+    }
+
     pub(super) fn list(feed: FeedId, index: u64, max_bytes: usize) -> Self {
         Self { kind: Kind::List, ..Self::blocks(CommandId(0), feed, index, MAX_BLOCKS, max_bytes) }
     }
@@ -70,8 +75,8 @@ impl Node {
         let entry = &mut self.feeds[job.feed.0 as usize];
         let Some(feed) = entry.feed_mut() else { return self.fail_read(job, NodeError::Closed) };
         if job.kind == Kind::Wait && !feed.has(job.index) {
-            entry.waiters.entry(job.index).or_default().push(job.command);
-            return;
+            entry.wishes.waiters.entry(job.index).or_default().push(job.command);
+            return self.wishes_changed(job.feed);
         }
         job.sizes.clear();
         let (mut start, mut total) = (0, 0u64);
@@ -174,21 +179,6 @@ impl Node {
         }
     }
 
-    pub(super) fn cancel_wait(&mut self, command: CommandId) {
-        let found = self.feeds.iter_mut().any(|entry| {
-            let mut found = false;
-            entry.waiters.retain(|_, commands| {
-                found |= commands.contains(&command);
-                commands.retain(|waiting| *waiting != command);
-                !commands.is_empty()
-            });
-            found
-        });
-        if found {
-            self.complete(command, Err(NodeError::Cancelled));
-        }
-    }
-
     /// Tree pages came: whoever waits for them goes on.
     pub(super) fn nodes_answered(
         &mut self,
@@ -205,6 +195,10 @@ impl Node {
         match after {
             After::Verify(connection, channel) => self.pages_came(connection, channel, result),
             After::Serve(connection, channel) => self.serve_pages_came(connection, channel, result),
+            After::Seek(job) => match result {
+                Ok(()) => self.run_seek(job),
+                Err(error) => self.fail_seek(&job, error.into()),
+            },
             After::Clear(job) => match result {
                 Ok(()) => self.run_clear(job),
                 Err(error) => self.fail_clear(&job, error.into()),

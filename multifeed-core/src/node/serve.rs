@@ -15,10 +15,10 @@ use bytes::Bytes;
 use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
 
-use super::link::Barrier;
+use super::link::{Barrier, Channel};
 use super::sync::TICK;
 use super::{After, ConnectionId, Node, NodeError, Task};
-use crate::feed::{Feed, Place};
+use crate::feed::{Feed, Located, Place};
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op, StorageError};
 use crate::tree::proof::{self, ProofPlan};
@@ -33,6 +33,8 @@ const GAP: u64 = 4096;
 
 /// Times that requests are tried again, one every half second, before the blocks are taken back.
 const TRIES: u8 = 6;
+/// Times that tree pages are read to find one byte: once for each level of the tree.
+const MAX_SEEK_LOADS: u8 = 64;
 
 /// One turn of a channel: requests that are being answered.
 #[derive(Debug)]
@@ -86,7 +88,20 @@ impl Node {
             let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
             // What could not be read is tried alone, so that it holds up nothing else.
             let turn = if state.failures == 0 { TURN } else { 1 };
-            let count = state.parked.len().min(turn);
+            let waiting = state.parked.len();
+            let missing = state.find_bytes(feed, waiting.min(turn));
+            let dropped = waiting - state.parked.len();
+            link.parked -= dropped;
+            if !missing.is_empty() {
+                let (groups, ops) = feed.load_nodes(&missing);
+                let id_of_feed = state.feed;
+                state.job =
+                    Some(Job { items: Vec::new(), loads: 0, batch: None, reads: Vec::new() });
+                let after = After::Serve(id, channel);
+                self.submit(None, ops, Task::Nodes(id_of_feed, groups, after));
+                continue;
+            }
+            let count = waiting.min(turn) - dropped;
             link.parked -= count;
             let items = state
                 .parked
@@ -299,6 +314,50 @@ impl Node {
         if let Some(state) = self.channel_mut(id, channel) {
             state.barrier = to;
         }
+    }
+}
+
+impl Channel {
+    /// Turns requests for the block with a byte, among the first `count` that wait, into requests for that
+    /// block; the tree nodes that must be loaded first.
+    ///
+    /// One for the same byte as the one before is dropped: JavaScript peers send up to 32 of them at a time. If
+    /// the block cannot be told, the one that is named is answered.
+    ///
+    /// Source: `hypercore@9.12.0/lib/replicate.js`, `_onbytes`.
+    fn find_bytes(&mut self, feed: &Feed, count: usize) -> Vec<NodeIndex> {
+        let mut place = 0;
+        let mut left = count;
+        while left > 0 && place < self.parked.len() {
+            left -= 1;
+            let request = &mut self.parked[place];
+            let bytes = request.bytes;
+            if bytes == 0 {
+                place += 1;
+                continue;
+            }
+            match feed.locate(bytes) {
+                Located::Load(nodes) if !nodes.is_empty() && self.seek_loads < MAX_SEEK_LOADS => {
+                    self.seek_loads += 1;
+                    return nodes;
+                }
+                Located::At(..) if self.last_bytes == bytes => {
+                    self.parked.remove(place);
+                    continue;
+                }
+                Located::At(block, _) => {
+                    self.last_bytes = bytes;
+                    let hash = request.hash;
+                    *request = Request { index: block, bytes: 0, hash, nodes: 0 };
+                }
+                Located::Load(_) | Located::Within(_) | Located::Beyond | Located::End => {
+                    request.bytes = 0;
+                }
+            }
+            self.seek_loads = 0;
+            place += 1;
+        }
+        Vec::new()
     }
 }
 

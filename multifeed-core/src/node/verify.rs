@@ -31,9 +31,19 @@ enum Verdict {
 
 impl Node {
     pub(super) fn data_came(&mut self, id: ConnectionId, channel: ChannelId, data: Data) {
+        if data.value.is_none() {
+            if self.end_hashes(id, channel, data.index) {
+                self.progress(id);
+                if let Some(state) = self.channel_mut(id, channel) {
+                    state.inbox.push_back(data);
+                }
+                self.to_verify.push_back((id, channel));
+            }
+            return;
+        }
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        if data.value.is_none() || !state.flights.contains_key(&data.index) {
+        if !state.flights.contains_key(&data.index) {
             return;
         }
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
@@ -74,12 +84,17 @@ impl Node {
             let Some(data) = state.inbox.pop_front() else { return };
             let loads = core::mem::take(&mut state.loads);
             let block = data.index;
+            let hash = data.value.is_none();
             let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
             match self.judge_data(id, channel, &data) {
                 Verdict::Taken(nodes, stored) => {
                     self.unstored_bytes += stored;
                     self.release_held(id, bytes);
-                    self.end_flight(id, channel, block);
+                    if hash {
+                        self.hashes_came(feed_id);
+                    } else {
+                        self.end_flight(id, channel, block);
+                    }
                     self.wake_held(id, channel, &nodes);
                     self.mark_dirty(feed_id);
                     if let Some(link) = self.links.get_mut(&id) {
@@ -89,7 +104,9 @@ impl Node {
                 }
                 Verdict::Dropped => {
                     self.release_held(id, bytes);
-                    self.end_flight(id, channel, block);
+                    if !hash {
+                        self.end_flight(id, channel, block);
+                    }
                     self.touch_channel(id, channel);
                 }
                 Verdict::Load(_) if loads >= MAX_LOADS => {
@@ -123,12 +140,18 @@ impl Node {
                     // other one for as long as the channel lives, and so may answer in vain again.
                     self.release_held(id, bytes);
                     if let Some(state) = self.channel_mut(id, channel) {
-                        if state.orphaned.contains(block) {
-                            state.unanswered.insert(block..block + 1);
+                        if hash {
+                            state.no_hashes = true;
+                        } else {
+                            if state.orphaned.contains(block) {
+                                state.unanswered.insert(block..block + 1);
+                            }
+                            state.orphaned.insert(block..block + 1);
                         }
-                        state.orphaned.insert(block..block + 1);
                     }
-                    self.end_flight(id, channel, block);
+                    if !hash {
+                        self.end_flight(id, channel, block);
+                    }
                     self.rewind_others(feed_id);
                     self.touch_channel(id, channel);
                 }
@@ -152,7 +175,7 @@ impl Node {
         let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else {
             return Verdict::Dropped;
         };
-        if !state.flights.contains_key(&data.index) {
+        if data.value.is_some() && !state.flights.contains_key(&data.index) {
             return Verdict::Dropped;
         }
         // Of a block that came from elsewhere meanwhile, the nodes are still counted on.

@@ -144,8 +144,13 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`Session::forget_request`]; nothing changed then.
-    pub fn forget_request(&mut self, channel: ChannelId, index: u64) -> Result<(), UsageError> {
-        self.act(|session| session.forget_request(channel, index))
+    pub fn forget_request(
+        &mut self,
+        channel: ChannelId,
+        index: u64,
+        hash: bool,
+    ) -> Result<(), UsageError> {
+        self.act(|session| session.forget_request(channel, index, hash))
     }
 
     /// Answers a request; see [`Session::send_data`].

@@ -99,7 +99,7 @@ impl Session {
         else {
             return;
         };
-        match feed.peer.answered(data.index) {
+        match feed.peer.answered(data.index, data.value.is_none()) {
             Answer::Expected => self.outputs.push_back(Output::Data { channel: id, data }),
             Answer::Late => {}
             Answer::Unrequested => {

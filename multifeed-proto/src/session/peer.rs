@@ -25,11 +25,14 @@ pub struct Peer {
     pub(crate) remote_wants: bool,
     pub(crate) remote_acks: bool,
     unanswered: Vec<Span>,
-    in_flight: BTreeMap<u64, Asked>,
+    in_flight: BTreeMap<Kind, Asked>,
     seeks: usize,
     /// Requests given up whose answer may still come.
-    forgotten: BTreeSet<u64>,
+    forgotten: BTreeSet<Kind>,
 }
+
+/// A block, and whether only its hashes were asked for. Both may be in flight at once.
+type Kind = (u64, bool);
 
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -115,10 +118,10 @@ impl Peer {
         self.in_flight.len()
     }
 
-    /// Whether the answer to a request for block `index` is awaited.
+    /// Whether the answer to a request for block `index` is awaited, or to one for its hashes.
     #[must_use]
     pub fn is_requested(&self, index: u64) -> bool {
-        self.in_flight.contains_key(&index)
+        [false, true].into_iter().any(|hash| self.in_flight.contains_key(&(index, hash)))
     }
 
     pub(crate) fn wanted(&mut self, span: Span) {
@@ -128,37 +131,39 @@ impl Peer {
     }
 
     pub(crate) fn requested(&mut self, request: &Request) {
-        self.forgotten.remove(&request.index);
+        let kind = (request.index, request.hash);
+        self.forgotten.remove(&kind);
         let seek = request.bytes > 0;
-        let before = self.in_flight.insert(request.index, Asked { seek });
+        let before = self.in_flight.insert(kind, Asked { seek });
         self.seeks += usize::from(seek);
         self.seeks -= usize::from(before.is_some_and(|asked| asked.seek));
     }
 
-    pub(crate) fn forget(&mut self, index: u64) {
-        let Some(asked) = self.in_flight.remove(&index) else { return };
+    pub(crate) fn forget(&mut self, index: u64, hash: bool) {
+        let Some(asked) = self.in_flight.remove(&(index, hash)) else { return };
         self.seeks -= usize::from(asked.seek);
         if self.forgotten.len() >= MAX_FORGOTTEN {
             self.forgotten.pop_first();
         }
-        self.forgotten.insert(index);
+        self.forgotten.insert((index, hash));
     }
 
-    /// Sorts a `Data` for block `index`, and no longer waits for it.
-    pub(crate) fn answered(&mut self, index: u64) -> Answer {
-        if let Some(asked) = self.in_flight.remove(&index) {
+    /// Sorts a `Data` for block `index`, with the block or only hashes, and no longer waits for it.
+    pub(crate) fn answered(&mut self, index: u64, hash: bool) -> Answer {
+        let kind = (index, hash);
+        if let Some(asked) = self.in_flight.remove(&kind) {
             self.seeks -= usize::from(asked.seek);
             return Answer::Expected;
         }
-        if self.forgotten.remove(&index) {
+        if self.forgotten.remove(&kind) {
             return Answer::Late;
         }
         if self.seeks == 0 {
             return Answer::Unrequested;
         }
         // A seek is answered with the block that it found, whichever index it was sent with.
-        let seek = self.in_flight.iter().find(|(_, asked)| asked.seek).map(|(index, _)| *index);
-        match seek {
+        let mut seeks = self.in_flight.iter().filter(|(kind, asked)| asked.seek && kind.1 == hash);
+        match seeks.next().map(|(kind, _)| *kind) {
             Some(seek) => {
                 self.in_flight.remove(&seek);
                 self.seeks -= 1;

@@ -120,7 +120,7 @@ impl Random {
                 let (index, bytes) = (self.below(9), self.below(2));
                 session.request(channel, Request { index, bytes, ..Request::default() })
             }
-            10 => session.forget_request(channel, self.below(9)),
+            10 => session.forget_request(channel, self.below(9), self.below(2) == 0),
             11 => session.unhave(channel, self.span()),
             12 => {
                 let status = Status { uploading: self.flag(), downloading: self.flag() };

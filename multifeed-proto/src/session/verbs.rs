@@ -321,14 +321,19 @@ impl Session {
         Ok(())
     }
 
-    /// No longer waits for the answer to a request. Nothing is sent, and should the answer still
-    /// come, it is dropped.
+    /// No longer waits for the answer to a request for a block or, with `hash`, for its hashes. Nothing is
+    /// sent, and should the answer still come, it is dropped.
     ///
     /// # Errors
     ///
     /// [`UsageError::UnknownChannel`], [`UsageError::NotOpen`] or [`UsageError::Closed`].
-    pub fn forget_request(&mut self, channel: ChannelId, index: u64) -> Result<(), UsageError> {
-        self.open_peer(channel)?.forget(index);
+    pub fn forget_request(
+        &mut self,
+        channel: ChannelId,
+        index: u64,
+        hash: bool,
+    ) -> Result<(), UsageError> {
+        self.open_peer(channel)?.forget(index, hash);
         Ok(())
     }
 

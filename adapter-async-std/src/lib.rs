@@ -55,11 +55,11 @@ mod tcp;
 
 pub use multifeed_core as core;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Driver, Durability, Entropy,
+    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability, Entropy,
     Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
     NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
-    ReplicationHandle, Role, RootKey, Running, Runtime, Sleep, Storage, Subscription, SyncState,
-    Task, Timer, WaitingFor, Work, Wrap,
+    ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime, Sleep, Storage,
+    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
 };
 
 #[cfg(feature = "smol")]

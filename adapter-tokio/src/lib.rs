@@ -45,8 +45,8 @@ pub use multifeed_driver::{
     ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability, Entropy,
     Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
     NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
-    ReplicationHandle, Role, RootKey, Running, Runtime, Sleep, Storage, Subscription, SyncState,
-    Task, Timer, WaitingFor, Work, Wrap,
+    ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime, Sleep, Storage,
+    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
 };
 
 pub use self::runtime::Tokio;

@@ -16,5 +16,5 @@ pub mod tree;
 
 pub use node::{
     CommandId, ConnectionId, Counters, Durability, Event, FeedId, FeedInfo, Node, NodeConfig,
-    NodeError, Outcome, Output, SyncState, WaitingFor,
+    NodeError, Outcome, Output, ReplicationOptions, SyncState, WaitingFor,
 };

@@ -143,6 +143,13 @@ impl Feed {
         self.handle.shared().with(|state, _| state.node.set_sparse(self.id, sparse));
     }
 
+    /// Says whether blocks of this feed are sent to peers and fetched from them, on each connection as far
+    /// as its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both at first; not remembered in
+    /// the store.
+    pub fn set_transfer(&self, upload: bool, download: bool) {
+        self.handle.shared().with(|state, _| state.node.set_transfer(self.id, upload, download));
+    }
+
     /// Waits until the log is known to have `length` blocks or, with `None`, one more than now; gives the
     /// length. Asks peers for the proof of it, not for the blocks.
     ///

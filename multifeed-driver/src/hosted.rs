@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use multifeed_core::ReplicationOptions;
 use multifeed_proto::{Entropy, Role};
 
 use crate::disk::DiskStorage;
@@ -77,6 +78,19 @@ impl<R> Hosted<R> {
         R: Wrap<S>,
     {
         self.multifeed.replicate(R::wrap(stream), role)
+    }
+
+    /// The same with options: see [`Multifeed::replicate_with`].
+    pub fn replicate_with<S>(
+        &self,
+        stream: S,
+        role: Role,
+        options: ReplicationOptions,
+    ) -> Replication<R::Stream>
+    where
+        R: Wrap<S>,
+    {
+        self.multifeed.replicate_with(R::wrap(stream), role, options)
     }
 }
 

@@ -56,6 +56,7 @@ pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 
 pub use bytes::Bytes;
 pub use multifeed_core::{
-    ConnectionId, Counters, Durability, FeedInfo, NodeConfig, NodeError, SyncState, WaitingFor,
+    ConnectionId, Counters, Durability, FeedInfo, NodeConfig, NodeError, ReplicationOptions,
+    SyncState, WaitingFor,
 };
 pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, Role, RootKey};

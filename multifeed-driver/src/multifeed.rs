@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use multifeed_core::{Node, NodeError, Outcome};
+use multifeed_core::{Node, NodeError, Outcome, ReplicationOptions};
 use multifeed_proto::{Entropy, FeedKey, Role};
 
 use crate::command::Command;
@@ -121,7 +121,18 @@ impl Multifeed {
     ///
     /// Nothing moves unless the [`Replication`] is polled: await it, or take its events.
     pub fn replicate<S: ByteStream>(&self, stream: S, role: Role) -> Replication<S> {
-        Replication::new(self.handle.clone(), stream, role)
+        self.replicate_with(stream, role, ReplicationOptions::default())
+    }
+
+    /// The same, with other options than the defaults: in one direction only, or not live. A connection
+    /// that is not live ends by itself when the two have what they want of each other.
+    pub fn replicate_with<S: ByteStream>(
+        &self,
+        stream: S,
+        role: Role,
+        options: ReplicationOptions,
+    ) -> Replication<S> {
+        Replication::new(self.handle.clone(), stream, role, options)
     }
 
     /// Ends all connections, writes what is to be written, and closes the store. When it returns the

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use multifeed_core::{ConnectionId, Counters, SyncState, WaitingFor};
+use multifeed_core::{ConnectionId, Counters, ReplicationOptions, SyncState, WaitingFor};
 use multifeed_proto::{FeedKey, Now, Role};
 
 use crate::error::ReplicationError;
@@ -113,9 +113,9 @@ struct View {
 }
 
 impl<S: ByteStream> Replication<S> {
-    pub(crate) fn new(store: Handle, stream: S, role: Role) -> Self {
+    pub(crate) fn new(store: Handle, stream: S, role: Role, options: ReplicationOptions) -> Self {
         let shared = Arc::clone(store.shared());
-        let id = shared.with(|state, now| state.connect(now, role));
+        let id = shared.with(|state, now| state.connect(now, role, options));
         Self {
             handle: ReplicationHandle { shared, id, last: Arc::default() },
             _store: store,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use multifeed_core::storage::Queue;
 use multifeed_core::{
     CommandId, ConnectionId, Counters, Event as NodeEvent, Node, NodeError, Outcome, Output,
+    ReplicationOptions,
 };
 use multifeed_proto::{FeedKey, Now, Role};
 
@@ -184,11 +185,16 @@ impl Drop for Turn<'_> {
 
 impl State {
     /// A new connection, if the store is open.
-    pub(crate) fn connect(&mut self, now: Now, role: Role) -> Option<ConnectionId> {
+    pub(crate) fn connect(
+        &mut self,
+        now: Now,
+        role: Role,
+        options: ReplicationOptions,
+    ) -> Option<ConnectionId> {
         if !matches!(self.stage, Stage::Open) {
             return None;
         }
-        let id = self.node.connect(now, role)?;
+        let id = self.node.connect_with(now, role, options)?;
         self.links.insert(id, LinkState::default());
         Some(id)
     }

@@ -14,6 +14,25 @@ pub enum Durability {
     Power,
 }
 
+/// What one connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicationOptions {
+    /// Goes on after the two have all of each other. Otherwise the connection ends by itself then.
+    pub live: bool,
+    /// Blocks are sent. A side that sends none tells nothing of what it has, as in hypercore 9: unless it has
+    /// said that it wants nothing more, the peer cannot know that it is in sync with it.
+    pub upload: bool,
+    /// Blocks are fetched.
+    pub download: bool,
+}
+
+impl Default for ReplicationOptions {
+    /// Live, in both directions.
+    fn default() -> Self {
+        Self { live: true, upload: true, download: true }
+    }
+}
+
 /// Limits and choices of one node. Memory that peers can fill is bounded by these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {

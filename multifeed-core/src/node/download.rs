@@ -60,7 +60,8 @@ impl Node {
                 return false;
             };
             let next = next_block(feed, wishes, reserved, state, peer.remote());
-            let Some(block) = next.filter(|_| peer.status().uploading) else { return false };
+            let moves = peer.status().uploading && state.ours.downloading;
+            let Some(block) = next.filter(|_| moves) else { return false };
             if !self.request_block(id, channel, block) {
                 return false;
             }
@@ -90,7 +91,8 @@ impl Node {
                     && !state.unanswered.contains(*block)
                     && peer.remote().contains(*block)
             });
-            let next = due.next().filter(|_| peer.status().uploading);
+            let moves = peer.status().uploading && state.ours.downloading;
+            let next = due.next().filter(|_| moves);
             let Some(link) = self.links.get(&id) else { return true };
             let Some(block) = next else {
                 if let Some(state) = self.channel_mut(id, channel) {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use bytes::Bytes;
+use multifeed_proto::messages::Status;
 use multifeed_proto::{ChannelId, FeedKey, Now};
 
 use super::clear::ClearJob;
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub(super) channels: Vec<(ConnectionId, ChannelId)>,
     /// Blocks requested on any connection.
     pub(super) reserved: Ranges,
+    /// Whether its blocks are sent to peers and fetched from them.
+    pub(super) transfer: Status,
     /// Which blocks are to be downloaded, and who waits for them.
     pub(super) wishes: Wishes,
     /// Clears that wait for blocks to be stored first.
@@ -92,6 +95,7 @@ impl Entry {
             state: EntryState::Listed,
             channels: Vec::new(),
             reserved: Ranges::default(),
+            transfer: Status { uploading: true, downloading: true },
             wishes: Wishes::default(),
             clears: Vec::new(),
             pending: Vec::new(),

@@ -174,7 +174,9 @@ impl Node {
         let entry = &self.feeds[feed_id.0 as usize];
         let feed = entry.feed()?;
         let link = self.links.get(&id)?;
-        link.channels.get(&channel).filter(|state| state.open && !state.no_hashes)?;
+        link.channels
+            .get(&channel)
+            .filter(|state| state.open && state.ours.downloading && !state.no_hashes)?;
         let peer = link.connection.peer(channel).filter(|peer| peer.status().uploading)?;
         let request = |index, bytes| {
             let has = |node: NodeIndex| feed.bits.has_node(node);

@@ -3,12 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use multifeed_proto::messages::{Data, Request, Span};
+use multifeed_proto::messages::{Data, Request, Span, Status};
 use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
 
 use super::output::Counters;
 use super::serve::Job;
-use super::{FeedId, NodeConfig};
+use super::{FeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
 
 /// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
@@ -21,6 +21,7 @@ const LEAST_WINDOW: usize = 4;
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) root: Option<RootId>,
+    pub(super) options: ReplicationOptions,
     pub(super) ready: bool,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
@@ -72,6 +73,10 @@ pub(super) struct Channel {
     pub(super) feed: FeedId,
     /// Both sides have it open.
     pub(super) open: bool,
+    /// What this side does on it.
+    pub(super) ours: Status,
+    /// Of a connection that is not live: this side has all that it wants, and said so.
+    pub(super) done: bool,
     /// Wants of the peer that wait for their turn, or for the feed to be opened.
     pub(super) remote_wants: Vec<Span>,
     pub(super) told_last: bool,
@@ -151,6 +156,7 @@ impl Link {
         Self {
             connection,
             root: None,
+            options: ReplicationOptions::default(),
             ready: false,
             channels: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -225,10 +231,12 @@ impl Channel {
         self.waited_from = self.waited_from.min(block);
     }
 
-    pub(super) fn new(feed: FeedId, now: Now) -> Self {
+    pub(super) fn new(feed: FeedId, ours: Status, now: Now) -> Self {
         Self {
             feed,
             open: false,
+            ours,
+            done: false,
             remote_wants: Vec::new(),
             told_last: false,
             wanted_to: 0,

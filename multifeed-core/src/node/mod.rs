@@ -12,6 +12,7 @@
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
 //! | `serve` | what peers ask for |
+//! | `transfer` | what is moved in which direction; how a connection that is not live ends |
 //! | `sync` | whether two peers have what they want; timeouts |
 //!
 //! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
@@ -33,6 +34,7 @@ mod select;
 mod serve;
 mod store;
 mod sync;
+mod transfer;
 mod verify;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,7 +43,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
 
-pub use config::{Durability, NodeConfig};
+pub use config::{Durability, NodeConfig, ReplicationOptions};
 pub use output::{
     CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, NodeError, Outcome, Output,
     SyncState, WaitingFor,
@@ -226,6 +228,20 @@ impl Node {
     pub fn connect(&mut self, now: Now, role: Role) -> Option<ConnectionId> {
         self.advance(now);
         self.start_link(role)
+    }
+
+    /// As [`Node::connect`], with other options than the defaults.
+    pub fn connect_with(
+        &mut self,
+        now: Now,
+        role: Role,
+        options: ReplicationOptions,
+    ) -> Option<ConnectionId> {
+        let id = self.connect(now, role)?;
+        if let Some(link) = self.links.get_mut(&id) {
+            link.options = options;
+        }
+        Some(id)
     }
 
     /// Ends a connection in order: what the peer asked for is sent, its acknowledgements are waited for,

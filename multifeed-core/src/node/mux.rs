@@ -92,16 +92,7 @@ impl Node {
                 self.channel_opened(id, channel);
             }
             O::FeedClosed { channel } => self.channel_closed(id, channel),
-            O::Status { channel, status } => {
-                if !status.uploading {
-                    self.drop_requests(id, channel);
-                } else if let Some(link) = self.links.get_mut(&id) {
-                    // At the next tick: a peer that flaps must not make us ask for everything each time.
-                    link.resumed.insert(channel);
-                    link.tick_at.get_or_insert(self.now);
-                }
-                self.touch_channel(id, channel);
-            }
+            O::Status { channel, status } => self.remote_status(id, channel, status),
             O::Have { channel, span } => self.remote_has(id, channel, span),
             O::Acked { channel, span } => self.acked(id, channel, span),
             O::Unhave { channel, span } => self.remote_lost(id, channel, span),
@@ -131,16 +122,21 @@ impl Node {
 
     fn open_channel(&mut self, id: ConnectionId, feed: FeedId) {
         let now = self.now;
+        let status = self.status_for(id, feed);
         let entry = &mut self.feeds[feed.0 as usize];
         let Some(link) = self.links.get_mut(&id) else { return };
         // Acknowledgements are the only way to learn from a JavaScript peer that it stored a block.
-        let options =
-            FeedOptions { ack: true, uploading: true, downloading: true, extensions: Vec::new() };
+        let options = FeedOptions {
+            ack: true,
+            uploading: status.uploading,
+            downloading: status.downloading,
+            extensions: Vec::new(),
+        };
         let Ok(channel) = link.connection.open_feed(&entry.key, options) else { return };
         if link.channels.contains_key(&channel) {
             return;
         }
-        link.channels.insert(channel, Channel::new(feed, now));
+        link.channels.insert(channel, Channel::new(feed, status, now));
         link.counters.feeds += u64::from(!link.closed.remove(&feed));
         entry.channels.push((id, channel));
         self.touch_channel(id, channel);
@@ -169,7 +165,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         link.parked -= state.parked.len();
-        *state = Channel::new(state.feed, self.now);
+        *state = Channel::new(state.feed, state.ours, self.now);
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
     }

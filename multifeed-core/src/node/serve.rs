@@ -233,7 +233,9 @@ impl Node {
         let Some(state) = link.channels.get_mut(&channel) else { return };
         state.failures = 0;
         let (mut broken, mut lost) = (None, Vec::new());
-        for item in job.items {
+        // What was asked for before uploading was switched off is not sent any more.
+        let items = if state.ours.uploading { job.items } else { Vec::new() };
+        for item in items {
             let index = item.request.index;
             let value = match block_of(&item, &job.reads, &answers) {
                 Ok(value) => value,

@@ -58,7 +58,7 @@ impl Node {
         counters
     }
 
-    fn parts<'a>(
+    pub(super) fn parts<'a>(
         &'a self,
         link: &'a Link,
         id: ChannelId,
@@ -71,6 +71,7 @@ impl Node {
     pub(super) fn judge(&mut self, id: ConnectionId) {
         while let Some(channel) = self.links.get_mut(&id).and_then(|link| link.unjudged.pop_first())
         {
+            self.end_channel(id, channel);
             let waits = self.channel_waits(id, channel);
             let Some(link) = self.links.get_mut(&id) else { return };
             if waits.is_none() {
@@ -97,6 +98,7 @@ impl Node {
                 Event::OutOfSync { connection: id }
             });
         }
+        self.end_link(id);
     }
 
     /// What a connection waits for; `None`: it is in sync. Blocks are counted only if asked to.
@@ -133,7 +135,7 @@ impl Node {
         if wants_open && peer.status().uploading && state.barrier != Barrier::Asked {
             return Some(WaitingFor::Have(key));
         }
-        if peer.status().uploading {
+        if peer.status().uploading && state.ours.downloading {
             let (missing, refused) = if count {
                 missing(feed, &entry.wishes, state, peer)
             } else if state.flights.is_empty() {
@@ -157,11 +159,18 @@ impl Node {
         if !state.unacked.is_empty() {
             return Some(WaitingFor::Acknowledgement { feed: key, blocks: state.unacked.count() });
         }
-        let settled = !peer.status().downloading || state.barrier == Barrier::Passed;
+        let settled =
+            !peer.status().downloading || !state.ours.uploading || state.barrier == Barrier::Passed;
         if !settled && lacks_some(feed, peer) {
             return Some(WaitingFor::Confirmation(key));
         }
         None
+    }
+
+    /// Whether the peer has blocks that are wanted here and that it may still send.
+    pub(super) fn lacks(&self, feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> bool {
+        let (missing, refused) = first_missing(feed, wishes, state, peer);
+        missing > refused
     }
 
     /// Asks the peer for blocks that cannot exist: what it wants of us it asks for before it answers.
@@ -212,10 +221,8 @@ impl Node {
         if link.tick_at.is_none_or(|at| at > self.now) {
             return;
         }
+        self.take_resumed(id);
         if let Some(link) = self.links.get_mut(&id) {
-            for channel in core::mem::take(&mut link.resumed) {
-                link.want(channel);
-            }
             link.serving.extend(core::mem::take(&mut link.stuck));
         }
         self.give_up_silent(id);

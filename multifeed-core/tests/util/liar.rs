@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use multifeed_core::storage::Memory;
-use multifeed_core::{ConnectionId, Event, FeedId};
+use multifeed_core::{ConnectionId, Event, FeedId, ReplicationOptions};
 use multifeed_proto::messages::{Data, Span};
 use multifeed_proto::session::FeedOptions;
 use multifeed_proto::{
@@ -28,6 +28,11 @@ pub struct Liar {
 
 impl Liar {
     pub fn new(sim: &mut Sim) -> Self {
+        Self::with(sim, ReplicationOptions::default())
+    }
+
+    /// The same, with options for the node's end.
+    pub fn with(sim: &mut Sim, options: ReplicationOptions) -> Self {
         let mut connection = Connection::new(
             Role::Initiator,
             Config::default(),
@@ -35,7 +40,7 @@ impl Liar {
             sim.now,
         );
         let root = connection.join(sim.now, RootKey::new(ROOT), None).unwrap();
-        let id = sim.parties[0].node.connect(sim.now, Role::Responder).unwrap();
+        let id = sim.parties[0].node.connect_with(sim.now, Role::Responder, options).unwrap();
         let mut liar = Self { connection, root, id, outputs: Vec::new() };
         liar.run(sim);
         liar.connection.offer(root, &[]).unwrap();

@@ -12,7 +12,7 @@ use multifeed_core::storage::{
 };
 use multifeed_core::{
     CommandId, ConnectionId, Event, FeedId, FeedInfo, Node, NodeConfig, NodeError, Outcome, Output,
-    SyncState,
+    ReplicationOptions, SyncState,
 };
 use multifeed_proto::{Entropy, Now, Role, RootKey};
 
@@ -196,9 +196,15 @@ impl Sim {
 
     /// Joins two parties; the first is the initiator.
     pub fn connect(&mut self, a: usize, b: usize) -> usize {
+        self.connect_with(a, b, [ReplicationOptions::default(); 2])
+    }
+
+    /// The same, with options for each end.
+    pub fn connect_with(&mut self, a: usize, b: usize, options: [ReplicationOptions; 2]) -> usize {
         let now = self.now;
-        let first = self.parties[a].node.connect(now, Role::Initiator).unwrap();
-        let second = self.parties[b].node.connect(now, Role::Responder).unwrap();
+        let [one, two] = options;
+        let first = self.parties[a].node.connect_with(now, Role::Initiator, one).unwrap();
+        let second = self.parties[b].node.connect_with(now, Role::Responder, two).unwrap();
         self.wires.push(Wire {
             ends: [(a, first), (b, second)],
             flow: Default::default(),

@@ -1,0 +1,155 @@
+//! What is moved on a channel, and in which directions: switches, and the end of a channel that is not live.
+//!
+//! A channel of a connection that is not live ends when both sides have what they want of it. Who has
+//! all that it wants says `Status{downloading: false}`; who has said so and hears it from the other
+//! closes the channel. A live peer never says so: then all channels are closed when the two are in
+//! sync. When none is left the stream is ended.
+//!
+//! Source: `hypercore@9.12.0/lib/replicate.js`, `onstatus`, `end`. Other than there, a writer without
+//! blocks to fetch says so too, and hashes and lengths that somebody waits for are waited for.
+
+use alloc::vec::Vec;
+
+use multifeed_proto::ChannelId;
+use multifeed_proto::messages::Status;
+
+use super::{ConnectionId, FeedId, Node};
+
+impl Node {
+    /// Says whether blocks of a feed are sent to peers and fetched from them, on every connection as far as
+    /// its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both are until said otherwise; not
+    /// remembered in the store.
+    pub fn set_transfer(&mut self, feed: FeedId, upload: bool, download: bool) {
+        let Some(entry) = self.feeds.get_mut(feed.0 as usize).filter(|entry| !entry.internal)
+        else {
+            return;
+        };
+        entry.transfer = Status { uploading: upload, downloading: download };
+        for (connection, channel) in entry.channels.clone() {
+            let status = self.status_for(connection, feed);
+            self.set_channel_status(connection, channel, status);
+        }
+    }
+
+    /// What this side does with a feed on a connection.
+    pub(super) fn status_for(&self, id: ConnectionId, feed: FeedId) -> Status {
+        let wished = self.feeds[feed.0 as usize].transfer;
+        let options = self.links.get(&id).map(|link| link.options).unwrap_or_default();
+        Status {
+            uploading: wished.uploading && options.upload,
+            downloading: wished.downloading && options.download,
+        }
+    }
+
+    fn set_channel_status(&mut self, id: ConnectionId, channel: ChannelId, status: Status) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        let status =
+            Status { downloading: status.downloading && !state.done, uploading: status.uploading };
+        let before = core::mem::replace(&mut state.ours, status);
+        if before == status {
+            return;
+        }
+        if !status.uploading {
+            // The peer takes its requests back when it hears of it.
+            link.parked -= state.parked.len();
+            state.parked.clear();
+        }
+        // Only a closed channel refuses it, and then there is nobody to tell.
+        let _ = link.connection.set_status(channel, status);
+        if before.downloading && !status.downloading {
+            self.drop_requests(id, channel);
+        } else if let Some(link) = self.links.get_mut(&id) {
+            link.want(channel);
+        }
+        self.touch_channel(id, channel);
+    }
+
+    /// The peer's status changed.
+    pub(super) fn remote_status(&mut self, id: ConnectionId, channel: ChannelId, status: Status) {
+        if !status.uploading {
+            self.drop_requests(id, channel);
+            if let Some(state) = self.channel_mut(id, channel) {
+                // It forgot what it was asked while it was off.
+                state.wanted_to = 0;
+            }
+        } else if let Some(link) = self.links.get_mut(&id) {
+            // At the next tick: a peer that flaps must not make us ask for everything each time.
+            link.resumed.insert(channel);
+            link.tick_at.get_or_insert(self.now);
+        }
+        self.touch_channel(id, channel);
+    }
+
+    /// Peers that upload again are asked again.
+    pub(super) fn take_resumed(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        for channel in core::mem::take(&mut link.resumed) {
+            if let Some(link) = self.links.get_mut(&id) {
+                if let Some(state) = link.channels.get_mut(&channel) {
+                    state.rewind(0);
+                }
+                link.want(channel);
+            }
+            self.send_wants(id, channel);
+            self.touch_channel(id, channel);
+        }
+    }
+
+    /// Ends a channel that is not live, as far as both sides have what they want.
+    pub(super) fn end_channel(&mut self, id: ConnectionId, channel: ChannelId) {
+        let Some(link) = self.links.get(&id).filter(|link| !link.options.live) else { return };
+        let Some(state) = link.channels.get(&channel).filter(|state| state.open) else { return };
+        if !state.done {
+            if self.fetches(id, channel) {
+                return;
+            }
+            let status = Status { downloading: false, ..state.ours };
+            if let Some(state) = self.channel_mut(id, channel) {
+                state.done = true;
+            }
+            self.set_channel_status(id, channel, status);
+        }
+        let Some(link) = self.links.get(&id) else { return };
+        if link.connection.peer(channel).is_some_and(|peer| !peer.status().downloading) {
+            self.close_channel(id, channel);
+        }
+    }
+
+    /// Whether there is something to fetch on a channel, or may be.
+    fn fetches(&self, id: ConnectionId, channel: ChannelId) -> bool {
+        let Some(link) = self.links.get(&id) else { return false };
+        let Some((feed, state, peer)) = self.parts(link, channel) else { return true };
+        let wishes = &self.feeds[state.feed.0 as usize].wishes;
+        let busy = !state.is_idle() || !state.inbox.is_empty() || !state.held.is_empty();
+        if busy || !feed.unstored.is_empty() || !feed.flushes.is_empty() {
+            return true;
+        }
+        if !peer.status().uploading || !state.ours.downloading {
+            return false;
+        }
+        let told = state.wanted_to > 0 && peer.unanswered_wants() == 0;
+        !told || self.lacks(feed, wishes, state, peer)
+    }
+
+    /// Ends the stream of a connection that is not live and in sync: a live peer never does.
+    pub(super) fn end_link(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get(&id) else { return };
+        if link.options.live || !link.in_sync || link.leave_by.is_some() {
+            return;
+        }
+        let open: Vec<ChannelId> = link.channels.keys().copied().collect();
+        for channel in open {
+            self.close_channel(id, channel);
+        }
+        self.leave(id);
+    }
+
+    /// Closes a channel on this side.
+    fn close_channel(&mut self, id: ConnectionId, channel: ChannelId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // Only a connection that is over refuses it.
+        let _ = link.connection.close_feed(channel);
+        self.channel_closed(id, channel);
+    }
+}

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::{ConnectionId, NodeError};
 use multifeed_proto::{FeedKey, PeerError};
@@ -66,6 +67,19 @@ pub enum Event {
         /// The connection.
         connection: ConnectionId,
     },
+    /// A message of an extension that was registered by
+    /// [`Feed::register_extension`](crate::Feed::register_extension) or, without a feed, by
+    /// [`Multifeed::register_extension`](crate::Multifeed::register_extension). Nothing in it is checked.
+    Extension {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// The feed; `None`: it came on the stream itself.
+        key: Option<FeedKey>,
+        /// Name of the extension.
+        name: String,
+        /// The message.
+        payload: Bytes,
+    },
     /// A connection is over.
     Closed {
         /// The connection.
@@ -82,8 +96,8 @@ pub enum Event {
 
 /// A stream of [`Event`]s from its making on; it ends when the store is closed.
 ///
-/// Keeps at most [`Options::event_capacity`](crate::Options::event_capacity) events for a slow reader, then
-/// drops the oldest and says so by [`Event::Lagged`]. Does not keep the store open.
+/// Keeps at most [`Options::event_capacity`](crate::Options::event_capacity) events with 16 MiB of messages
+/// for a slow reader, then drops the oldest and says so by [`Event::Lagged`]. Does not keep the store open.
 pub struct Events {
     shared: Arc<Shared>,
     id: u64,
@@ -101,8 +115,17 @@ pub(crate) struct Subscribers {
 #[derive(Debug, Default)]
 struct Reader {
     queue: VecDeque<Event>,
+    /// Bytes of the messages in `queue`.
+    bytes: usize,
     missed: u64,
     waker: Option<Waker>,
+}
+
+impl Event {
+    /// Bytes that it holds of what a peer sent.
+    fn bytes(&self) -> usize {
+        if let Self::Extension { payload, .. } = self { payload.len() } else { 0 }
+    }
 }
 
 impl Events {
@@ -152,10 +175,13 @@ impl Subscribers {
 
     pub(crate) fn publish(&mut self, event: &Event, wakes: &mut Vec<Waker>) {
         for reader in self.readers.values_mut() {
-            if reader.queue.len() >= self.capacity {
-                reader.queue.pop_front();
+            let bytes = event.bytes();
+            while reader.queue.len() >= self.capacity || reader.bytes + bytes > MAX_BYTES {
+                let Some(dropped) = reader.queue.pop_front() else { break };
+                reader.bytes -= dropped.bytes();
                 reader.missed += 1;
             }
+            reader.bytes += bytes;
             reader.queue.push_back(event.clone());
             wakes.extend(reader.waker.take());
         }
@@ -185,6 +211,7 @@ impl Subscribers {
             return Poll::Ready(Some(Event::Lagged { missed: std::mem::take(&mut reader.missed) }));
         }
         if let Some(event) = reader.queue.pop_front() {
+            reader.bytes -= event.bytes();
             return Poll::Ready(Some(event));
         }
         if self.ended {
@@ -194,3 +221,6 @@ impl Subscribers {
         Poll::Pending
     }
 }
+
+/// Bytes of messages kept for a slow reader.
+const MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, FeedInfo, Outcome};
+use multifeed_core::{ConnectionId, FeedId, FeedInfo, Outcome};
 use multifeed_proto::FeedKey;
 
 use crate::command::Command;
@@ -148,6 +148,40 @@ impl Feed {
     /// the store.
     pub fn set_transfer(&self, upload: bool, download: bool) {
         self.handle.shared().with(|state, _| state.node.set_transfer(self.id, upload, download));
+    }
+
+    /// Registers the name of an extension, 1 to 256 bytes, on this feed: a way for messages of the
+    /// application to peers that replicate it. Theirs come as
+    /// [`Event::Extension`](crate::Event::Extension).
+    ///
+    /// # Errors
+    ///
+    /// If the name has another length, or this feed has 256 already.
+    pub fn register_extension(&self, name: &str) -> Result<(), Error> {
+        let register =
+            self.handle.shared().with(|state, _| state.node.register_extension(self.id, name));
+        Ok(register?)
+    }
+
+    /// Sends a message of an extension to the peer of one connection or, with `None`, to all that
+    /// replicate this feed; gives the number of connections that it went out on. Nothing tells whether
+    /// it arrives or is understood. It is left out where too much waits for a peer that does not read.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not registered, or the message is larger than 8 MiB.
+    pub fn send_extension(
+        &self,
+        to: Option<ConnectionId>,
+        name: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<usize, Error> {
+        let payload = payload.into();
+        let send = self
+            .handle
+            .shared()
+            .with(|state, _| state.node.send_extension(self.id, to, name, &payload));
+        Ok(send?)
     }
 
     /// Waits until the log is known to have `length` blocks or, with `None`, one more than now; gives the

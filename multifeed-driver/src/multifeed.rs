@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use multifeed_core::{Node, NodeError, Outcome, ReplicationOptions};
+use bytes::Bytes;
+use multifeed_core::{ConnectionId, Node, NodeError, Outcome, ReplicationOptions};
 use multifeed_proto::{Entropy, FeedKey, Role};
 
 use crate::command::Command;
@@ -133,6 +134,37 @@ impl Multifeed {
         options: ReplicationOptions,
     ) -> Replication<S> {
         Replication::new(self.handle.clone(), stream, role, options)
+    }
+
+    /// Registers the name of an extension, 1 to 256 bytes, on the streams to peers: a way for messages of
+    /// the application, also before the two agree on any feed. Theirs come as
+    /// [`Event::Extension`](crate::Event::Extension).
+    ///
+    /// # Errors
+    ///
+    /// If the name has another length, or there are 256 already.
+    pub fn register_extension(&self, name: &str) -> Result<(), Error> {
+        Ok(self.handle.shared().with(|state, _| state.node.register_stream_extension(name))?)
+    }
+
+    /// Sends a message of an extension to the peer of one connection or, with `None`, to all; gives the
+    /// number of connections that it went out on. As [`Feed::send_extension`].
+    ///
+    /// # Errors
+    ///
+    /// If the name is not registered, or the message is larger than 8 MiB.
+    pub fn send_extension(
+        &self,
+        to: Option<ConnectionId>,
+        name: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<usize, Error> {
+        let payload = payload.into();
+        let send = self
+            .handle
+            .shared()
+            .with(|state, _| state.node.send_stream_extension(to, name, &payload));
+        Ok(send?)
     }
 
     /// Ends all connections, writes what is to be written, and closes the store. When it returns the

@@ -400,6 +400,10 @@ impl State {
             NodeEvent::RemoteFeeds { connection, keys } => {
                 self.tell(connection, ReplicationEvent::RemoteFeeds { keys });
             }
+            NodeEvent::Extension { connection, feed, name, payload } => {
+                let key = feed.and_then(|feed| self.node.feed(feed)).map(|info| info.key);
+                self.publish(Event::Extension { connection, key, name, payload });
+            }
             NodeEvent::InSync { connection } => self.tell(connection, ReplicationEvent::InSync),
             NodeEvent::OutOfSync { connection } => {
                 self.tell(connection, ReplicationEvent::OutOfSync);

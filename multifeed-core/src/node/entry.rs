@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub(super) channels: Vec<(ConnectionId, ChannelId)>,
     /// Blocks requested on any connection.
     pub(super) reserved: Ranges,
+    /// Names of the application's extensions on it.
+    pub(super) extensions: Vec<String>,
     /// Whether its blocks are sent to peers and fetched from them.
     pub(super) transfer: Status,
     /// Which blocks are to be downloaded, and who waits for them.
@@ -95,6 +97,7 @@ impl Entry {
             state: EntryState::Listed,
             channels: Vec::new(),
             reserved: Ranges::default(),
+            extensions: Vec::new(),
             transfer: Status { uploading: true, downloading: true },
             wishes: Wishes::default(),
             clears: Vec::new(),

@@ -11,6 +11,7 @@
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
+//! | `extension` | messages of the application's own |
 //! | `serve` | what peers ask for |
 //! | `transfer` | what is moved in which direction; how a connection that is not live ends |
 //! | `sync` | whether two peers have what they want; timeouts |
@@ -22,6 +23,7 @@ mod clear;
 mod config;
 mod download;
 mod entry;
+mod extension;
 mod flush;
 mod hashes;
 mod link;
@@ -38,6 +40,7 @@ mod transfer;
 mod verify;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -101,6 +104,8 @@ pub struct Node {
     /// When to open feeds again whose storage failed.
     retries: BTreeSet<(Now, FeedId)>,
     closing: Option<CommandId>,
+    /// Names of the application's extensions on streams.
+    extensions: Vec<String>,
 }
 
 /// What the answer to a batch is for.
@@ -155,6 +160,7 @@ impl Node {
             cache_bytes: 0,
             retries: BTreeSet::new(),
             closing: None,
+            extensions: Vec::new(),
         }
     }
 

@@ -26,6 +26,9 @@ impl Node {
         let entropy = self.entropy.split();
         let mut connection =
             Connection::new(role, self.config.connection.clone(), entropy, self.now);
+        for name in &self.extensions {
+            connection.register_extension(name);
+        }
         let root = connection.join(self.now, root, None).ok();
         let mut link = Link::new(connection, self.now);
         link.root = root;
@@ -85,7 +88,10 @@ impl Node {
                 }
             }
             O::RemoteOpened { discovery_key } => self.remote_opened(id, &discovery_key),
-            O::Requested { .. } | O::RootClosed { .. } | O::Extension { .. } => {}
+            O::Requested { .. } | O::RootClosed { .. } => {}
+            O::Extension { channel, name, payload } => {
+                self.extension_came(id, channel, name, payload);
+            }
             O::Replicate { keys, .. } => self.replicate(id, &keys),
             O::FeedOpened { channel } => {
                 self.progress(id);
@@ -130,7 +136,7 @@ impl Node {
             ack: true,
             uploading: status.uploading,
             downloading: status.downloading,
-            extensions: Vec::new(),
+            extensions: entry.extensions.clone(),
         };
         let Ok(channel) = link.connection.open_feed(&entry.key, options) else { return };
         if link.channels.contains_key(&channel) {

@@ -149,6 +149,19 @@ pub enum Event {
         /// The connection.
         connection: ConnectionId,
     },
+    /// A message of an extension that was registered by
+    /// [`Node::register_extension`](crate::Node::register_extension) or, without a feed, by
+    /// [`Node::register_stream_extension`](crate::Node::register_stream_extension). Nothing in it is checked.
+    Extension {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// The feed; `None`: it came on the stream itself.
+        feed: Option<FeedId>,
+        /// Name of the extension.
+        name: String,
+        /// The message.
+        payload: Bytes,
+    },
     /// Nothing has moved for [`NodeConfig::stall_timeout`](crate::NodeConfig), and the two are not in sync.
     Stalled {
         /// The connection.
@@ -370,6 +383,15 @@ pub enum NodeError {
         /// Greatest number allowed.
         max: usize,
     },
+    /// An extension's name that cannot be used.
+    #[error("an extension's name has 1 to 256 bytes, and there are 256 at most; not {name:?}")]
+    ExtensionName {
+        /// The name, or the beginning of it.
+        name: String,
+    },
+    /// No extension of this name was registered.
+    #[error("no extension of this name is registered here")]
+    UnknownExtension,
     /// The store is not open, or is closing.
     #[error("the store is closed")]
     Closed,
@@ -399,6 +421,7 @@ impl NodeError {
             Self::UnknownFeed => "ERR_UNKNOWN_FEED",
             Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",
             Self::Name { .. } => "ERR_NAME",
+            Self::ExtensionName { .. } | Self::UnknownExtension => "ERR_EXTENSION",
             Self::Closed => "ERR_CLOSED",
             Self::Cancelled => "ERR_CANCELLED",
         }

@@ -185,6 +185,19 @@ impl Connection {
         self.act(|session| session.extension(channel, name, payload))
     }
 
+    /// Registers the name of an extension on a feed channel; see [`Session::register_feed_extension`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::register_feed_extension`]; nothing changed then.
+    pub fn register_feed_extension(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+    ) -> Result<(), UsageError> {
+        self.act(|session| session.register_feed_extension(channel, name))
+    }
+
     /// Registers the name of an extension on the stream; see [`Session::register_extension`].
     pub fn register_extension(&mut self, name: &str) {
         self.session.register_extension(name);

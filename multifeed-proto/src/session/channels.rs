@@ -15,6 +15,8 @@ pub(crate) struct Channel {
     /// The remote's number, once it opened the channel and proved the key.
     pub(crate) remote: Option<u32>,
     pub(crate) scope: Scope,
+    /// The remote's names on this channel, to be matched again when a name is registered here.
+    pub(crate) remote_names: Vec<String>,
     pub(crate) kind: Kind,
 }
 

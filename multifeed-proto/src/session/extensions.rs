@@ -57,6 +57,11 @@ impl Scope {
         (!core::mem::replace(&mut self.announced, true)).then(|| self.names.clone())
     }
 
+    /// Upper bound of the bytes that the names take in a message.
+    pub(crate) fn encoded_len(&self) -> usize {
+        self.names.iter().map(|name| name.len() + 16).sum()
+    }
+
     /// Our number for `name`.
     pub(crate) fn id(&self, name: &str) -> Option<u64> {
         self.place(name).map(u64::from)

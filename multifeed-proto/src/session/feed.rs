@@ -1,5 +1,7 @@
 //! Messages of the channel of one feed.
 
+use alloc::string::String;
+
 use super::Session;
 use super::channels::Kind;
 use super::peer::{Answer, Peer, READY};
@@ -42,7 +44,15 @@ impl Session {
         match message {
             Message::Options(options) => {
                 extensions::check(&options.extensions, &self.config)?;
+                let bytes = |names: &[String]| names.iter().map(|name| name.len() + NAME).sum();
+                let before: usize = bytes(&channel.remote_names);
+                let now: usize = bytes(&options.extensions);
+                self.name_bytes = self.name_bytes - before + now;
+                if self.name_bytes > MAX_NAME_BYTES {
+                    return Err(PeerError::Extensions);
+                }
                 channel.scope.set_remote(&options.extensions);
+                channel.remote_names = options.extensions;
                 peer.remote_acks = options.ack.unwrap_or(false);
             }
             Message::Status(status) => {
@@ -126,3 +136,9 @@ impl Session {
         Some(result)
     }
 }
+
+/// Bytes that a name takes in memory beside its text.
+pub(super) const NAME: usize = size_of::<String>();
+
+/// Bytes of the names that the remote may register on all its feed channels together.
+const MAX_NAME_BYTES: usize = 8 * 1024 * 1024;

@@ -60,6 +60,8 @@ pub struct Session {
     stream: Scope,
     /// The remote's names on the stream, to be matched again when a name is registered here.
     stream_names: Vec<String>,
+    /// Bytes of the remote's names on all feed channels together.
+    name_bytes: usize,
     /// Channels of the remote that were refused because there were too many.
     refused: usize,
     /// Entries of all [`RemoteBlocks`] together.
@@ -83,6 +85,7 @@ impl Session {
             stream_root: None,
             stream: Scope::default(),
             stream_names: Vec::new(),
+            name_bytes: 0,
             refused: 0,
             have_pages: 0,
             messages: VecDeque::new(),
@@ -302,6 +305,7 @@ impl Session {
     /// The remote closed a channel: answers in kind and forgets it.
     fn drop_channel(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.remove(id) else { return };
+        self.forget_names(&channel.remote_names);
         self.send(id, Message::Close { discovery_key: None });
         match channel.kind {
             Kind::Root(root) => {
@@ -316,10 +320,17 @@ impl Session {
         }
     }
 
+    fn forget_names(&mut self, names: &[String]) {
+        self.name_bytes -= names.iter().map(|name| name.len() + feed::NAME).sum::<usize>();
+    }
+
     /// Both sides have the channel open: whatever came before, it starts anew.
     fn on_both_open(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.scope.reset();
+        let names = core::mem::take(&mut channel.remote_names);
+        self.forget_names(&names);
+        let Some(channel) = self.channels.get_mut(id) else { return };
         match &channel.kind {
             Kind::Root(root) => {
                 let root = *root;

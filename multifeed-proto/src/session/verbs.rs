@@ -92,6 +92,7 @@ impl Session {
                 discovery_key,
                 remote: None,
                 scope: Scope::new(Mux::NAMES),
+                remote_names: Vec::new(),
                 kind: Kind::Root(id),
             },
         );
@@ -209,6 +210,7 @@ impl Session {
                 discovery_key,
                 remote: None,
                 scope: Scope::new(options.extensions.iter().map(String::as_str)),
+                remote_names: Vec::new(),
                 kind: Kind::Feed(feed.into()),
             },
         );
@@ -238,7 +240,9 @@ impl Session {
         let peer = self.peer(channel).ok_or(UsageError::UnknownChannel)?;
         let pages = peer.remote().entries();
         self.have_pages -= pages;
-        self.channels.remove(channel);
+        if let Some(state) = self.channels.remove(channel) {
+            self.forget_names(&state.remote_names);
+        }
         if self.keys.is_some() {
             self.send(channel, Message::Close { discovery_key: None });
         }
@@ -403,8 +407,36 @@ impl Session {
         Ok(())
     }
 
+    /// Registers the name of an extension of the application on a feed channel, beside those given to
+    /// [`open_feed`](Self::open_feed), and tells the remote.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError::UnknownChannel`], [`UsageError::TooLarge`] if the names do not fit a frame, or
+    /// [`UsageError::Closed`].
+    pub fn register_feed_extension(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+    ) -> Result<(), UsageError> {
+        self.check_open()?;
+        let open = self.peer(channel).ok_or(UsageError::UnknownChannel)?.is_open();
+        let state = self.channels.get(channel).ok_or(UsageError::UnknownChannel)?;
+        self.check_len(state.scope.encoded_len() + name.len() + NAME_ENVELOPE)?;
+        let state = self.channels.get_mut(channel).ok_or(UsageError::UnknownChannel)?;
+        state.scope.register(name);
+        state.scope.set_remote(&state.remote_names);
+        let Kind::Feed(feed) = &state.kind else { return Err(UsageError::UnknownChannel) };
+        let ack = Some(feed.ack);
+        // Otherwise the list goes out when the remote opens the channel.
+        if let Some(extensions) = open.then(|| state.scope.announce()).flatten() {
+            self.send(channel, Message::Options(crate::messages::Options { extensions, ack }));
+        }
+        Ok(())
+    }
+
     /// Registers the name of an extension of the application on the stream, before its first
-    /// message. Names on feed channels are given to [`open_feed`](Self::open_feed).
+    /// message. Those on feed channels: [`register_feed_extension`](Self::register_feed_extension).
     pub fn register_extension(&mut self, name: &str) {
         self.stream.register(name);
         self.stream.set_remote(&self.stream_names);

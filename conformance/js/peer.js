@@ -10,11 +10,12 @@ const raf = require('random-access-file')
 const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--announce-version V] [--announce-client NAME]' +
-  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME]'
+  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME] [--sparse]'
 
 function main () {
   const options = parse(process.argv.slice(2))
   patchHandshake(options)
+  if (options.sparse) patchSparse()
   const peer = new Peer(options)
   peer.open().then(() => {
     say({ event: 'ready', directory: options.directory, feeds: peer.multi.feeds().length })
@@ -27,7 +28,8 @@ function parse (args) {
   const options = { package: 'hypermultifeed' }
   while (args.length) {
     const arg = args.shift()
-    if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
+    if (arg === '--sparse') options.sparse = true
+    else if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
     else throw new Error(`unexpected argument ${arg}; usage: ${usage}`)
   }
@@ -38,23 +40,32 @@ function parse (args) {
 // Changes what this peer announces in its multifeed handshake, and what it expects in the other's.
 // The package has these as constants of a module, so they are replaced while it is loaded.
 function patchHandshake (options) {
-  const Module = require('module')
-  const file = require.resolve(`${options.package}/mux.js`)
-  const compile = Module.prototype._compile
   const text = (option, usual) => JSON.stringify(options[option] || usual)
+  patch(`${options.package}/mux.js`, source => {
+    source = replaced(source, 'client: MULTIFEED,', `client: ${text('announce-client', 'MULTIFEED')},`)
+    source = replaced(source, 'version: PROTOCOL_VERSION,', `version: ${text('announce-version', '4.0.0')},`)
+    source = replaced(source, "MULTIFEED = 'MULTIFEED'", `MULTIFEED = ${text('expect-client', 'MULTIFEED')}`)
+    return replaced(source, "VERSION = '4.0.0'", `VERSION = ${text('expect-version', '4.0.0')}`)
+  })
+}
+
+// Changes the source of a module of a package when it is loaded.
+function patch (module, change) {
+  const Module = require('module')
+  const file = require.resolve(module)
+  const compile = Module.prototype._compile
   Module.prototype._compile = function (source, name) {
-    if (name === file) {
-      source = replaced(source, 'client: MULTIFEED,', `client: ${text('announce-client', 'MULTIFEED')},`)
-      source = replaced(source, 'version: PROTOCOL_VERSION,', `version: ${text('announce-version', '4.0.0')},`)
-      source = replaced(source, "MULTIFEED = 'MULTIFEED'", `MULTIFEED = ${text('expect-client', 'MULTIFEED')}`)
-      source = replaced(source, "VERSION = '4.0.0'", `VERSION = ${text('expect-version', '4.0.0')}`)
-    }
-    return compile.call(this, source, name)
+    return compile.call(this, name === file ? change(source) : source, name)
   }
 }
 
+// Makes every hypercore sparse: corestore hands no such option on for feeds that a multifeed opens.
+function patchSparse () {
+  patch('hypercore/index.js', source => replaced(source, 'this.sparse = !!opts.sparse', 'this.sparse = true'))
+}
+
 function replaced (source, from, to) {
-  if (!source.includes(from)) throw new Error(`mux.js has no ${from}`)
+  if (!source.includes(from)) throw new Error(`the package has no ${from}`)
   return source.replace(from, to)
 }
 
@@ -69,6 +80,9 @@ class Peer {
     this.listing = this.watchList()
     this.timeout = options.timeout && Number(options.timeout)
     this.sockets = new Set()
+    this.streamExtensions = new Map()
+    this.extensions = new Map()
+    this.streams = []
     this.server = null
   }
 
@@ -128,6 +142,11 @@ class Peer {
     const options = { live: true }
     if (this.timeout) options.timeout = this.timeout
     const stream = this.multi.replicate(initiator, options)
+    const registered = new Map()
+    for (const [name, onmessage] of this.streamExtensions) {
+      registered.set(name, stream.registerExtension(name, { onmessage }))
+    }
+    this.streams.push({ extension: name => registered.get(name) })
     const failures = new Set()
     const failed = error => {
       // The package reports each failure twice: by an event of its own and by the destroyed stream.
@@ -248,6 +267,70 @@ class Peer {
     return { feeds }
   }
 
+  async feed (key) {
+    const feed = this.multi.feed(key)
+    if (!feed) throw new Error(`no feed ${key}`)
+    await call(done => feed.ready(done))
+    return feed
+  }
+
+  // The block as hex, asked of peers if it is not here.
+  async get ({ key, index }) {
+    const feed = await this.feed(key)
+    const value = await call(done => feed.get(index, done))
+    return { value: value.toString('hex') }
+  }
+
+  async clear ({ key, start, end }) {
+    const feed = await this.feed(key)
+    await call(done => feed.clear(start, end, done))
+    return {}
+  }
+
+  async download ({ key, start, end }) {
+    const feed = await this.feed(key)
+    await call(done => feed.download({ start, end }, done))
+    await this.flush()
+    return {}
+  }
+
+  async update ({ key, length }) {
+    const feed = await this.feed(key)
+    await call(done => feed.update(length, done))
+    return { length: feed.length }
+  }
+
+  async seek ({ key, bytes }) {
+    const feed = await this.feed(key)
+    return new Promise((resolve, reject) => feed.seek(bytes, (error, index, offset) => {
+      if (error) reject(error)
+      else resolve({ index, offset })
+    }))
+  }
+
+  // Switches of one feed, on all connections.
+  async transfer ({ key, upload, download }) {
+    const feed = await this.feed(key)
+    feed.setUploading(upload)
+    feed.setDownloading(download)
+    return {}
+  }
+
+  // Registers an extension of a feed or, without `key`, of the streams made from here on.
+  async register ({ key, name }) {
+    const onmessage = message => say({ event: 'extension', key, name, message: message.toString() })
+    if (!key) this.streamExtensions.set(name, onmessage)
+    else this.extensions.set(key + name, (await this.feed(key)).registerExtension(name, { onmessage }))
+    return {}
+  }
+
+  // Sends a message to all peers.
+  async extend ({ key, name, message }) {
+    if (key) this.extensions.get(key + name).broadcast(Buffer.from(message))
+    else for (const stream of this.streams) stream.extension(name).send(Buffer.from(message))
+    return {}
+  }
+
   async disconnect () {
     await Promise.all([...this.sockets].map(socket => new Promise(resolve => {
       socket.once('close', resolve)
@@ -267,11 +350,14 @@ class Peer {
 }
 
 function listenToCommands (peer) {
-  const commands = ['write', 'writeMany', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close']
+  const commands = ['write', 'writeMany', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
+    'get', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend']
+  // Those that may have to wait for another peer.
+  const waiting = ['wait', 'get', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })
   let last = Promise.resolve()
   lines.on('line', line => {
-    // One after another; `wait` is for the answer, not a queue, so later commands go past it.
+    // One after another; those that wait go on their own, so later commands go past them.
     let command
     try {
       command = JSON.parse(line)
@@ -282,7 +368,7 @@ function listenToCommands (peer) {
     const run = () => peer[command.do](command).then(
       answer => say({ event: 'done', id: command.id, do: command.do, ...answer }),
       error => say({ event: 'failed', id: command.id, do: command.do, message: error.message, stack: error.stack }))
-    if (command.do === 'wait') run()
+    if (waiting.includes(command.do)) run()
     else last = last.then(run)
     if (command.do === 'close') last.then(leave)
   })

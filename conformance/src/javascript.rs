@@ -121,13 +121,14 @@ impl JsPeer {
         assert!(status.success(), "the JavaScript peer ended with {status}");
     }
 
-    /// Sends a command and waits for its answer.
-    fn call(&mut self, command: Value) -> Value {
+    /// Sends a command of `js/peer.js` and waits for its answer.
+    pub fn call(&mut self, command: Value) -> Value {
         let pending = self.begin(command);
         self.finish(pending)
     }
 
-    fn begin(&mut self, mut command: Value) -> Pending {
+    /// Sends a command.
+    pub fn begin(&mut self, mut command: Value) -> Pending {
         self.last_id += 1;
         command["id"] = self.last_id.into();
         self.process.send(format!("{command}\n").as_bytes());

@@ -1,7 +1,7 @@
 //! What a single feed can do, with live JavaScript peers: the library as the one that asks, and as the one
 //! that is asked.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -54,6 +54,7 @@ mod stream;
 mod tcp;
 
 pub use multifeed_core as core;
+pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
     ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability, Entropy,
     Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,

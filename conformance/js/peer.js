@@ -281,6 +281,21 @@ class Peer {
     return { value: value.toString('hex') }
   }
 
+  // Appends values to a writer that hypercore encodes as JSON.
+  async writeValues ({ writer, values }) {
+    const feed = await call(done => this.multi.writer(writer, { valueEncoding: 'json' }, done))
+    await call(done => feed.ready(done))
+    for (const value of values) await call(done => feed.append(value, done))
+    await this.flushList()
+    return { key: feed.key.toString('hex'), length: feed.length }
+  }
+
+  // The value of a block in an encoding of hypercore's.
+  async getValue ({ key, index, encoding }) {
+    const feed = await this.feed(key)
+    return { value: await call(done => feed.get(index, { valueEncoding: encoding }, done)) }
+  }
+
   async clear ({ key, start, end }) {
     const feed = await this.feed(key)
     await call(done => feed.clear(start, end, done))
@@ -351,7 +366,7 @@ class Peer {
 
 function listenToCommands (peer) {
   const commands = ['write', 'writeMany', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
-    'get', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend']
+    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend']
   // Those that may have to wait for another peer.
   const waiting = ['wait', 'get', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conformance::{Held, JsPeer, Store, block, json_u64, root_key};
 use multifeed_tokio::{
-    Event, Feed, Multifeed, Options, ReplicationEvent, ReplicationOptions, Role, RootKey,
+    Event, Feed, Multifeed, Options, ReplicationEvent, ReplicationOptions, Role, RootKey, encoding,
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -277,4 +277,41 @@ async fn a_connection_to_javascript_that_is_not_live_ends_with_everything_on_bot
     }
     multifeed.close().await.unwrap();
     peer.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_and_text_blocks_are_those_of_javascript_in_both_directions() {
+    let Setup { mut peer, multifeed, theirs: ours, key, _stores } =
+        serving("encodings", 0, false).await;
+    let values = [
+        json!({"a": [1.5, 1e21, -0.25, 100], "none": [], "text": "\u{e9}\u{1f600}\"\n"}),
+        json!(null),
+        json!("text"),
+    ];
+    let mut events = multifeed.events();
+    let written = peer.call(json!({"do": "writeValues", "writer": "values", "values": values}));
+    let theirs = timeout(PATIENCE, async {
+        loop {
+            let feeds = multifeed.feeds().into_iter();
+            let mut found = feeds.filter(|feed| written["key"] == feed.key().to_hex());
+            if let Some(feed) = found.next() {
+                return feed;
+            }
+            events.next().await.expect("the store is open");
+        }
+    });
+    let theirs = theirs.await.expect("the feed in time");
+    for (index, value) in (0..).zip(&values) {
+        let block = theirs.get(index).timeout(PATIENCE).await.unwrap();
+        assert_eq!(encoding::json(value).unwrap(), block, "block {index} is written alike");
+        assert_eq!(&encoding::from_json::<serde_json::Value>(&block).unwrap(), value);
+        ours.append(block).await.unwrap();
+    }
+    ours.append("t\u{e9}xt").await.unwrap();
+    for (index, value) in (0..).zip(&values) {
+        let read = json!({"do": "getValue", "key": key, "index": index, "encoding": "json"});
+        assert_eq!(&peer.call(read)["value"], value, "block {index}");
+    }
+    let read = json!({"do": "getValue", "key": key, "index": 3, "encoding": "utf-8"});
+    assert_eq!(peer.call(read)["value"], "t\u{e9}xt");
 }

@@ -9,6 +9,7 @@
 //! | handle | what it is for |
 //! |---|---|
 //! | [`Multifeed`] | the store: writers, feeds, events, connections, its end |
+//! | [`encoding`] | blocks as JSON or text, as the JavaScript writes them |
 //! | [`Feed`] | blocks: append, get, read, subscribe, download, clear; update, seek |
 //! | [`Replication`] | one connection; moves the bytes of its own stream when polled |
 //! | [`Events`] | news of the store |
@@ -22,6 +23,7 @@ mod accept;
 mod command;
 mod disk;
 mod driver;
+pub mod encoding;
 mod error;
 mod events;
 mod feed;

@@ -165,7 +165,7 @@ fn call_something(connection: &mut Connection, random: &mut Random, now: Now) {
         8 => drop(connection.ack(channel, index)),
         9 => drop(connection.unhave(channel, span(index, 5))),
         10 => drop(connection.request(channel, Request { index, ..Request::default() })),
-        11 => drop(connection.forget_request(channel, index)),
+        11 => drop(connection.forget_request(channel, index, index % 2 == 0)),
         12 => drop(connection.send_data(channel, Data { index, ..data(0, Some(b"block")) })),
         13 => drop(
             connection

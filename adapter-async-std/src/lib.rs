@@ -56,8 +56,8 @@ mod tcp;
 pub use multifeed_core as core;
 pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability, Entropy,
-    Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
+    ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability,
+    Entropy, Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
     NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
     ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime, Sleep, Storage,
     Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,

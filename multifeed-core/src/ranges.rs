@@ -69,6 +69,15 @@ impl Ranges {
         self.map.range(value..).next().map(|(&start, _)| start)
     }
 
+    /// How many numbers of a range are in the set.
+    pub(crate) fn count_in(&self, range: Range<u64>) -> u64 {
+        let before = self.map.range(..range.start).next_back().map(|(&start, &end)| start..end);
+        let inside = self.map.range(range.clone()).map(|(&start, &end)| start..end);
+        let cut =
+            |part: Range<u64>| part.end.min(range.end).saturating_sub(part.start.max(range.start));
+        before.into_iter().chain(inside).map(cut).sum()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.map.iter().map(|(&start, &end)| start..end)
     }
@@ -106,6 +115,7 @@ mod tests {
                 prop_assert_eq!(ranges.count(), set.len() as u64);
                 for v in 0..60 {
                     prop_assert_eq!(ranges.contains(v), set.contains(&v));
+                    prop_assert_eq!(ranges.count_in(v..v + 7), set.range(v..v + 7).count() as u64);
                     prop_assert_eq!(ranges.next_gap(v), (v..).find(|n| !set.contains(n)).unwrap());
                     prop_assert_eq!(ranges.next_in(v), set.range(v..).next().copied());
                 }

@@ -6,7 +6,7 @@ mod util;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_core::storage::Memory;
+use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
 use multifeed_core::{Event, SyncState};
 use multifeed_proto::messages::Request;
 use util::Sim;
@@ -160,4 +160,55 @@ fn an_answer_whose_block_came_from_elsewhere_meanwhile_still_brings_its_nodes() 
         }
     }
     panic!("nothing arrived");
+}
+
+#[test]
+fn a_request_whose_feed_fails_meanwhile_is_answered_when_the_feed_is_back() {
+    let (mut sim, feed, key, _) = setup(2000);
+    sim.restart(0);
+    let mut liar = util::liar::Liar::new(&mut sim);
+    let channel = liar.ask(&mut sim, key);
+    sim.load(0, feed);
+    sim.parties[0].disk_held = true;
+    sim.parties[0].node.append(feed, vec![Bytes::from_static(b"lost")]);
+    liar.run(&mut sim);
+    // Its proof needs pages of the tree that are not in memory.
+    liar.connection.request(channel, Request { index: 700, ..Request::default() }).unwrap();
+    liar.run(&mut sim);
+    sim.parties[0].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    sim.parties[0].disk_held = false;
+    liar.run(&mut sim);
+    assert!(sim.parties[0].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+    assert!(liar.data().is_empty());
+    sim.parties[0].disk.set_fault(None);
+    sim.pass(Duration::from_secs(6));
+    liar.run(&mut sim);
+    assert_eq!(liar.data().iter().map(|data| data.index).collect::<Vec<_>>(), [700]);
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_while_downloading_is_told_and_tried_again_later() {
+    let mut sim = Sim::new(300);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, numbered(3000));
+    let wire = sim.connect(a, b);
+    sim.wires[wire].cut_after = [Some(60_000), None];
+    sim.run();
+    sim.restart(b);
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let theirs = sim.parties[b].node.find(&key).unwrap();
+    sim.load(b, theirs);
+    sim.parties[b].unreadable = Some(("/tree", u32::MAX));
+    let wire = sim.connect(a, b);
+    let mut steps = 0;
+    while sim.step() {
+        steps += 1;
+        assert!(steps < 20_000, "it downloads again and again");
+    }
+    assert!(sim.parties[b].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+    sim.parties[b].unreadable = None;
+    sim.pass(Duration::from_secs(6));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
 }

@@ -78,6 +78,11 @@ fn a_have_of_two_to_the_53_blocks_costs_no_memory_and_no_time() {
     liar.have(&mut sim, channel, 0, (1 << 53) - 1);
     assert_eq!(liar.closed_by_node(&sim), None);
     assert!(liar.requests().len() <= 256);
+    // Counting what is missing, for progress and for a stall, does not count one by one either.
+    sim.pass(Duration::from_secs(16));
+    assert_eq!(sim.parties[0].node.counters(liar.id).missing, (1 << 53) - 1);
+    let stalled = |event: &Event| matches!(event, Event::Stalled { .. });
+    assert!(sim.parties[0].events.iter().any(stalled));
 }
 
 #[test]
@@ -370,4 +375,24 @@ fn a_feed_closed_and_asked_for_again_and_again_takes_no_more_memory() {
     liar.connection.request(channel, Request::default()).unwrap();
     liar.run(&mut sim);
     assert_eq!(liar.data().len(), 1);
+}
+
+#[test]
+fn a_flood_of_wants_is_answered_at_most_sixteen_at_a_time() {
+    let (mut sim, _, key, mut liar) = setup(100);
+    let channel = liar.ask(&mut sim, key);
+    let want = Span { start: 0, length: 1 << 20 };
+    let haves = |liar: &Liar| {
+        liar.outputs.iter().filter(|output| matches!(output, Output::Have { .. })).count()
+    };
+    let before = haves(&liar);
+    for _ in 0..1000 {
+        liar.connection.want(channel, want).unwrap();
+    }
+    liar.run(&mut sim);
+    let answers = haves(&liar) - before;
+    assert!((1..=17).contains(&answers), "{answers} answers to 1,000 wants");
+    liar.connection.want(channel, want).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(haves(&liar) - before, answers + 1);
 }

@@ -87,6 +87,31 @@ fn appends_reach_a_connected_peer() {
 }
 
 #[test]
+fn nobody_is_told_to_be_in_sync_while_a_new_block_is_on_its_way() {
+    for chunk in [[1, 1], [8, 65_536], [65_536, 1], [65_536, 65_536]] {
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+        let feed = sim.writer(a, "a");
+        let wire = sim.connect(a, b);
+        sim.wires[wire].chunk = chunk.map(Some);
+        sim.sync();
+        let key = sim.parties[a].node.feed(feed).unwrap().key;
+        let there = sim.parties[b].node.find(&key).unwrap();
+        for length in 1..20u64 {
+            let command = sim.parties[a].node.append(feed, numbered(1, 30));
+            while sim.step() {
+                let stored = sim.parties[b].node.feed(there).unwrap().blocks == length;
+                let appended = sim.parties[a].node.feed(feed).unwrap().blocks == length;
+                let told = sim.sync_state(wire, 0) == SyncState::InSync;
+                assert!(!appended || !told || stored, "block {length}, chunks {chunk:?}");
+            }
+            assert!(sim.parties[a].results.contains_key(&command));
+            assert_eq!(sim.sync_state(wire, 0), SyncState::InSync);
+        }
+    }
+}
+
+#[test]
 fn a_writer_added_while_connected_reaches_the_peer() {
     let mut sim = Sim::new(65_536);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));

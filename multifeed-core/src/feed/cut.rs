@@ -39,7 +39,7 @@ pub(super) enum Next {
 
 impl Cut {
     /// Starts to look at a feed whose data file has `data_len` bytes.
-    pub(super) fn new(feed: &mut Feed, data_len: u64) -> Next {
+    pub(super) fn look(feed: &mut Feed, data_len: u64) -> Next {
         let Some(last) = feed.bits.last_block() else { return Next::Done };
         if data_len >= feed.byte_length {
             return Next::Done;

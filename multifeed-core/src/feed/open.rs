@@ -146,7 +146,7 @@ impl Opening {
         match step {
             Next::Read(ops) => (Some(self), OpenStep::Read(ops)),
             Next::Done => {
-                let next = Cut::new(&mut self.feed, self.data_len);
+                let next = Cut::look(&mut self.feed, self.data_len);
                 self.looked_for_cut(next)
             }
             Next::Failed(problem) => {

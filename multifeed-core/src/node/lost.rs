@@ -20,8 +20,8 @@ impl Node {
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             let Some(link) = self.links.get_mut(&connection) else { continue };
             if link.connection.peer(channel).is_some_and(|peer| peer.remote_wants()) {
-                for &block in blocks {
-                    let span = Span { start: block, length: 1 };
+                for run in blocks.chunk_by(|block, next| block + 1 == *next) {
+                    let span = Span { start: run[0], length: run.len() as u64 };
                     let _ = link.connection.unhave(channel, span);
                 }
             }

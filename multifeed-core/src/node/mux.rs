@@ -230,25 +230,32 @@ impl Node {
         self.touch_channel(id, channel);
     }
 
-    /// Answers wants of the peer while the outbox has room.
+    /// Answers wants of the peer while the outbox has room, each after the requests for what the peer
+    /// announced before it: so a peer knows by the answer what is not wanted of it.
     pub(super) fn answer_wants(&mut self, id: ConnectionId) {
-        while let Some(link) = self.links.get_mut(&id) {
-            if link.connection.buffered() >= self.config.max_outbox_bytes {
-                return;
-            }
-            let Some(channel) = link.asking.pop_first() else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let leaving = link.leave_by.is_some() || self.closing.is_some();
+        let mut later = core::mem::take(&mut link.asking);
+        while let Some(channel) = later.pop_first() {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let full = link.connection.buffered() >= self.config.max_outbox_bytes;
             let Some(state) = link.channels.get_mut(&channel) else { continue };
             // A feed that is being opened answers then.
-            if self.feeds[state.feed.0 as usize].feed().is_some() {
-                for span in core::mem::take(&mut state.remote_wants) {
-                    self.answer_want(id, channel, span);
-                }
+            if self.feeds[state.feed.0 as usize].feed().is_none() {
+                continue;
+            }
+            if full || state.queued && !leaving {
+                link.asking.insert(channel);
+                continue;
+            }
+            for span in core::mem::take(&mut state.remote_wants) {
+                self.answer_want(id, channel, span);
             }
         }
     }
 
     /// Tells which blocks of a range are stored here; the first time, also where the log ends.
-    pub(super) fn answer_want(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
+    fn answer_want(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { return };

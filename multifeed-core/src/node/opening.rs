@@ -3,8 +3,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use multifeed_proto::messages::Span;
-
 use super::{Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState};
 use crate::feed::{OpenStep, Opening};
 use crate::format::corestore;
@@ -168,14 +166,10 @@ impl Node {
         id: multifeed_proto::ChannelId,
     ) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        let Some(channel) = link.channels.get_mut(&id) else { return };
-        if !channel.open {
+        if !link.channels.get(&id).is_some_and(|channel| channel.open) {
             return;
         }
-        let wants: Vec<Span> = core::mem::take(&mut channel.remote_wants);
-        for span in wants {
-            self.answer_want(connection, id, span);
-        }
+        link.asking.insert(id);
         self.send_wants(connection, id);
         self.touch_channel(connection, id);
         if let Some(link) = self.links.get_mut(&connection) {

@@ -44,6 +44,20 @@ impl Wishes {
         [automatic, selected, waited].into_iter().flatten().min()
     }
 
+    /// The first blocks in a row in `range` that are wanted, held or not; maybe not all of the row.
+    pub(super) fn run_in(&self, feed: &Feed, range: Range<u64>) -> Option<Range<u64>> {
+        let start = self.next(feed, range.start).filter(|start| *start < range.end)?;
+        let mut end = start + 1;
+        let own = if feed.writable() { feed.length() } else { 0 };
+        if self.sparse != Some(true) && start >= own && !self.cleared.contains(start) {
+            end = self.cleared.next_in(start).unwrap_or(u64::MAX);
+        }
+        if self.selected.contains(start) {
+            end = end.max(self.selected.next_gap(start));
+        }
+        Some(start..end.min(range.end))
+    }
+
     /// Whether somebody waits for something that is to be asked for before the rest.
     pub(super) fn is_urgent(&self) -> bool {
         !self.waiters.is_empty() || !self.updates.is_empty() || !self.seeks.is_empty()

@@ -126,7 +126,10 @@ impl Node {
     /// Finds the nodes and places of a job, and reads what is missing or, at last, the blocks.
     fn go_on(&mut self, id: ConnectionId, channel: ChannelId, mut job: Job) {
         let Some(feed_id) = self.feed_of(id, channel) else { return };
-        let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else { return };
+        let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else {
+            // Its storage failed meanwhile; its opening brings the channel back.
+            return self.park_again(id, channel, job.items);
+        };
         let mut missing = Vec::new();
         let mut total = 0;
         let mut fit = 0;
@@ -171,14 +174,7 @@ impl Node {
                 }
             }
         }
-        if let Some(link) = self.links.get_mut(&id) {
-            if let Some(state) = link.channels.get_mut(&channel) {
-                link.parked += rest.len();
-                for item in rest.into_iter().rev() {
-                    state.parked.push_front(item.request);
-                }
-            }
-        }
+        self.park_again(id, channel, rest);
         if !ops.is_empty() {
             job.batch = Some(self.submit(None, ops, Task::Serve(id, channel)));
         }
@@ -186,6 +182,16 @@ impl Node {
         self.keep_job(id, channel, job);
         if batch.is_none() {
             self.serve_answered(id, channel, batch, Vec::new());
+        }
+    }
+
+    /// Puts requests back to the front of those that wait.
+    fn park_again(&mut self, id: ConnectionId, channel: ChannelId, items: Vec<Item>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(state) = link.channels.get_mut(&channel) else { return };
+        link.parked += items.len();
+        for item in items.into_iter().rev() {
+            state.parked.push_front(item.request);
         }
     }
 
@@ -292,12 +298,9 @@ impl Node {
         let first = state.failures == 0;
         if state.failures < TRIES {
             state.failures += 1;
-            link.parked += job.items.len();
-            for item in job.items.into_iter().rev() {
-                state.parked.push_front(item.request);
-            }
             link.stuck.insert(channel);
             link.tick_at.get_or_insert(next_tick);
+            self.park_again(id, channel, job.items);
         } else {
             for item in job.items {
                 let span = Span { start: item.request.index, length: 1 };

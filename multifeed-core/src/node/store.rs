@@ -214,13 +214,14 @@ impl Node {
     /// Keys that may not or cannot be added are left out.
     pub(super) fn add_remote(&mut self, keys: &[FeedKey]) -> Vec<FeedId> {
         let (mut ids, mut new) = (Vec::with_capacity(keys.len()), Vec::new());
+        let mut count = self.feeds.iter().filter(|entry| !entry.internal).count();
         for key in keys {
             match self.by_key.get(key) {
                 Some(id) if self.feeds[id.0 as usize].internal => {}
                 Some(id) => ids.push(*id),
                 None if self.feeds.len() <= self.config.max_feeds => {
-                    let count = self.feeds.iter().filter(|entry| !entry.internal).count();
                     let id = self.add_entry(*key, count.to_string());
+                    count += 1;
                     ids.push(id);
                     new.push(id);
                 }

@@ -5,6 +5,7 @@
 //! is stored, all that was sent is acknowledged, and what the peer lacks it has shown not to want.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use multifeed_proto::ChannelId;
@@ -21,6 +22,8 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 /// A barrier asks for blocks at least this far beyond the end of the log.
 const BARRIER_AHEAD: u64 = 1 << 24;
 const PAGE: u64 = 8192;
+/// Runs of blocks that are counted for a report; peers can make any number of them.
+const MAX_RUNS: usize = 16_384;
 
 impl Node {
     /// Whether the two ends of a connection have what they want of each other.
@@ -274,54 +277,54 @@ impl Node {
     }
 }
 
-/// Blocks that the peer has and that are wanted and not here, in order.
-fn missing_blocks<'a>(
+/// The runs of blocks that the peer has and that are wanted and not here, in order.
+fn missing_runs<'a>(
     feed: &'a Feed,
     wishes: &'a Wishes,
     peer: &'a Peer,
-) -> impl Iterator<Item = u64> + 'a {
+) -> impl Iterator<Item = Range<u64>> + 'a {
     let mut at = 0;
     core::iter::from_fn(move || {
         loop {
-            let block = peer.remote().first_in(at..u64::MAX)?;
-            at = if feed.bits.has_block(block) {
-                feed.bits.first_missing_block(block..u64::MAX)?
-            } else {
-                let wanted = wishes.next(feed, block)?;
-                if wanted == block {
-                    at = block + 1;
-                    return Some(block);
-                }
-                wanted
-            };
+            let run = peer.remote().run_in(at..u64::MAX)?;
+            at = run.end;
+            let Some(missing) = feed.bits.first_missing_block(run.clone()) else { continue };
+            let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
+            // What nobody wants is passed over at once, however many runs a peer makes of it.
+            at = wishes.next(feed, missing)?.max(until);
+            if let Some(wanted) = wishes.run_in(feed, missing..until) {
+                at = wanted.end;
+                return Some(wanted);
+            }
         }
     })
 }
 
-/// How many blocks the peer has that are not stored here, and how many of them it did not send.
+/// How many blocks the peer has that are not stored here, and how many of them it did not send; in
+/// the first [`MAX_RUNS`] runs.
 fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
-    missing_blocks(feed, wishes, peer).fold(
-        (feed.unstored.count(), 0),
-        |(count, refused), block| {
-            (count + 1, refused + u64::from(state.unanswered.contains(block)))
-        },
-    )
+    let runs = missing_runs(feed, wishes, peer).take(MAX_RUNS);
+    runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
+        (count + (run.end - run.start), refused + state.unanswered.count_in(run))
+    })
 }
 
-/// As [`missing`], but stops at the first block that the peer may still send.
+/// As [`missing`], but stops at the first run that the peer may still send some of.
 fn first_missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
     let mut refused = 0;
-    for block in missing_blocks(feed, wishes, peer) {
-        if !state.unanswered.contains(block) {
+    for run in missing_runs(feed, wishes, peer) {
+        let length = run.end - run.start;
+        let unanswered = state.unanswered.count_in(run);
+        refused += unanswered;
+        if unanswered < length {
             return (refused + 1, refused);
         }
-        refused += 1;
     }
     (refused, refused)
 }
 
 /// The runs of blocks that are stored here.
-fn stored_runs(feed: &Feed) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
+fn stored_runs(feed: &Feed) -> impl Iterator<Item = Range<u64>> + '_ {
     let mut at = 0;
     core::iter::from_fn(move || {
         let start = feed.bits.first_block(at..feed.length())?;
@@ -335,8 +338,20 @@ fn lacks_some(feed: &Feed, peer: &Peer) -> bool {
     stored_runs(feed).any(|run| !peer.remote().contains_all(run))
 }
 
-/// How many blocks there are here that the peer neither announced nor acknowledged.
+/// How many blocks there are here that the peer neither announced nor acknowledged; in the first
+/// [`MAX_RUNS`] runs.
 fn lacking(feed: &Feed, peer: &Peer) -> u64 {
-    let runs = stored_runs(feed).filter(|run| !peer.remote().contains_all(run.clone()));
-    runs.map(|run| run.filter(|block| !peer.remote().contains(*block)).count() as u64).sum()
+    let mut steps = MAX_RUNS;
+    stored_runs(feed)
+        .map_while(|run| {
+            let (mut at, mut count) = (run.start, 0);
+            while at < run.end {
+                steps = steps.checked_sub(1)?;
+                let known = peer.remote().run_in(at..run.end).unwrap_or(run.end..run.end);
+                count += known.start - at;
+                at = known.end;
+            }
+            Some(count)
+        })
+        .sum()
 }

@@ -249,8 +249,13 @@ impl Node {
         }
         match result {
             Ok(()) => self.to_verify.push_back((id, channel)),
-            // Our own disk failed: the blocks are asked for again when it works.
-            Err(_) => self.drop_requests(id, channel),
+            // Our own disk failed: the blocks are asked for again when the feed is open again.
+            Err(error) => {
+                if let Some(feed) = self.feed_of(id, channel) {
+                    self.feed_broken(feed, error.into());
+                    self.retry_later(feed);
+                }
+            }
         }
         self.touched.insert(id);
     }

@@ -47,6 +47,8 @@ pub struct Wire {
     pub moved: [u64; 2],
     /// Cut when this many bytes went in the direction 0 → 1 or 1 → 0.
     pub cut_after: [Option<u64>; 2],
+    /// Bytes that move at a time in each direction, instead of [`Sim::chunk`].
+    pub chunk: [Option<usize>; 2],
 }
 
 /// Nodes and wires.
@@ -211,6 +213,7 @@ impl Sim {
             cut: false,
             moved: [0; 2],
             cut_after: [None; 2],
+            chunk: [None; 2],
         });
         self.wires.len() - 1
     }
@@ -260,7 +263,7 @@ impl Sim {
                 if !node.wants_read(id) {
                     continue;
                 }
-                let n = flow.bytes.len().min(self.chunk);
+                let n = flow.bytes.len().min(wire.chunk[1 - to].unwrap_or(self.chunk));
                 if n > 0 {
                     let bytes: Vec<u8> = flow.bytes.drain(..n).collect();
                     node.handle_bytes(now, id, &bytes);

@@ -212,3 +212,25 @@ fn a_tree_that_cannot_be_read_while_downloading_is_told_and_tried_again_later() 
     assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
     assert_eq!(sim.contents(a), sim.contents(b));
 }
+
+#[test]
+fn a_disk_that_stays_full_is_tried_ever_more_rarely_and_the_stall_is_named() {
+    let mut sim = Sim::new(2000);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, numbered(500));
+    let fault = Fault { after: 12, kind: StorageErrorKind::Full };
+    sim.parties[b].disk.set_fault(Some(fault));
+    let wire = sim.connect(a, b);
+    sim.pass(Duration::from_secs(60));
+    let count = |wanted: fn(&Event) -> bool| {
+        sim.parties[b].events.iter().filter(|event| wanted(event)).count()
+    };
+    let failures = count(|event| matches!(event, Event::FeedFailed { .. }));
+    assert!((2..=5).contains(&failures), "{failures} attempts in a minute");
+    assert!(count(|event| matches!(event, Event::Stalled { .. })) > 0);
+    sim.parties[b].disk.set_fault(None);
+    sim.pass(Duration::from_secs(80));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
+}

@@ -263,9 +263,8 @@ fn the_end_of_a_connection_tells_its_final_counts() {
     sim.parties[b].node.disconnect(now, id);
     sim.run();
     let counts = |party: usize| {
-        sim.parties[party].events.iter().find_map(|event| match event {
-            Event::Closed { counters, .. } => Some(*counters),
-            _ => None,
+        sim.parties[party].events.iter().find_map(|event| {
+            if let Event::Closed { counters, .. } = event { Some(*counters) } else { None }
         })
     };
     let (sent, received) = (counts(a).unwrap(), counts(b).unwrap());

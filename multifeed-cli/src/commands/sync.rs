@@ -4,8 +4,8 @@ use std::future::pending;
 use std::time::Duration;
 
 use multifeed_tokio::{
-    Counters, Event, Events, FeedKey, Multifeed, Replication, ReplicationError, ReplicationEvent,
-    Role,
+    Counters, Event, Events, FeedKey, Multifeed, NodeError, Replication, ReplicationError,
+    ReplicationEvent, Role,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -120,7 +120,16 @@ impl Session<'_> {
                 event = events.next() => match event {
                     Some(Event::FeedFailed { key, error }) => {
                         tracing::warn!(?key, %error, "feed failed");
+                        if self.is_hopeless(&error) {
+                            return Left::Failed(peers::feed_failed(&key, &error));
+                        }
                         self.failed_feeds.push(key);
+                    }
+                    Some(Event::StorageFailed { error }) if self.is_hopeless(&error) => {
+                        return Left::Failed(Failure::store(
+                            &self.args.directory,
+                            &multifeed_tokio::Error::Node(error),
+                        ));
                     }
                     Some(event) => tracing::trace!(?event),
                     None => return Left::Closed(Err(ReplicationError::StoreClosed)),
@@ -130,6 +139,12 @@ impl Session<'_> {
                 () = at(limit) => return Left::Failed(self.out_of_time()),
             }
         }
+    }
+
+    /// Whether it is no use to wait until our own disk works again: nobody will make it.
+    fn is_hopeless(&self, error: &NodeError) -> bool {
+        let full = matches!(error.code(), "ERR_DISK_FULL" | "ERR_DENIED");
+        full && (!self.args.live || self.took.is_none())
     }
 
     fn happened(&mut self, event: ReplicationEvent) -> Option<Left> {

@@ -46,6 +46,8 @@ pub(super) struct Entry {
     pub(super) cache_bytes: usize,
     /// When to try to open it again after its storage failed.
     pub(super) retry_at: Option<Now>,
+    /// Times that its storage failed since something was stored.
+    pub(super) failures: u32,
 }
 
 /// How much of a feed is in memory.
@@ -105,6 +107,7 @@ impl Entry {
             dirty: false,
             cache_bytes: 0,
             retry_at: None,
+            failures: 0,
         }
     }
 

@@ -17,8 +17,11 @@ use crate::storage::{Answer, BatchId, StorageError};
 const MAX_FLUSHES: usize = 2;
 /// Bytes of tree nodes that a feed keeps when memory is short.
 const KEPT_CACHE: usize = 16 * 1024;
-/// Time after which a feed whose storage failed is tried again.
+/// Time after which a feed whose storage failed is tried again; doubled as long as nothing can be
+/// stored, so that blocks are not downloaded in vain all the time.
 const RETRY: Duration = Duration::from_secs(5);
+/// Doublings at most.
+const MAX_DOUBLINGS: u32 = 6;
 
 impl Node {
     /// Puts a feed in the queue for flushing, if it has something to flush.
@@ -82,6 +85,7 @@ impl Node {
         for (range, _) in &flush.blocks {
             feed.unstored.remove(range.clone());
         }
+        self.feeds[id.0 as usize].failures = 0;
         self.release_unstored(flush.bytes);
         for (range, source) in &flush.blocks {
             self.tell_stored(id, range.clone(), *source);
@@ -208,8 +212,9 @@ impl Node {
 
     /// Has a feed opened again after a while, if somebody replicates it.
     pub(super) fn retry_later(&mut self, id: FeedId) {
-        let at = self.now.after(RETRY);
         let entry = &mut self.feeds[id.0 as usize];
+        let at = self.now.after(RETRY * (1 << entry.failures.min(MAX_DOUBLINGS)));
+        entry.failures = entry.failures.saturating_add(1);
         if entry.internal || !entry.channels.is_empty() {
             entry.retry_at = Some(at);
             self.retries.insert((at, id));

@@ -252,6 +252,20 @@ fn a_lost_bitfield_is_rebuilt_from_tree_signatures_and_data() {
 }
 
 #[test]
+fn a_signed_block_whose_leaf_was_not_written_is_taken_up_again() {
+    // What a killed JavaScript writer leaves: it writes all files at the same time.
+    let before = damaged(3, |_, _| {});
+    let memory = damaged(4, |memory, folder| {
+        let path = folder.join("bitfield");
+        let data = Bytes::from(before.contents(&path).unwrap());
+        run(memory, Op::Write { path, offset: 0, data });
+        let len = sleep::tree_offset(multifeed_core::tree::NodeIndex(6));
+        run(memory, Op::Truncate { path: folder.join("tree"), len });
+    });
+    check_writer(memory, 4, "no last leaf");
+}
+
+#[test]
 fn a_lost_last_signature_is_no_fork() {
     let memory = damaged(5, |memory, folder| {
         run(

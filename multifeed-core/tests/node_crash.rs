@@ -491,3 +491,31 @@ fn a_feed_that_turns_out_to_be_damaged_when_it_is_served_is_closed() {
     }
     assert!(sim.parties[a].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
 }
+
+#[test]
+fn a_line_of_the_feed_list_that_is_no_entry_is_skipped_and_its_writer_found_by_name() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    for name in ["first", "second"] {
+        let feed = sim.writer(a, name);
+        sim.append(a, feed, &[name.as_bytes()]);
+    }
+    let keys: Vec<_> = sim.parties[a].node.feeds().map(|feed| feed.key).collect();
+    for line in ["null", "[]", "{\"key\":7}", "{\"key\":\"xyz\"}", "\u{1}"] {
+        let mut memory = sim.parties[a].disk.memory().clone();
+        memory.unlock();
+        let paths: Vec<FilePath> = memory.paths().cloned().collect();
+        let list = paths.iter().find(|path| {
+            memory.contents(path).is_some_and(|bytes| bytes.starts_with(b"{\"key\":"))
+        });
+        let data = Bytes::from(format!("{line:<60}"));
+        run(&mut memory, Op::Write { path: list.unwrap().clone(), offset: 0, data });
+        let mut again = Sim::new(65_536);
+        let a = again.party(memory);
+        let left: Vec<_> = again.parties[a].node.feeds().map(|feed| feed.key).collect();
+        assert_eq!(left, keys[1..], "{line}");
+        let first = again.writer(a, "first");
+        assert_eq!(again.parties[a].node.feed(first).unwrap().key, keys[0]);
+        assert_eq!(again.load(a, first).blocks, 1);
+    }
+}

@@ -396,3 +396,30 @@ fn a_flood_of_wants_is_answered_at_most_sixteen_at_a_time() {
     liar.run(&mut sim);
     assert_eq!(haves(&liar) - before, answers + 1);
 }
+
+#[test]
+fn a_want_beyond_the_log_is_answered_with_an_empty_bitfield() {
+    let (mut sim, _, key, mut liar) = setup(100);
+    let channel = liar.ask(&mut sim, key);
+    let span = Span { start: 1 << 30, length: 1 << 20 };
+    liar.connection.want(channel, span).unwrap();
+    liar.run(&mut sim);
+    let peer = liar.connection.peer(channel).unwrap();
+    assert_eq!(peer.unanswered_wants(), 0);
+    assert_eq!((peer.remote().first_in(0..u64::MAX), peer.remote_length()), (Some(99), 100));
+}
+
+#[test]
+fn closes_of_feeds_that_are_not_open_are_ignored() {
+    let (mut sim, _, key, mut liar) = setup(3);
+    for _ in 0..50 {
+        let channel = liar.ask(&mut sim, key);
+        liar.connection.close_feed(channel).unwrap();
+        liar.run(&mut sim);
+    }
+    let channel = liar.ask(&mut sim, key);
+    liar.connection.request(channel, Request { index: 2, ..Request::default() }).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(liar.data().len(), 1);
+    assert_eq!(liar.closed_by_node(&sim), None);
+}

@@ -1,4 +1,6 @@
 //! Multifeed's feeds, storage requests and scheduling as sans-IO state machines.
+//!
+//! [`Node`] is all of it; [`embedding`] shows what a program does to run one.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -7,6 +9,8 @@ extern crate alloc;
 pub mod crypto;
 #[cfg(feature = "std")]
 pub mod disk;
+#[doc = include_str!("../docs/embedding.md")]
+pub mod embedding {}
 mod feed;
 pub mod format;
 mod node;

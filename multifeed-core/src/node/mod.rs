@@ -356,6 +356,10 @@ impl Node {
     /// `n` bytes of [`Node::transmit`] were written.
     pub fn transmitted(&mut self, now: Now, connection: ConnectionId, n: usize) {
         self.advance(now);
+        // No news: a host that tells it after each `poll_transmit` would be told to look again for ever.
+        if n == 0 {
+            return;
+        }
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.transmitted(self.now, n);
             // A keepalive, one byte, moves nothing forward.

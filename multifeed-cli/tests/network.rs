@@ -53,6 +53,26 @@ fn people_get_a_short_summary() {
 }
 
 #[test]
+fn people_are_told_that_ctrl_c_was_heard() {
+    let folder = pair();
+    let mut serving = Running::start(["serve", &folder.at("a"), "--listen", "127.0.0.1:0"]);
+    let listening = serving.text_line();
+    serving.signal("INT");
+    assert!(serving.end().good().stderr.ends_with("stopped\n"));
+
+    let mut serving = Running::start(["serve", &folder.at("a"), "--listen", "127.0.0.1:0"]);
+    let address = serving.text_line().split([' ', ',']).nth(2).unwrap().to_owned();
+    assert_ne!(listening, address);
+    // A peer that says nothing has to be cut off.
+    let silent = TcpStream::connect(address).unwrap();
+    assert!(serving.text_line().trim_end().ends_with(" connected"));
+    serving.signal("INT");
+    let ended = serving.end().good();
+    assert!(ended.stderr.contains("stopping: connected peers have 3 seconds"), "{ended:?}");
+    drop(silent);
+}
+
+#[test]
 fn a_second_sync_has_nothing_to_do() {
     let folder = pair();
     let (serving, address) = Running::serve(&folder.at("a"), &[]);

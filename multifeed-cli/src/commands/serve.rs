@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::args::Serve;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Output, counts, summary};
+use crate::output::{Output, counts, plural, summary};
 use crate::peers::{self, Acquaintance, LEAVE};
 use crate::store::{self, Missing};
 
@@ -47,6 +47,12 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         result = server.accept(listener, &mut peers, args.once) => result,
         signal = context.signals.received() => {
             tracing::info!(signal = signal.name(), "ending");
+            while peers.try_join_next().is_some() {}
+            let seconds = LEAVE.as_secs();
+            context.output.note(match peers.len() {
+                0 => "stopped".to_owned(),
+                _ => format!("stopping: connected peers have {seconds} seconds to end in order"),
+            });
             Ok(ExitCode::SUCCESS)
         }
     };
@@ -54,6 +60,10 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
     stop.send_replace(true);
     let all = async { while peers.join_next().await.is_some() {} };
     if timeout(LEAVE, all).await.is_err() {
+        let cut = plural(peers.len() as u64, "peer");
+        context
+            .output
+            .note(format!("cut off in the middle: {cut}; a later sync goes on from there"));
         peers.shutdown().await;
     }
     watcher.abort();

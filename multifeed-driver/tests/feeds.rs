@@ -1,0 +1,117 @@
+//! What the handles of a feed can do, on a virtual clock: sparse feeds, clears, extensions, connections
+//! that end by themselves.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod util;
+
+use multifeed_driver::{Event, Options, ReplicationOptions, Role};
+use util::stores::{connect, in_sync, same, taken, writer};
+use util::{Runtime, stream};
+
+#[test]
+fn a_sparse_store_fetches_what_its_handles_ask_for() {
+    let mut runtime = Runtime::new(3);
+    let (here, there) = (runtime.storage(false), runtime.storage(false));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default().sparse(true)).unwrap();
+    let ours = writer(&mut runtime, &a, "a", 100);
+    let ends = connect(&mut runtime, (&a, &b), stream(1_000));
+    in_sync(&mut runtime, &ends);
+    let theirs = b.feed(&ours.key()).expect("the feed");
+    let feed = theirs.clone();
+    runtime.wait(async move {
+        assert_eq!(feed.update(Some(100)).await.unwrap(), 100);
+        assert_eq!(feed.info().blocks, 0);
+        // Ten blocks of 3 bytes, then blocks of 4.
+        assert_eq!(feed.seek(32).await.unwrap(), (10, 2));
+        assert_eq!(feed.info().blocks, 0);
+        assert_eq!(feed.get(7).await.unwrap(), "a 7");
+        feed.download(20..30).await.unwrap();
+        let mut subscription = feed.subscribe(40..43);
+        while let Some(block) = subscription.next().await {
+            block.unwrap();
+        }
+        assert_eq!(feed.info().blocks, 14);
+        drop(feed.download(..));
+    });
+    in_sync(&mut runtime, &ends);
+    let blocks = theirs.info().blocks;
+    assert!(blocks < 100, "the dropped download goes on: {blocks} blocks");
+    theirs.set_sparse(false);
+    in_sync(&mut runtime, &ends);
+    assert_eq!(theirs.info().blocks, 100);
+}
+
+#[test]
+fn a_replication_that_is_not_live_ends_by_itself() {
+    let mut runtime = Runtime::new(4);
+    let (here, there) = (runtime.storage(true), runtime.storage(true));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default()).unwrap();
+    let ours = writer(&mut runtime, &a, "a", 100);
+    let theirs = writer(&mut runtime, &b, "b", 10);
+    let (one, two) = stream(100);
+    let options = ReplicationOptions { live: false, ..ReplicationOptions::default() };
+    let one = runtime.spawn(a.replicate_with(one, Role::Initiator, options));
+    let two = runtime.spawn(b.replicate_with(two, Role::Responder, options));
+    runtime.run_until(|| one.lock().unwrap().is_some() && two.lock().unwrap().is_some());
+    taken(&one).unwrap();
+    taken(&two).unwrap();
+    same(&mut runtime, &ours, &b);
+    same(&mut runtime, &theirs, &a);
+}
+
+#[test]
+fn messages_of_extensions_reach_the_application_at_the_other_end() {
+    let mut runtime = Runtime::new(5);
+    let (here, there) = (runtime.storage(false), runtime.storage(false));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default()).unwrap();
+    let ours = writer(&mut runtime, &a, "a", 1);
+    for multi in [&a, &b] {
+        multi.register_extension("peer-id").unwrap();
+    }
+    let ends = connect(&mut runtime, (&a, &b), stream(100));
+    in_sync(&mut runtime, &ends);
+    let theirs = b.feed(&ours.key()).unwrap();
+    theirs.register_extension("note").unwrap();
+    ours.register_extension("note").unwrap();
+    let mut events = a.events();
+    assert_eq!(b.send_extension(None, "peer-id", "b").unwrap(), 1);
+    assert_eq!(theirs.send_extension(None, "note", "hello").unwrap(), 1);
+    let messages = runtime.wait(async move {
+        let mut messages = Vec::new();
+        while messages.len() < 2 {
+            if let Some(Event::Extension { key, name, payload, .. }) = events.next().await {
+                messages.push((key, name, payload));
+            }
+        }
+        messages
+    });
+    let expected = [
+        (None, "peer-id".to_owned(), "b".into()),
+        (Some(ours.key()), "note".to_owned(), "hello".into()),
+    ];
+    assert_eq!(messages, expected);
+}
+
+#[test]
+fn cleared_blocks_are_not_here_and_the_application_is_told() {
+    let mut runtime = Runtime::new(1);
+    let storage = runtime.storage(false);
+    let multi = runtime.try_open(&storage, Options::default()).unwrap();
+    let feed = writer(&mut runtime, &multi, "w", 10);
+    let mut events = multi.events();
+    runtime.wait(async move {
+        feed.clear(2..=4).await.unwrap();
+        assert_eq!(
+            events.next().await,
+            Some(Event::Cleared { key: feed.key(), start: 2, length: 3 })
+        );
+        for index in 0..10 {
+            let here = feed.try_get(index).await.unwrap().is_some();
+            assert_eq!(here, !(2..=4).contains(&index), "block {index}");
+        }
+        assert_eq!((feed.info().length, feed.info().blocks), (10, 7));
+    });
+}

@@ -63,13 +63,12 @@ fn people_are_told_that_ctrl_c_was_heard() {
     let mut serving = Running::start(["serve", &folder.at("a"), "--listen", "127.0.0.1:0"]);
     let address = serving.text_line().split([' ', ',']).nth(2).unwrap().to_owned();
     assert_ne!(listening, address);
-    // A peer that says nothing has to be cut off.
-    let silent = TcpStream::connect(address).unwrap();
+    let live = Running::start(["sync", &folder.at("b"), &address, "--live"]);
     assert!(serving.text_line().trim_end().ends_with(" connected"));
     serving.signal("INT");
     let ended = serving.end().good();
     assert!(ended.stderr.contains("stopping: connected peers have 3 seconds"), "{ended:?}");
-    drop(silent);
+    live.end();
 }
 
 #[test]

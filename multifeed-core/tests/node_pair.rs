@@ -1,5 +1,5 @@
 //! Whole nodes against each other, in memory.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
 

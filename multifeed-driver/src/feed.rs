@@ -222,8 +222,8 @@ impl Feed {
     /// Gives the blocks of `range` up: their space is freed where the system can, their place in the log
     /// stays proven, and peers are told. Gives nothing back for blocks that are not here.
     ///
-    /// They are not fetched again unless somebody asks for them with [`get`](Self::get), or, in a feed
-    /// that is written elsewhere and not sparse, after the store was opened anew.
+    /// They are not fetched again unless somebody asks for them, with [`get`](Self::get) or
+    /// [`download`](Self::download); the store remembers that.
     ///
     /// Dropped early, the blocks are given up all the same.
     ///

@@ -40,6 +40,8 @@ pub(crate) struct Feed {
     pub(crate) bits: Bitfield,
     /// Blocks whose bits are set but whose storage was not answered: not to be announced or served.
     pub(crate) unstored: Ranges,
+    /// Blocks that were cleared: only fetched again if somebody asks for them.
+    pub(crate) cleared: Ranges,
     /// Blocks that are being cleared: not to be taken in again before that is stored.
     pub(crate) clearing: Ranges,
     pub(crate) flushes: VecDeque<Flush>,
@@ -66,6 +68,7 @@ impl Feed {
             verifier: Verifier::new(&key),
             bits: Bitfield::default(),
             unstored: Ranges::default(),
+            cleared: Ranges::default(),
             clearing: Ranges::default(),
             flushes: VecDeque::new(),
             folder,
@@ -100,7 +103,7 @@ impl Feed {
     /// Blocks of a local writer that were in its log and are damaged or gone: peers may have them.
     pub(crate) fn lost(&self) -> u64 {
         match self.secret {
-            Some(_) => self.length.max(self.sealed_until) - self.bits.count_blocks(0..self.length),
+            Some(_) => self.missing() + self.sealed_until.saturating_sub(self.length),
             None => 0,
         }
     }
@@ -232,6 +235,7 @@ impl Feed {
 
     fn put_block(&mut self, index: u64, offset: u64, block: Bytes, source: Option<ConnectionId>) {
         self.bits.set_block(index, true);
+        self.cleared.remove(index..index + 1);
         self.unstored.insert(index..index + 1);
         self.buffer.put(index, offset, block, source);
     }

@@ -111,6 +111,7 @@ impl Opening {
             Op::Length { path: feed.file(sleep::TREE) },
             Op::Length { path: feed.file(sleep::DATA) },
             read(sleep::SEALED, 8),
+            read(sleep::CLEARED, CHUNK),
         ]);
         let (bitfield, state) = (BytesMut::new(), State::Files);
         (Self { feed, bitfield, signed: 0, data_len: 0, state }, ops)
@@ -202,6 +203,7 @@ impl Opening {
             self.feed.files.sealed = u64::from_be_bytes(length).min(MAX_LENGTH);
             self.feed.sealed_until = self.feed.files.sealed;
         }
+        self.feed.read_cleared(&bytes(answers, 8));
         self.more_bitfield(bytes(answers, 3))
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Buffer {
     pub(super) punches: Vec<Range<u64>>,
     pub(super) cleared: Vec<Range<u64>>,
     pub(super) clears: Vec<CommandId>,
+    /// Ranges that are not to be fetched again.
+    pub(super) unwanted: Vec<Range<u64>>,
     /// Cut the signatures to this many first.
     pub(super) truncate_signatures: Option<u64>,
     pub(super) bytes: usize,
@@ -51,6 +53,8 @@ pub(super) struct Files {
     pub(super) bitfield: bool,
     /// What the file that seals the log says.
     pub(super) sealed: u64,
+    /// Ranges in the file of cleared blocks.
+    pub(super) cleared: u64,
 }
 
 /// A flush that was submitted and not answered.
@@ -106,6 +110,7 @@ impl Buffer {
             && self.signatures.is_empty()
             && self.appends.is_empty()
             && self.punches.is_empty()
+            && self.unwanted.is_empty()
             && self.clears.is_empty()
             && self.truncate_signatures.is_none()
     }
@@ -158,6 +163,13 @@ impl Feed {
             push(Vec::from([Op::Write { path: self.file(sleep::SEALED), offset: 0, data }]));
             if plan.durability == Durability::Power {
                 push(self.sync(&[sleep::SEALED]));
+            }
+        }
+        if !buffer.unwanted.is_empty() {
+            // Before the bitfield, so that a cleared block never looks like a lost one.
+            push(Vec::from([self.write_cleared(&buffer.unwanted)]));
+            if plan.durability == Durability::Power {
+                push(self.sync(&[sleep::CLEARED]));
             }
         }
         if !self.files.bitfield {

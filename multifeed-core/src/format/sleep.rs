@@ -9,8 +9,9 @@
 //! | `signatures` | header, then 64 bytes for each length, zeros for none |
 //! | `bitfield` | header, then pages of what is held |
 //! | `sealed` | only in a local writer that lost its tail: the length that its log had, 8 bytes big-endian |
+//! | `cleared` | only where blocks were cleared: 16 bytes for each range, first block and number, big-endian |
 //!
-//! `sealed` is ours, the JavaScript does not look at it.
+//! `sealed` and `cleared` are ours, the JavaScript does not look at them.
 //!
 //! Source: `hypercore@9.12.0`, `lib/storage.js`.
 
@@ -30,9 +31,13 @@ pub const SIGNATURES: &str = "signatures";
 pub const BITFIELD: &str = "bitfield";
 /// Name of the file that says below which length nothing may be appended.
 pub const SEALED: &str = "sealed";
+/// Name of the file with the ranges of blocks that were cleared on purpose.
+pub const CLEARED: &str = "cleared";
 
 /// Bytes of the header of `tree`, `signatures` and `bitfield`.
 pub const HEADER_BYTES: usize = 32;
+/// Bytes of a range in `cleared`.
+pub const CLEARED_BYTES: usize = 16;
 /// Bytes of a node in `tree`.
 pub const TREE_ENTRY_BYTES: usize = 40;
 /// Bytes of a signature in `signatures`.

@@ -1,8 +1,7 @@
 //! Clearing blocks: given up here, told to peers, and not fetched again unless somebody asks.
 //!
-//! The store remembers no reason for a missing block. So a cleared block of somebody else's feed is a
-//! missing one after a restart, and a feed that is not sparse fetches it again, as hypercore 9 does
-//! on its next connection. A writer never fetches blocks of its own log by itself.
+//! Source: `hypercore@9.12.0/index.js`, `clear`. There a feed that is not sparse fetches them again on
+//! its next connection, unless it is a writer; here a file remembers what was cleared on purpose.
 
 use core::ops::Range;
 
@@ -30,7 +29,7 @@ impl Node {
     /// is as durable as [`NodeConfig::durability`](crate::NodeConfig::durability) says.
     ///
     /// Peers are told. The blocks are not fetched again unless [`Node::wait`] or [`Node::download`]
-    /// asks for them, or the store is opened anew.
+    /// asks for them.
     pub fn clear(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command();
         let at = blocks.start;
@@ -42,14 +41,13 @@ impl Node {
     pub(super) fn run_clear(&mut self, mut job: ClearJob) {
         let id = job.feed;
         let entry = &mut self.feeds[id.0 as usize];
-        let Some(feed) = entry.feed().filter(|_| !entry.internal) else {
+        let internal = entry.internal;
+        let Some(feed) = entry.feed_mut().filter(|_| !internal) else {
             return self.fail_clear(&job, NodeError::Closed);
         };
         job.blocks.end = job.blocks.end.min(feed.length());
         // Not to be fetched while it waits, nor afterwards.
-        entry.wishes.cleared.insert(job.blocks.clone());
-        let entry = &mut self.feeds[id.0 as usize];
-        let Some(feed) = entry.feed_mut() else { return };
+        feed.note_cleared(job.blocks.clone());
         if feed.unstored.next_in(job.at).is_some_and(|block| block < job.blocks.end) {
             entry.clears.push(job);
             return;

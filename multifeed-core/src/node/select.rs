@@ -18,8 +18,6 @@ use crate::ranges::Ranges;
 pub(super) struct Wishes {
     /// Only what is asked for is fetched. `None`: as the node's configuration says.
     pub(super) sparse: Option<bool>,
-    /// Blocks that were cleared: only fetched again if somebody asks for them.
-    pub(super) cleared: Ranges,
     /// Commands that wait for a block to be stored.
     pub(super) waiters: BTreeMap<u64, Vec<CommandId>>,
     /// Ranges to be downloaded; the blocks below the start are here.
@@ -33,12 +31,8 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// The first block from `at` on that is wanted, held or not.
-    ///
-    /// A writer wants no block of its own log back by itself: what it lacks there was cleared. It wants
-    /// what is beyond, which only a lost tail can be. As in hypercore 9, where writers do not download.
     pub(super) fn next(&self, feed: &Feed, at: u64) -> Option<u64> {
-        let own = if feed.writable() { feed.length() } else { 0 };
-        let automatic = (self.sparse != Some(true)).then(|| self.cleared.next_gap(at.max(own)));
+        let automatic = (self.sparse != Some(true)).then(|| feed.cleared.next_gap(at));
         let selected = self.selected.next_in(at);
         let waited = self.waiters.range(at..).next().map(|(block, _)| *block);
         [automatic, selected, waited].into_iter().flatten().min()

@@ -133,7 +133,7 @@ impl Sim {
 
     pub fn party_with(&mut self, memory: Memory, config: NodeConfig) -> usize {
         let at = self.parties.len();
-        let seed = 1 + at as u8 + (memory.paths().count() as u8).wrapping_mul(17);
+        let seed = (1 + at as u8).wrapping_add((memory.paths().count() as u8).wrapping_mul(17));
         self.parties.push(Party::new(seed, memory, config, self.now));
         let open = self.parties[at].node.open(RootKey::new(ROOT));
         assert_eq!(self.finish(at, open), Ok(Outcome::Opened));

@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod check;
 pub mod crypto;
 #[cfg(feature = "std")]
 pub mod disk;

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
-pub(crate) use open::{OpenStep, Opening};
+pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening};
 pub(crate) use read::Place;
 pub(crate) use seek::Located;
 pub(crate) use write::{Flush, FlushPlan};
@@ -93,6 +93,16 @@ impl Feed {
     /// Bytes in the log as far as it is proven.
     pub(crate) fn byte_length(&self) -> u64 {
         self.byte_length
+    }
+
+    /// The roots of the log as far as it is proven.
+    pub(crate) fn roots(&self) -> &[Node] {
+        &self.roots
+    }
+
+    /// The length below which nothing may be appended.
+    pub(crate) fn sealed_until(&self) -> u64 {
+        self.sealed_until
     }
 
     /// Whether this store has the secret key, and the log its last known block.

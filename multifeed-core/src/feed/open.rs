@@ -26,7 +26,7 @@ const BITFIELD_FIRST: usize = 16 * 1024;
 /// Bytes of one further read, of any file.
 const CHUNK: usize = 1024 * 1024;
 /// Greatest bitfield that is taken into memory: 150 million blocks.
-const BITFIELD_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const BITFIELD_MAX: usize = 64 * 1024 * 1024;
 /// Signatures looked at on either side of the length that the bitfield tells.
 const SIGNATURES_MAX: u64 = (CHUNK / 64) as u64;
 /// Signed lengths tried when stepping back.

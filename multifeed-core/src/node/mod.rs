@@ -58,6 +58,7 @@ use entry::{Entry, EntryState, Pending};
 use hashes::SeekJob;
 use link::Link;
 use read::ReadJob;
+pub(crate) use store::LOCK_FILE;
 use store::Store;
 
 /// All feeds of one store and all connections to peers.

@@ -42,7 +42,7 @@ pub(super) struct Store {
 }
 
 /// The file that is locked while the store is open. Ours: the JavaScript takes no lock.
-const LOCK_FILE: &str = "multifeed.lock";
+pub(crate) const LOCK_FILE: &str = "multifeed.lock";
 
 /// Steps of opening the store.
 #[derive(Clone, Copy, Debug)]

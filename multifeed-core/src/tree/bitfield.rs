@@ -202,6 +202,40 @@ impl Bitfield {
         }
     }
 
+    /// Forgets a node; `true` if it was held.
+    pub(crate) fn unset_node(&mut self, node: NodeIndex) -> bool {
+        let held = self.has_node(node);
+        self.clear_node(node);
+        held
+    }
+
+    /// The first node of a range that is held. Skips pages that are not there.
+    pub(crate) fn first_node(&self, range: Range<u64>) -> Option<u64> {
+        if range.is_empty() {
+            return None;
+        }
+        let pages = range.start / NODES_PER_PAGE..range.end.div_ceil(NODES_PER_PAGE);
+        self.pages.range(pages).find_map(|(number, page)| {
+            let start = number * NODES_PER_PAGE;
+            let from = range.start.saturating_sub(start) as usize;
+            let to = (range.end - start).min(NODES_PER_PAGE) as usize;
+            first(&page.nodes, from, to, |word| word).map(|bit| start + bit as u64)
+        })
+    }
+
+    /// Whether page `page` is written as `bytes`, which may end early.
+    pub(crate) fn is_page(&self, page: u64, bytes: &[u8]) -> bool {
+        let wanted = self.page_bytes(page);
+        wanted.len() >= bytes.len()
+            && wanted[..bytes.len()] == *bytes
+            && wanted[bytes.len()..].iter().all(|&byte| byte == 0)
+    }
+
+    /// Has page `page` written again although nothing in it changed.
+    pub(crate) fn rewrite_page(&mut self, page: u64) {
+        self.dirty.insert(page);
+    }
+
     /// The pages that differ from the file, in ascending order, each with its number and its
     /// [`Self::page_size`] bytes as they have to be written. They count as written from then on.
     #[must_use]

@@ -18,6 +18,27 @@ pub fn leaf(data: &[u8]) -> [u8; 32] {
         .into()
 }
 
+/// The hash of a block that comes in pieces.
+#[derive(Debug)]
+pub(crate) struct Leaf(Blake2b<U32>);
+
+impl Leaf {
+    /// Starts with the size of the whole block in bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self(Blake2b::<U32>::new().chain_update([0]).chain_update(size.to_be_bytes()))
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// What [`leaf`] gives for the pieces together.
+    pub(crate) fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
 /// The leaf node of block number `block` with the contents `data`.
 #[must_use]
 pub fn leaf_node(block: u64, data: &[u8]) -> Node {

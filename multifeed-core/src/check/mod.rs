@@ -1,0 +1,32 @@
+//! Checks the files of feeds: every hash and every signature. Says what is damaged and what was
+//! lost, and what to write to undo it.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `finding` | what can be wrong, as values; the [`Report`] of a feed |
+//! | `machine` | the passes over one feed, as requests for storage operations and answers |
+//! | `ledger` | what these passes have in common |
+//! | `roots` | the roots of the log that its signature proves |
+//! | `walk` | the pass over tree, blocks and signatures |
+//! | `plan` | repair: what to write, in which order |
+//! | `folders` | which feeds a store has, in either layout |
+//! | `store` | all feeds of a store, on its files (feature `std`) |
+//!
+//! A feed is opened on the way like by a [`Node`](crate::Node), so that both agree on how long a
+//! damaged log is. Not here: fetching what was lost, which the next sync does.
+
+mod finding;
+mod folders;
+mod ledger;
+mod machine;
+mod plan;
+mod roots;
+#[cfg(feature = "std")]
+mod store;
+mod walk;
+
+pub use finding::{Finding, Report, Severity};
+pub use folders::{FeedFolder, Folders, FoldersStep, Layout};
+pub use machine::{Check, Checked, Step, Subject};
+#[cfg(feature = "std")]
+pub use store::{StoreCheck, StoreFinding, StoreReport};

@@ -139,9 +139,10 @@ impl Finding {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::Header { .. } | Self::Summaries { .. } | Self::BlocksUnmarked { .. } | Self::Unrecorded { .. } => {
-                Severity::Harmless
-            }
+            Self::Header { .. }
+            | Self::Summaries { .. }
+            | Self::BlocksUnmarked { .. }
+            | Self::Unrecorded { .. } => Severity::Harmless,
             Self::PageSize
             | Self::NodeUnmarked { .. }
             | Self::NodeRebuilt { .. }
@@ -244,9 +245,9 @@ impl fmt::Display for Finding {
                 "secret_key is not the secret key of this feed: it cannot be written here",
             ),
             Self::Name { known: true } => f.write_str("the file name is damaged"),
-            Self::Name { known: false } => {
-                f.write_str("the file name is not the name of this feed: the JavaScript cannot write it")
-            }
+            Self::Name { known: false } => f.write_str(
+                "the file name is not the name of this feed: the JavaScript cannot write it",
+            ),
             Self::Header { file } => write!(f, "the header of {file} is not as it should be"),
             Self::PageSize => f.write_str("the header of bitfield tells a wrong size of its pages"),
             Self::BitfieldMissing => f.write_str("the file bitfield is missing or cut"),
@@ -284,11 +285,9 @@ impl fmt::Display for Finding {
             Self::BlocksUnmarked { blocks } => {
                 write!(f, "{} intact, and bitfield does not mark that", Verb(blocks))
             }
-            Self::Unrecorded { blocks } => write!(
-                f,
-                "bitfield does not know of {}, which are signed",
-                Blocks(blocks)
-            ),
+            Self::Unrecorded { blocks } => {
+                write!(f, "bitfield does not know of {}, which are signed", Blocks(blocks))
+            }
             Self::Sealed { length, sealed } => write!(
                 f,
                 "its own writer had {sealed} blocks, {length} are left: read-only until peers send \

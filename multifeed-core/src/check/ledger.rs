@@ -73,7 +73,10 @@ impl Ledger {
             return;
         }
         let joined = match (self.report.findings.last_mut(), &finding) {
-            (Some(Finding::BlocksUnmarked { blocks }), Finding::BlocksUnmarked { blocks: next })
+            (
+                Some(Finding::BlocksUnmarked { blocks }),
+                Finding::BlocksUnmarked { blocks: next },
+            )
             | (Some(Finding::BlocksWrong { blocks }), Finding::BlocksWrong { blocks: next })
             | (Some(Finding::BlocksCut { blocks }), Finding::BlocksCut { blocks: next })
                 if blocks.end == next.start =>

@@ -480,7 +480,11 @@ impl Check {
         let recorded = self.ledger.report.recorded;
         let nothing = recorded == 0 && (self.secret.is_none() || self.signed == 0);
         let Some(key) = self.ledger.report.key.filter(|_| !nothing) else {
-            return self.settle(Outcome { log: Log::default(), sealed: self.sealed, problem: None });
+            return self.settle(Outcome {
+                log: Log::default(),
+                sealed: self.sealed,
+                problem: None,
+            });
         };
         if self.fixes.key.is_some() {
             // It would refuse the wrong key; the check after the repair goes on.

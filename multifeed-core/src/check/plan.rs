@@ -73,13 +73,15 @@ impl Checked {
         if let Some(name) = fixes.name {
             plan.write_file(corestore::NAME, corestore::encode_name(&name).into());
         }
-        let headers = fixes.headers.iter().map(|(file, header)| (*file, 0, Bytes::from_static(*header)));
+        let headers =
+            fixes.headers.iter().map(|(file, header)| (*file, 0, Bytes::from_static(*header)));
         plan.write(headers.collect());
         plan.write_log(&fixes.nodes, &fixes.bad_signatures, fixes.signature, fixes.cut_signatures);
         if let Some(mut bits) = fixes.bits {
             let size = bits.page_size();
             let pages = bits.take_dirty().into_iter();
-            let pages = pages.map(|(page, data)| (sleep::BITFIELD, sleep::bitfield_offset(page, size), data));
+            let pages = pages
+                .map(|(page, data)| (sleep::BITFIELD, sleep::bitfield_offset(page, size), data));
             plan.write(pages.collect());
         }
         plan.batches

@@ -35,7 +35,11 @@ pub(super) struct Search {
 pub(super) enum Found {
     Read(Search, Op),
     /// The signature of this key proves the log.
-    Log { log: Log, key: FeedKey, stored: Vec<Node> },
+    Log {
+        log: Log,
+        key: FeedKey,
+        stored: Vec<Node>,
+    },
     /// Nothing proves it; its roots if all are stored.
     Nothing(Option<Log>),
 }
@@ -118,7 +122,13 @@ impl Search {
         let count = self.roots.len();
         let anew = |which: usize| {
             let pick = |(at, [stored, other]): (usize, &[Option<Node>; 2])| {
-                if which == count + 1 { other.or(*stored) } else if at == which { *other } else { *stored }
+                if which == count + 1 {
+                    other.or(*stored)
+                } else if at == which {
+                    *other
+                } else {
+                    *stored
+                }
             };
             self.roots.iter().enumerate().map(pick).collect::<Option<Vec<_>>>()
         };

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use multifeed_proto::{FeedKey, RootKey};
 use zeroize::Zeroizing;
 
-use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Layout, Report, Step, Subject};
+use super::{
+    Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Layout, Report, Step, Subject,
+};
 use crate::disk::Disk;
 use crate::format::{corestore, list};
 use crate::node::LOCK_FILE;
@@ -17,7 +19,9 @@ use crate::storage::{Answer, Batch, BatchId, FilePath, Op, StorageError};
 #[non_exhaustive]
 pub enum StoreFinding {
     /// There are feeds whose keys follow from the master key, and it is missing or too short.
-    #[error("master_key is missing or shorter than 32 bytes: no writer of this store can be opened")]
+    #[error(
+        "master_key is missing or shorter than 32 bytes: no writer of this store can be opened"
+    )]
     MasterKeyMissing,
     /// No name in the store leads to the key of its feed.
     #[error("master_key is not the one that the writers of this store were made with")]
@@ -188,7 +192,8 @@ impl<'a> StoreCheck<'a> {
             let wrong = |finding: &Finding| matches!(finding, Finding::Name { known: false });
             misnamed += u64::from(found.findings.iter().any(wrong));
             named += u64::from(found.writer);
-            if list.is_some() && corestore && folder.layout == Layout::Corestore && entry.is_none() {
+            if list.is_some() && corestore && folder.layout == Layout::Corestore && entry.is_none()
+            {
                 findings.push(StoreFinding::NotListed { folder: folder.path.as_str().to_owned() });
             }
             here.insert(folder.name.clone());

@@ -212,7 +212,8 @@ impl Walk {
         }
         for length in (blocks.start + 1..blocks.end).rev() {
             let Some(signature) = sleep::read_signature(chunk.signature(length)) else { continue };
-            let parts = parts(index, length).map(|part| chunk.node(part).filter(|_| ledger.told.has_node(part)));
+            let parts = parts(index, length)
+                .map(|part| chunk.node(part).filter(|_| ledger.told.has_node(part)));
             let Some(parts) = parts.collect::<Option<Vec<Node>>>() else { continue };
             if self.proves(ledger, &parts, length, &signature) {
                 let mut offset = offset;
@@ -354,7 +355,10 @@ impl Walk {
         let (mut run, mut size) = (Vec::from([first]), first.size);
         while let Some(&Job::Block(next)) = self.jobs.front() {
             let end = first.offset + size;
-            if next.offset != end || next.size > RUN_BYTES - size || end + next.size > ledger.data_len {
+            if next.offset != end
+                || next.size > RUN_BYTES - size
+                || end + next.size > ledger.data_len
+            {
                 break;
             }
             size += next.size;
@@ -389,13 +393,7 @@ impl Walk {
         block_read(ledger, block.index, right);
     }
 
-    fn pair(
-        &mut self,
-        ledger: &mut Ledger,
-        node: Node,
-        stored: [Option<Node>; 2],
-        data: &Bytes,
-    ) {
+    fn pair(&mut self, ledger: &mut Ledger, node: Node, stored: [Option<Node>; 2], data: &Bytes) {
         let index = NodeIndex(node.index);
         let blocks = index.blocks();
         let splits = [

@@ -65,6 +65,14 @@ pub(crate) enum Command {
     /// With --json too the output is the bytes of the blocks. A failure is then a JSON line on
     /// standard output only if no block was written before it, else on standard error.
     Cat(Cat),
+    /// Check every hash and signature of a store, by this program or the JavaScript.
+    ///
+    /// Says which feeds are damaged and what was lost of them. Needs no root key; with one it looks at
+    /// the list of feeds, too. Exit code 0: sound. 1: damaged, or still so after --repair.
+    ///
+    /// --json prints {"event":"feed",…} for each feed, with its "findings", and last
+    /// {"event":"verified","sound","feeds","damaged","blocks","lost","findings"}.
+    Verify(Verify),
     /// Wait for peers and sync with all that come, until stopped (Ctrl-C).
     ///
     /// With --json the first line is {"event":"listening","address"}. Then, for each peer:
@@ -123,6 +131,17 @@ pub(crate) struct Feeds {
     /// The folder of the store.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// The folder of the store: with feeds in ab/cd/… or, of multifeed 5 and 6, in 0, 1, ….
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Restore what can be restored, and give up what is lost, so that the next sync fetches it again.
+    /// Sound blocks are never touched.
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -75,6 +75,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         | Command::Append(_)
         | Command::Feeds(_)
         | Command::Cat(_)
+        | Command::Verify(_)
         | Command::Sync(_) => Builder::new_current_thread(),
     };
     builder.enable_all().build()
@@ -100,6 +101,7 @@ fn check(args: &Args) {
         | Command::Init(_)
         | Command::Feeds(_)
         | Command::Cat(_)
+        | Command::Verify(_)
         | Command::Serve(_)
         | Command::Sync(_) => false,
     };

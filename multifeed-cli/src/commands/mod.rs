@@ -7,6 +7,7 @@ mod feeds;
 mod init;
 mod serve;
 mod sync;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<ExitCode,
         Command::Append(args) => append::run(context, args).await?,
         Command::Feeds(args) => feeds::run(context, args).await?,
         Command::Cat(args) => cat::run(context, args).await?,
+        Command::Verify(args) => return verify::run(context, args).await,
         Command::Serve(args) => return serve::run(context, args).await,
         Command::Sync(args) => sync::run(context, args).await?,
     }

@@ -1,0 +1,236 @@
+//! `multifeed verify`: whether a store is sound, and its repair.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use multifeed_tokio::core::check::{Finding, Severity, StoreCheck, StoreFinding, StoreReport};
+use multifeed_tokio::core::disk::Disk;
+use multifeed_tokio::core::storage::StorageError;
+use multifeed_tokio::{Error, NodeError, RootKey};
+use serde_json::{Value, json};
+
+use crate::args::Verify;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::keys;
+use crate::output::{Output, plural, printable};
+
+pub(super) async fn run(context: &Context, args: Verify) -> Result<ExitCode, Failure> {
+    let place = args.directory.display().to_string();
+    if !args.directory.is_dir() {
+        let message = format!("there is no folder {place}");
+        return Err(Failure::new("ERR_NO_STORE", message)
+            .advice("see whether the path is right")
+            .detail("directory", place));
+    }
+    let root = match keys::given(&context.global)? {
+        Some(given) => Some(given.key),
+        None => keys::saved(&args.directory)?,
+    };
+    let output = context.output.clone();
+    // Reads everything: on a thread of its own, so that Ctrl-C ends it.
+    let work = tokio::task::spawn_blocking(move || check(&args, root, &output));
+    let sound = tokio::select! {
+        done = work => done.map_err(|error| Failure::new("ERR_SYSTEM", error.to_string()))??,
+        signal = context.signals.received() => return Err(Failure::interrupted(signal)),
+    };
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(args: &Verify, root: Option<RootKey>, output: &Output) -> Result<bool, Failure> {
+    let directory = &args.directory;
+    let failed = |error: StorageError| storage_failed(directory, error);
+    let disk = Disk::open(directory).map_err(|error| {
+        let place = directory.display();
+        Failure::new("ERR_DIRECTORY", format!("cannot open the folder {place}: {error}"))
+            .detail("directory", place.to_string())
+    })?;
+    let mut store = StoreCheck::new(&disk, root).map_err(failed)?;
+    if store.folders().is_empty() {
+        output.note(format_args!("there are no feeds in {}", directory.display()));
+    }
+    let mut sums = Sums::default();
+    let mut said = Ok(());
+    let findings = store
+        .check(args.repair, |report| {
+            sums.add(report);
+            if said.is_ok() {
+                said = output.result(|| feed_line(report), || feed_text(report));
+            }
+        })
+        .map_err(failed)?;
+    said?;
+    let sound = sums.damaged == 0 && !findings.iter().any(StoreFinding::is_damage);
+    output.result(
+        || sums.line(sound, &findings),
+        || sums.text(sound, &findings, args.repair, directory),
+    )?;
+    Ok(sound)
+}
+
+fn storage_failed(directory: &Path, error: StorageError) -> Failure {
+    Failure::store(directory, &Error::Node(NodeError::Storage(error)))
+}
+
+/// Of all feeds together, as they are at the end.
+#[derive(Default)]
+struct Sums {
+    feeds: u64,
+    damaged: u64,
+    blocks: u64,
+    lost: u64,
+    repaired: u64,
+}
+
+impl Sums {
+    fn add(&mut self, report: &StoreReport) {
+        let last = report.last();
+        self.feeds += 1;
+        self.damaged += u64::from(!last.is_sound());
+        self.repaired += u64::from(report.repaired.is_some());
+        self.blocks += last.sound;
+        // What a repair gave up is no longer marked as held.
+        self.lost += report.found.lost.max(last.lost);
+    }
+
+    fn line(&self, sound: bool, findings: &[StoreFinding]) -> Value {
+        let findings = findings.iter().map(|finding| {
+            json!({
+                "code": finding.code(),
+                "damage": finding.is_damage(),
+                "message": finding.to_string(),
+            })
+        });
+        json!({
+            "event": "verified",
+            "sound": sound,
+            "feeds": self.feeds,
+            "damaged": self.damaged,
+            "repaired": self.repaired,
+            "blocks": self.blocks,
+            "lost": self.lost,
+            "findings": findings.collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(
+        &self,
+        sound: bool,
+        findings: &[StoreFinding],
+        repair: bool,
+        directory: &Path,
+    ) -> String {
+        let mut text = String::new();
+        for finding in findings {
+            let kind = if finding.is_damage() { "damaged" } else { "note" };
+            let _infallible = writeln!(text, "{kind}: {}", printable(&finding.to_string()));
+        }
+        let (feeds, blocks) = (plural(self.feeds, "feed"), plural(self.blocks, "block"));
+        let state = if sound { "sound" } else { "damaged" };
+        let _infallible = write!(text, "{state}: {feeds}, {blocks} intact");
+        if self.lost > 0 {
+            let _infallible = write!(text, ", {} lost", self.lost);
+        }
+        if !sound && !repair {
+            let place = directory.display();
+            let _infallible = write!(
+                text,
+                "\n  `multifeed verify {place} --repair` restores what can be restored"
+            );
+        } else if self.lost > 0 {
+            text.push_str("\n  sync with a peer that has the feeds: it sends back what was lost");
+        }
+        text
+    }
+}
+
+fn feed_line(report: &StoreReport) -> Value {
+    let (found, last) = (&report.found, report.last());
+    let mut line = json!({
+        "event": "feed",
+        "folder": found.folder,
+        "key": found.key.map(|key| key.to_hex()),
+        "name": report.name,
+        "list": report.is_list,
+        "writer": last.writer,
+        "sound": last.is_sound(),
+        "recorded": found.recorded,
+        "proven": last.proven,
+        "held": found.held,
+        "intact": last.sound,
+        "lost": found.lost.max(last.lost),
+        "findings": found.findings.iter().map(finding_value).collect::<Vec<_>>(),
+    });
+    if found.omitted > 0 {
+        line["omitted"] = found.omitted.into();
+    }
+    if let Some(repaired) = &report.repaired {
+        line["left"] = repaired.findings.iter().map(finding_value).collect();
+    }
+    line
+}
+
+fn finding_value(finding: &Finding) -> Value {
+    let mut value = json!({
+        "code": finding.code(),
+        "severity": severity(finding.severity()),
+        "message": finding.to_string(),
+    });
+    if let Some(blocks) = finding.blocks() {
+        value["blocks"] = json!([blocks.start, blocks.end]);
+    }
+    value
+}
+
+const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Harmless => "harmless",
+        Severity::Restorable => "restorable",
+        Severity::Refetch => "refetch",
+        Severity::Permanent => "permanent",
+    }
+}
+
+fn feed_text(report: &StoreReport) -> String {
+    let (found, last) = (&report.found, report.last());
+    let mut text = match (&found.key, &report.name) {
+        (Some(key), Some(name)) => format!("{} {}", key.to_hex(), printable(name)),
+        (Some(key), None) if report.is_list => format!("{} (the list of feeds)", key.to_hex()),
+        (Some(key), None) => key.to_hex(),
+        (None, _) => format!("the feed in {}", found.folder),
+    };
+    let state = match (last.is_sound(), report.repaired.is_some()) {
+        (true, true) => "repaired",
+        (true, false) => "sound",
+        (false, _) => "damaged",
+    };
+    let intact = last.sound;
+    let _infallible = write!(text, ": {state}, {intact} of {}", plural(last.proven, "block"));
+    let lost = found.lost.max(last.lost);
+    if lost > 0 {
+        let _infallible = write!(text, ", {lost} lost");
+    }
+    for finding in &found.findings {
+        let _infallible = write!(text, "\n  {}", finding_text(finding));
+    }
+    if found.omitted > 0 {
+        let _infallible = write!(text, "\n  and {} more", found.omitted);
+    }
+    if let Some(repaired) = &report.repaired {
+        for finding in repaired.findings.iter().filter(|left| !found.findings.contains(left)) {
+            let _infallible = write!(text, "\n  after the repair: {}", finding_text(finding));
+        }
+    }
+    text
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let what = match finding.severity() {
+        Severity::Harmless => " (harmless)",
+        Severity::Restorable => " (can be restored)",
+        Severity::Refetch => "",
+        Severity::Permanent => " (cannot be repaired)",
+    };
+    format!("{finding}{what}")
+}

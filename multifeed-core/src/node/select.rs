@@ -42,9 +42,8 @@ impl Wishes {
     pub(super) fn run_in(&self, feed: &Feed, range: Range<u64>) -> Option<Range<u64>> {
         let start = self.next(feed, range.start).filter(|start| *start < range.end)?;
         let mut end = start + 1;
-        let own = if feed.writable() { feed.length() } else { 0 };
-        if self.sparse != Some(true) && start >= own && !self.cleared.contains(start) {
-            end = self.cleared.next_in(start).unwrap_or(u64::MAX);
+        if self.sparse != Some(true) && !feed.cleared.contains(start) {
+            end = feed.cleared.next_in(start).unwrap_or(u64::MAX);
         }
         if self.selected.contains(start) {
             end = end.max(self.selected.next_gap(start));

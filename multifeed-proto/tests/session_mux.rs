@@ -213,8 +213,11 @@ fn a_root_closed_by_the_remote_is_done_and_its_feeds_go_on() {
     assert_eq!(alone.session.poll_timeout(), None);
     assert_eq!(alone.session.offer(root_id, &[feed(2)]), Err(UsageError::UnknownRoot));
     assert_eq!(alone.session.request_feeds(root_id, &[]), Err(UsageError::UnknownRoot));
-    // Joining again makes a new one.
-    assert_eq!(alone.session.join(at(0), root(), None), Ok(RootId(1)));
+    // Joined again, it starts anew.
+    assert_eq!(alone.session.join(at(0), root(), None), Ok(root_id));
+    alone.open(&root().discovery_key(), root().expose());
+    assert_eq!(text(&alone.messages()[2]), (HANDSHAKE, GOOD.to_owned()));
+    assert!(!alone.session.mux(root_id).unwrap().is_closed());
 }
 
 #[test]
@@ -224,9 +227,77 @@ fn the_handshake_of_each_root_has_a_deadline_of_its_own() {
     alone.session.join(at(3000), RootKey::new([5; 32]), None).unwrap();
     assert_eq!(alone.session.poll_timeout(), Some(at(13_000)));
     alone.session.handle_timeout(at(12_999)).unwrap();
-    let timeout = alone.session.handle_timeout(at(13_000));
-    assert_eq!(timeout, Err(PeerError::MultifeedTimeout));
+    assert_eq!(alone.outputs(), []);
+    alone.session.handle_timeout(at(13_000)).unwrap();
+    assert_eq!(alone.outputs().len(), 1);
     assert_eq!(alone.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_root_that_the_remote_does_not_know_leaves_the_others_alone() {
+    let (mut alone, known) = Alone::ready(&Config::default());
+    let unknown = alone.session.join(at(0), RootKey::new([5; 32]), None).unwrap();
+    alone.messages();
+    alone.session.handle_timeout(at(10_000)).unwrap();
+    let error = PeerError::MultifeedTimeout;
+    assert_eq!(alone.outputs(), [Output::RootFailed { root: unknown, error }]);
+    assert_eq!(alone.messages(), [(2, close())]);
+    assert!(alone.session.mux(unknown).unwrap().is_failed());
+    alone.session.offer(known, &[feed(1)]).unwrap();
+    assert_eq!(text(&alone.messages()[0]), (MANIFEST, manifest(&[feed(1)])));
+}
+
+#[test]
+fn without_a_root_that_was_ready_the_last_deadline_ends_the_session() {
+    let mut alone = Alone::new(&Config::default());
+    let early = alone.session.join(at(0), root(), None).unwrap();
+    alone.session.join(at(3_000), RootKey::new([5; 32]), None).unwrap();
+    alone.session.handle_timeout(at(10_000)).unwrap();
+    let error = PeerError::MultifeedTimeout;
+    assert_eq!(alone.outputs(), [Output::RootFailed { root: early, error: error.clone() }]);
+    assert_eq!(alone.session.handle_timeout(at(13_000)), Err(error));
+}
+
+#[test]
+fn a_root_that_fails_can_be_joined_again() {
+    let (mut alone, _) = Alone::ready(&Config::default());
+    let second = RootKey::new([5; 32]);
+    let id = alone.session.join(at(0), second.clone(), None).unwrap();
+    alone.session.handle_timeout(at(10_000)).unwrap();
+    alone.outputs();
+    alone.messages();
+    let remote = alone.open(&second.discovery_key(), second.expose());
+    let discovery_key = second.discovery_key();
+    assert_eq!(alone.outputs(), [Output::RemoteOpened { discovery_key }]);
+    assert_eq!(alone.session.join(at(11_000), second, None), Ok(id));
+    alone.give(remote, options(&NAMES)).unwrap();
+    let payload = GOOD.as_bytes().to_vec().into();
+    alone.give(remote, Message::Extension { id: HANDSHAKE, payload }).unwrap();
+    assert!(alone.session.mux(id).unwrap().is_ready());
+}
+
+#[test]
+fn what_a_remote_does_wrong_on_one_root_ends_that_root_alone() {
+    let bad_version = r#"{"client":"MULTIFEED","version":"5.0.0"}"#;
+    let bad_client = r#"{"client":"OTHER","version":"4.0.0"}"#;
+    for (extension, body) in
+        [(HANDSHAKE, bad_version), (HANDSHAKE, bad_client), (HANDSHAKE, "{"), (MANIFEST, "null")]
+    {
+        let (mut alone, known) = Alone::ready(&Config::default());
+        let second = RootKey::new([5; 32]);
+        let id = alone.session.join(at(0), second.clone(), None).unwrap();
+        let remote = alone.open(&second.discovery_key(), second.expose());
+        alone.give(remote, options(&NAMES)).unwrap();
+        alone.outputs();
+        let payload = body.as_bytes().to_vec().into();
+        alone.give(remote, Message::Extension { id: extension, payload }).unwrap();
+        let outputs = alone.outputs();
+        assert!(
+            matches!(&outputs[..], [Output::RootFailed { root, .. }] if *root == id),
+            "{body}: {outputs:?}"
+        );
+        assert!(alone.session.mux(known).unwrap().is_ready(), "{body}");
+    }
 }
 
 #[test]

@@ -67,6 +67,14 @@ pub enum Output {
         /// Which multifeed.
         root: RootId,
     },
+    /// A multifeed ended by the fault of the remote, and the connection goes on for others. Its
+    /// channel is closed; its feeds go on. With no other multifeed, [`Output::Closed`] comes instead.
+    RootFailed {
+        /// Which multifeed.
+        root: RootId,
+        /// What the remote did wrong.
+        error: PeerError,
+    },
     /// The remote opened a channel for a key that is not open here.
     RemoteOpened {
         /// Name of the key.

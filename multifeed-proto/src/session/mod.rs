@@ -133,19 +133,28 @@ impl Session {
 
     /// Checks the deadlines of the multifeed handshakes. Harmless when early.
     ///
+    /// A multifeed whose deadline has passed fails with [`PeerError::MultifeedTimeout`]; see
+    /// [`Output::RootFailed`].
+    ///
     /// # Errors
     ///
-    /// [`PeerError::MultifeedTimeout`] when one has passed. The session is over.
+    /// [`PeerError::MultifeedTimeout`] if no other multifeed is left. The session is over.
     pub fn handle_timeout(&mut self, now: Now) -> Result<(), PeerError> {
         self.now = self.now.max(now);
         if let Some(error) = &self.failure {
             return Err(error.clone());
         }
-        if self.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
-            self.failure = Some(PeerError::MultifeedTimeout);
-            return Err(PeerError::MultifeedTimeout);
-        }
-        Ok(())
+        let due = |mux: &Mux| mux.deadline().is_some_and(|deadline| deadline <= self.now);
+        let late: Vec<RootId> = (0..)
+            .map(RootId)
+            .zip(&self.roots)
+            .filter(|(_, mux)| due(mux))
+            .map(|(root, _)| root)
+            .collect();
+        let result =
+            late.into_iter().try_for_each(|root| self.fail_root(root, PeerError::MultifeedTimeout));
+        self.failure = result.as_ref().err().cloned();
+        result
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -324,6 +333,26 @@ impl Session {
         self.name_bytes -= names.iter().map(|name| name.len() + feed::NAME).sum::<usize>();
     }
 
+    /// Ends one multifeed by the fault of the remote. Without another one that was or may become
+    /// ready there is nothing left to talk about, and the session is over.
+    fn fail_root(&mut self, root: RootId, error: PeerError) -> Result<(), PeerError> {
+        let Some(mux) = self.mux_mut(root) else { return Ok(()) };
+        mux.fail();
+        let channel = mux.channel();
+        if !self.roots.iter().any(Mux::is_of_use) {
+            return Err(error);
+        }
+        if let Some(removed) = self.channels.remove(channel) {
+            self.forget_names(&removed.remote_names);
+            // Before the Noise handshake is over the remote has not heard of it.
+            if self.keys.is_some() {
+                self.send(channel, Message::Close { discovery_key: None });
+            }
+        }
+        self.outputs.push_back(Output::RootFailed { root, error });
+        Ok(())
+    }
+
     /// Both sides have the channel open: whatever came before, it starts anew.
     fn on_both_open(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(id) else { return };
@@ -355,8 +384,10 @@ impl Session {
                 let place = root.and_then(|root| usize::try_from(root.0).ok());
                 let mux = place.and_then(|place| self.roots.get_mut(place));
                 if let Some((root, mux)) = root.zip(mux) {
-                    let received = mux.handle(Way::Stream, name, &payload, &self.config)?;
-                    self.on_mux(root, Way::Stream, received);
+                    match mux.handle(Way::Stream, name, &payload, &self.config) {
+                        Ok(received) => self.on_mux(root, Way::Stream, received),
+                        Err(error) => self.fail_root(root, error)?,
+                    }
                     return Ok(());
                 }
                 let name = name.into();
@@ -391,8 +422,10 @@ impl Session {
                 let place = usize::try_from(root.0).unwrap_or(usize::MAX);
                 let mux = self.roots.get_mut(place).zip(channel.scope.name(number));
                 if let Some((mux, name)) = mux {
-                    let received = mux.handle(Way::RootChannel, name, &payload, &self.config)?;
-                    self.on_mux(root, Way::RootChannel, received);
+                    match mux.handle(Way::RootChannel, name, &payload, &self.config) {
+                        Ok(received) => self.on_mux(root, Way::RootChannel, received),
+                        Err(error) => self.fail_root(root, error)?,
+                    }
                 }
             }
             Message::Open(_)

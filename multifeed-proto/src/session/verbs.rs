@@ -40,7 +40,7 @@ impl Session {
     /// after [`Config::multifeed_timeout`](crate::Config::multifeed_timeout).
     ///
     /// `user_data` is JSON text that the remote gets with the handshake. Joining again gives the
-    /// same id as before, unless the remote has closed that multifeed since.
+    /// same id as before; if that multifeed has ended since, it starts anew.
     ///
     /// # Errors
     ///
@@ -56,11 +56,11 @@ impl Session {
     ) -> Result<RootId, UsageError> {
         self.now = self.now.max(now);
         self.check_open()?;
-        let mut joined = (0..).map(RootId).zip(&self.roots).filter(|(_, mux)| !mux.is_closed());
+        let mut joined = (0..).map(RootId).zip(&self.roots).filter(|(_, mux)| !mux.is_over());
         if let Some((id, _)) = joined.find(|(_, mux)| *mux.root() == root) {
             return Ok(id);
         }
-        let alone = self.roots.iter().all(Mux::is_closed);
+        let alone = self.roots.iter().all(Mux::is_over);
         let discovery_key = root.discovery_key();
         if self.channels.by_key(&discovery_key).is_some() {
             return Err(UsageError::KeyInUse);
@@ -75,7 +75,10 @@ impl Session {
             Dialect::Auto if !alone => Dialect::RootChannel,
             dialect @ (Dialect::Auto | Dialect::Stream | Dialect::RootChannel) => dialect,
         };
-        let id = RootId(u32::try_from(self.roots.len()).map_err(|_| UsageError::Channels)?);
+        // One that ended gives its place to the same again, so a remote cannot make the list grow.
+        let before = self.roots.iter().position(|mux| mux.root().expose() == root.expose());
+        let place = before.unwrap_or(self.roots.len());
+        let id = RootId(u32::try_from(place).map_err(|_| UsageError::Channels)?);
         let channel = self.allocate()?;
         if dialect != Dialect::RootChannel {
             self.stream_root = Some(id);
@@ -85,7 +88,11 @@ impl Session {
         }
         let timeout = self.config.multifeed_timeout;
         let deadline = (!timeout.is_zero()).then(|| self.now.after(timeout));
-        self.roots.push(Mux::new(root, channel, user_data, dialect, deadline));
+        let mux = Mux::new(root, channel, user_data, dialect, deadline);
+        match self.roots.get_mut(place) {
+            Some(ended) => *ended = mux,
+            None => self.roots.push(mux),
+        }
         self.channels.insert(
             channel,
             Channel {

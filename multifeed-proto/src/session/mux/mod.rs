@@ -27,6 +27,7 @@ pub struct Mux {
     /// Whether the remote proved that it knows the root key.
     proven: bool,
     phase: Phase,
+    was_ready: bool,
     deadline: Option<Now>,
     got_first_manifest: bool,
     sent_first_manifest: bool,
@@ -43,6 +44,8 @@ enum Phase {
     Ready,
     /// The remote closed the channel.
     Closed,
+    /// The remote broke the rules, or was too late.
+    Failed,
 }
 
 /// How the messages of a multifeed travel.
@@ -100,6 +103,7 @@ impl Mux {
             dialect,
             proven: false,
             phase: Phase::Waiting,
+            was_ready: false,
             deadline,
             got_first_manifest: false,
             sent_first_manifest: false,
@@ -141,6 +145,26 @@ impl Mux {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// Whether this multifeed ended by the fault of the remote.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.phase == Phase::Failed
+    }
+
+    /// Whether it may be joined anew.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_closed() || self.is_failed()
+    }
+
+    /// Whether the connection has a reason to go on: this multifeed was ready, or may become so.
+    pub(crate) fn is_of_use(&self) -> bool {
+        match self.phase {
+            Phase::Waiting | Phase::Ready => true,
+            Phase::Closed => self.was_ready,
+            Phase::Failed => false,
+        }
     }
 
     /// Whether a manifest of the remote came.
@@ -221,6 +245,10 @@ impl Mux {
         }
         self.phase = Phase::Closed;
         true
+    }
+
+    pub(crate) fn fail(&mut self) {
+        self.phase = Phase::Failed;
     }
 
     fn handshake(&self) -> Body {
@@ -308,6 +336,7 @@ impl Mux {
             Way::RootChannel => Dialect::RootChannel,
             Way::Stream => Dialect::Stream,
         };
+        self.was_ready = true;
         Ok(Received::Ready { version, user_data })
     }
 

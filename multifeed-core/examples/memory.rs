@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use multifeed_core::storage::Memory;
-use multifeed_core::{ConnectionId, Event, Node, NodeConfig, Outcome, Output};
+use multifeed_core::{ConnectionId, Event, Node, NodeConfig, Outcome, Output, StoreOptions};
 use multifeed_proto::{Entropy, Now, Role, RootKey};
 
 /// A node, and what it asked for.
@@ -66,10 +66,13 @@ fn main() {
     let mut now = Now::default();
     let (mut a, mut b) = (Host::new(1), Host::new(2));
     for host in [&mut a, &mut b] {
-        host.node.open(RootKey::new([7; 32]));
+        host.node.open(StoreOptions::default());
+        host.drain(now);
+        host.node.join(RootKey::new([7; 32]));
         host.drain(now);
     }
-    a.node.writer("local");
+    let Some(&Outcome::Joined(multifeed)) = a.outcomes.last() else { panic!("it is joined") };
+    a.node.writer(multifeed, Some("local"), None);
     a.drain(now);
     let Some(&Outcome::Feed(feed)) = a.outcomes.last() else { panic!("the writer exists") };
     a.node.append(feed, vec!["hello".into(), "without I/O".into()]);
@@ -91,7 +94,8 @@ fn main() {
             }
         }
     }
-    let copy = b.node.feeds().next().expect("the feed came").id;
+    let Some(&Outcome::Joined(multifeed)) = b.outcomes.last() else { panic!("it is joined") };
+    let copy = b.node.feeds(multifeed).next().expect("the feed came").id;
     b.node.read(copy, 0, 10, usize::MAX);
     b.drain(now);
     let wanted = Outcome::Blocks(vec!["hello".into(), "without I/O".into()]);

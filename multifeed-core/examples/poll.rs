@@ -13,7 +13,9 @@ use std::time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use multifeed_core::storage::Memory;
-use multifeed_core::{ConnectionId, Event, Node, NodeConfig, NodeError, Outcome, Output};
+use multifeed_core::{
+    ConnectionId, Event, Node, NodeConfig, NodeError, Outcome, Output, StoreOptions,
+};
 use multifeed_proto::{Entropy, Now, Role, RootKey};
 
 /// A node, its storage, and its connections.
@@ -41,9 +43,14 @@ impl Host {
             outcome: None,
             downloaded: 0,
         };
-        host.node.open(RootKey::new([7; 32]));
+        host.node.open(StoreOptions::default());
         host.drain(now);
-        host.node.writer("local");
+        host.node.join(RootKey::new([7; 32]));
+        host.drain(now);
+        let Some(Ok(Outcome::Joined(multifeed))) = host.outcome.take() else {
+            return Err("no multifeed".into());
+        };
+        host.node.writer(multifeed, Some("local"), None);
         host.drain(now);
         let Some(Ok(Outcome::Feed(feed))) = host.outcome.take() else {
             return Err("no writer".into());

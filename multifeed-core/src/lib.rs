@@ -20,6 +20,7 @@ pub mod storage;
 pub mod tree;
 
 pub use node::{
-    CommandId, ConnectionId, Counters, Durability, Event, FeedId, FeedInfo, Node, NodeConfig,
-    NodeError, Outcome, Output, ReplicationOptions, SyncState, WaitingFor,
+    CommandId, ConnectOptions, ConnectionId, Counters, Durability, Event, FeedId, FeedInfo, Layout,
+    MultifeedId, Node, NodeConfig, NodeError, Outcome, Output, ReplicationOptions, StoreOptions,
+    SyncState, WaitingFor,
 };

@@ -348,7 +348,7 @@ fn garbage_in_any_file_never_panics_and_never_forks() {
             });
             let mut sim = Sim::new(65_536);
             let a = sim.party(memory);
-            let command = sim.parties[a].node.writer("w");
+            let command = sim.parties[a].node.writer(util::FIRST, Some("w"), None);
             let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { continue };
             let info = sim.parties[a].node.feed(feed).unwrap();
             assert!(!info.writable || info.length == 12, "{name} seed {seed}: {info:?}");
@@ -500,7 +500,7 @@ fn a_line_of_the_feed_list_that_is_no_entry_is_skipped_and_its_writer_found_by_n
         let feed = sim.writer(a, name);
         sim.append(a, feed, &[name.as_bytes()]);
     }
-    let keys: Vec<_> = sim.parties[a].node.feeds().map(|feed| feed.key).collect();
+    let keys: Vec<_> = sim.parties[a].node.feeds(util::FIRST).map(|feed| feed.key).collect();
     for line in ["null", "[]", "{\"key\":7}", "{\"key\":\"xyz\"}", "\u{1}"] {
         let mut memory = sim.parties[a].disk.memory().clone();
         memory.unlock();
@@ -512,7 +512,7 @@ fn a_line_of_the_feed_list_that_is_no_entry_is_skipped_and_its_writer_found_by_n
         run(&mut memory, Op::Write { path: list.unwrap().clone(), offset: 0, data });
         let mut again = Sim::new(65_536);
         let a = again.party(memory);
-        let left: Vec<_> = again.parties[a].node.feeds().map(|feed| feed.key).collect();
+        let left: Vec<_> = again.parties[a].node.feeds(util::FIRST).map(|feed| feed.key).collect();
         assert_eq!(left, keys[1..], "{line}");
         let first = again.writer(a, "first");
         assert_eq!(again.parties[a].node.feed(first).unwrap().key, keys[0]);

@@ -210,7 +210,8 @@ fn the_feed_list_and_the_root_key_are_never_taken_from_a_peer() {
     let list = {
         let paths =
             sim.parties[0].disk.memory().paths().filter(|path| path.as_str().ends_with("/key"));
-        let ours: Vec<FeedKey> = sim.parties[0].node.feeds().map(|feed| feed.key).collect();
+        let ours: Vec<FeedKey> =
+            sim.parties[0].node.feeds(util::FIRST).map(|feed| feed.key).collect();
         let keys = paths.map(|path| sim.parties[0].disk.memory().contents(path).unwrap());
         let mut keys =
             keys.map(|key| FeedKey(key.try_into().unwrap())).filter(|key| !ours.contains(key));
@@ -229,7 +230,7 @@ fn the_feed_list_and_the_root_key_are_never_taken_from_a_peer() {
         .flatten()
         .collect();
     assert!(!offered.contains(&list) && !offered.contains(&FeedKey(ROOT)));
-    assert_eq!(sim.parties[0].node.feeds().count(), 2);
+    assert_eq!(sim.parties[0].node.feeds(util::FIRST).count(), 2);
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn more_feeds_than_the_limit_are_not_taken() {
     let keys: Vec<FeedKey> = (0..200u8).map(|n| FeedKey([n; 32])).collect();
     liar.connection.offer(liar.root, &keys).unwrap();
     liar.run(&mut sim);
-    assert_eq!(sim.parties[a].node.feeds().count(), 10);
+    assert_eq!(sim.parties[a].node.feeds(util::FIRST).count(), 10);
     assert_eq!(liar.closed_by_node(&sim), None);
 }
 

@@ -5,7 +5,7 @@ mod util;
 
 use bytes::Bytes;
 use multifeed_core::storage::Memory;
-use multifeed_core::{Event, NodeError, Outcome, SyncState};
+use multifeed_core::{Event, NodeError, Outcome, StoreOptions, SyncState};
 use std::time::Duration;
 use util::Sim;
 
@@ -219,8 +219,9 @@ fn another_root_key_is_a_timeout_that_says_so() {
     let a = sim.party(Memory::new());
     let b = sim.parties.len();
     sim.parties.push(util::Party::new(9, Memory::new(), Default::default(), sim.now));
-    let open = sim.parties[b].node.open(multifeed_proto::RootKey::new([8; 32]));
+    let open = sim.parties[b].node.open(StoreOptions::default());
     assert_eq!(sim.finish(b, open), Ok(Outcome::Opened));
+    sim.join(b, [8; 32]);
     let wire = sim.connect(a, b);
     sim.pass(Duration::from_secs(11));
     assert_eq!(sim.sync_state(wire, 0), SyncState::Closed);

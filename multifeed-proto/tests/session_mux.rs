@@ -277,6 +277,22 @@ fn a_root_that_fails_can_be_joined_again() {
 }
 
 #[test]
+fn a_root_that_the_remote_gives_up_while_it_is_joined_here_can_still_begin() {
+    let mut alone = Alone::new(&Config::default());
+    alone.open(&root().discovery_key(), root().expose());
+    let id = alone.session.join(at(9_999), root(), None).unwrap();
+    alone.give(1, close()).unwrap();
+    alone.messages();
+    alone.outputs();
+    let again = alone.open(&root().discovery_key(), root().expose());
+    assert_eq!(text(&alone.messages()[1]), (HANDSHAKE, GOOD.to_owned()));
+    alone.give(again, options(&NAMES)).unwrap();
+    let payload = GOOD.as_bytes().to_vec().into();
+    alone.give(again, Message::Extension { id: HANDSHAKE, payload }).unwrap();
+    assert!(alone.session.mux(id).unwrap().is_ready());
+}
+
+#[test]
 fn what_a_remote_does_wrong_on_one_root_ends_that_root_alone() {
     let bad_version = r#"{"client":"MULTIFEED","version":"5.0.0"}"#;
     let bad_client = r#"{"client":"OTHER","version":"4.0.0"}"#;

@@ -118,6 +118,11 @@ impl Feed {
         }
     }
 
+    /// Whether this store has the secret key.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
     /// Whether the block is held and stored.
     pub(crate) fn has(&self, block: u64) -> bool {
         self.bits.has_block(block) && !self.unstored.contains(block)

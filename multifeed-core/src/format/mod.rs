@@ -1,11 +1,12 @@
 //! The bytes of the files of a store, and the names of its files and feeds.
 //!
 //! Here: the five files of a feed ([`sleep`]), folders, names and derived keys ([`corestore`]), and the
-//! entries of the list of feeds ([`list`]). Everything that is read may be damaged or hostile.
+//! entries of the list of feeds ([`list`]), and the folders of multifeed 6 ([`numbered`]). Everything that is read may be damaged or hostile.
 //!
 //! Not here: reading and writing (`storage` says what, `disk` does it), and what follows from the
 //! contents.
 
 pub mod corestore;
 pub mod list;
+pub mod numbered;
 pub mod sleep;

@@ -41,8 +41,8 @@ impl Node {
     pub(super) fn run_clear(&mut self, mut job: ClearJob) {
         let id = job.feed;
         let entry = &mut self.feeds[id.0 as usize];
-        let internal = entry.internal;
-        let Some(feed) = entry.feed_mut().filter(|_| !internal) else {
+        let is_list = entry.list_of.is_some();
+        let Some(feed) = entry.feed_mut().filter(|_| !is_list) else {
             return self.fail_clear(&job, NodeError::Closed);
         };
         job.blocks.end = job.blocks.end.min(feed.length());

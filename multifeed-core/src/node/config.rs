@@ -1,8 +1,67 @@
 //! The limits and choices of one node.
 
+use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use multifeed_proto::Config;
+use zeroize::Zeroizing;
+
+use super::MultifeedId;
+
+/// How a store keeps its feeds on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Folders named by discovery key, keys derived from one master key: `hypermultifeed` and
+    /// `corestore-multifeed` on corestore 5. Any number of multifeeds, and feeds by name.
+    #[default]
+    Corestore,
+    /// Numbered folders with a key pair each: `multifeed` 5 and 6. One multifeed, whose root key is not in
+    /// the directory.
+    Numbered,
+}
+
+/// How a store is opened.
+#[derive(Clone, Default)]
+pub struct StoreOptions {
+    pub(super) layout: Option<Layout>,
+    pub(super) master_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl StoreOptions {
+    /// The layout that the directory must have, and gets if it is empty. Unless this is called:
+    /// whichever is there, and [`Layout::Corestore`] in an empty directory.
+    #[must_use]
+    pub fn layout(self, layout: Layout) -> Self {
+        Self { layout: Some(layout), ..self }
+    }
+
+    /// The secret from which the keys of writers and of feeds by name are derived, in place of the one
+    /// in the directory, which is then neither read nor made. Only for [`Layout::Corestore`].
+    ///
+    /// Source: option `masterKey` of `corestore@5.8.2`.
+    #[must_use]
+    pub fn master_key(self, key: [u8; 32]) -> Self {
+        Self { master_key: Some(Zeroizing::new(key)), ..self }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+/// How a connection is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// What it is for.
+    pub replication: ReplicationOptions,
+    /// The multifeeds that it carries, in the order in which they are proposed. `None`: all that are
+    /// joined, and those that are joined later. A peer learns the discovery key of each, also of those
+    /// that it does not have.
+    pub multifeeds: Option<Vec<MultifeedId>>,
+}
 
 /// What an acknowledged append, or an acknowledged download, survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +89,13 @@ impl Default for ReplicationOptions {
     /// Live, in both directions.
     fn default() -> Self {
         Self { live: true, upload: true, download: true }
+    }
+}
+
+impl From<ReplicationOptions> for ConnectOptions {
+    /// For all multifeeds.
+    fn from(replication: ReplicationOptions) -> Self {
+        Self { replication, multifeeds: None }
     }
 }
 

@@ -12,19 +12,23 @@ use multifeed_proto::{ChannelId, FeedKey, Now};
 use super::clear::ClearJob;
 use super::hashes::SeekJob;
 use super::select::Wishes;
-use super::{CommandId, ConnectionId, FeedId, FeedInfo, NodeError};
+use super::{CommandId, ConnectionId, FeedId, FeedInfo, MultifeedId, NodeError};
 use crate::feed::{Feed, Opening};
 use crate::ranges::Ranges;
+use crate::storage::{BatchId, FilePath};
 
 /// One feed of the store.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: FeedKey,
-    pub(super) name: String,
-    /// The feed list itself: never offered, accepted or shown.
-    pub(super) internal: bool,
-    /// Its line in the feed list is written, or on its way.
-    pub(super) listed: bool,
+    /// Where its files are; `None` until that is decided.
+    pub(super) folder: Option<FilePath>,
+    /// The multifeed whose feed list this is: never offered, accepted or shown.
+    pub(super) list_of: Option<MultifeedId>,
+    /// The multifeeds that it is in, and its place in the order of each.
+    pub(super) places: Vec<(MultifeedId, u32)>,
+    /// What must be written before the first of its files.
+    pub(super) after: Option<BatchId>,
     pub(super) state: EntryState,
     /// Where it is replicated.
     pub(super) channels: Vec<(ConnectionId, ChannelId)>,
@@ -75,6 +79,8 @@ pub(super) enum Pending {
     Download(CommandId, Range<u64>),
     Update(CommandId, Option<u64>),
     Seek(SeekJob),
+    /// See whether it is the writer that is looked for.
+    Claim(super::multifeed::Claim),
 }
 
 impl Pending {
@@ -84,18 +90,19 @@ impl Pending {
             Self::Download(id, _) | Self::Update(id, _) => *id == command,
             Self::Seek(job) => job.command == command,
             Self::Read(job) => job.waits_as(command),
-            Self::Load(_) | Self::Append(..) | Self::Clear(_) => false,
+            Self::Load(_) | Self::Append(..) | Self::Clear(_) | Self::Claim(_) => false,
         }
     }
 }
 
 impl Entry {
-    pub(super) fn new(key: FeedKey, name: String) -> Self {
+    pub(super) fn new(key: FeedKey, folder: Option<FilePath>) -> Self {
         Self {
             key,
-            name,
-            internal: false,
-            listed: false,
+            folder,
+            list_of: None,
+            places: Vec::new(),
+            after: None,
             state: EntryState::Listed,
             channels: Vec::new(),
             reserved: Ranges::default(),
@@ -131,12 +138,17 @@ impl Entry {
         }
     }
 
-    pub(super) fn info(&self, id: FeedId) -> FeedInfo {
+    /// Its place in the order of a multifeed.
+    pub(super) fn place_in(&self, multifeed: MultifeedId) -> Option<usize> {
+        self.places.iter().find(|(of, _)| *of == multifeed).map(|(_, place)| *place as usize)
+    }
+
+    pub(super) fn info(&self, id: FeedId, name: String) -> FeedInfo {
         let feed = self.feed();
         FeedInfo {
             id,
             key: self.key,
-            name: self.name.clone(),
+            name,
             loaded: feed.is_some(),
             writable: feed.is_some_and(Feed::writable),
             length: feed.map_or(0, Feed::length),

@@ -24,7 +24,7 @@ impl Node {
     /// [`NodeError::UnknownFeed`], or [`NodeError::ExtensionName`] if the name has another length or there
     /// are 256 of them.
     pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), NodeError> {
-        let known = self.feeds.get_mut(feed.0 as usize).filter(|entry| !entry.internal);
+        let known = self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none());
         let entry = known.ok_or(NodeError::UnknownFeed)?;
         if !add_name(&mut entry.extensions, name)? {
             return Ok(());

@@ -37,12 +37,14 @@ impl Node {
     /// Submits the batches of all feeds in the queue, the feed list before the feeds that it names.
     pub(super) fn flush_all(&mut self) {
         while let Some(id) = self.dirty.pop_front() {
-            let after = if self.is_list(id) { self.before_list() } else { None };
-            let list = if self.is_list(id) { None } else { self.list_batch() };
+            let (first, other) = match self.feeds[id.0 as usize].list_of {
+                Some(multifeed) => (self.before_list(multifeed), None),
+                None => (None, self.before_feed(id)),
+            };
             let entry = &mut self.feeds[id.0 as usize];
             entry.dirty = false;
             let Some(feed) = entry.feed_mut() else { continue };
-            let after = after.or_else(|| feed.last_batch()).or(list);
+            let after = first.or_else(|| feed.last_batch()).or(other);
             let mut plan = FlushPlan {
                 next_batch: &mut self.next_batch,
                 durability: self.config.durability,
@@ -106,7 +108,7 @@ impl Node {
     fn tell_stored(&mut self, id: FeedId, range: Range<u64>, source: Option<ConnectionId>) {
         let span = Span { start: range.start, length: range.end - range.start };
         let entry = &mut self.feeds[id.0 as usize];
-        let internal = entry.internal;
+        let internal = entry.list_of.is_some();
         for (connection, channel) in &entry.channels {
             let Some(link) = self.links.get_mut(connection) else { continue };
             let Some(peer) = link.connection.peer(*channel) else { continue };
@@ -203,11 +205,10 @@ impl Node {
         if matches!(error, NodeError::Damaged { .. }) {
             self.close_channels(id);
         }
-        if self.is_list(id) {
-            self.event(Event::StorageFailed { error });
-        } else {
-            self.event(Event::FeedFailed { feed: id, error });
-        }
+        self.event(match self.feeds[id.0 as usize].list_of {
+            Some(multifeed) => Event::StorageFailed { multifeed, error },
+            None => Event::FeedFailed { feed: id, error },
+        });
     }
 
     /// Has a feed opened again after a while, if somebody replicates it.
@@ -215,10 +216,17 @@ impl Node {
         let entry = &mut self.feeds[id.0 as usize];
         let at = self.now.after(RETRY * (1 << entry.failures.min(MAX_DOUBLINGS)));
         entry.failures = entry.failures.saturating_add(1);
-        if entry.internal || !entry.channels.is_empty() {
+        if entry.list_of.is_some() || !entry.channels.is_empty() {
             entry.retry_at = Some(at);
             self.retries.insert((at, id));
         }
+    }
+
+    /// Has folders made after a while, beginning with that of `id`.
+    pub(super) fn retry_folder(&mut self, id: FeedId) {
+        let at = self.now.after(RETRY);
+        self.feeds[id.0 as usize].retry_at = Some(at);
+        self.retries.insert((at, id));
     }
 
     /// Bytes verified are stored, or dropped: connections that were not read may be read again.

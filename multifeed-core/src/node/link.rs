@@ -8,7 +8,7 @@ use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
 
 use super::output::Counters;
 use super::serve::Job;
-use super::{FeedId, NodeConfig, ReplicationOptions};
+use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
 
 /// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
@@ -20,14 +20,14 @@ const LEAST_WINDOW: usize = 4;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection,
-    pub(super) root: Option<RootId>,
+    /// In the order in which they were attached.
+    pub(super) roots: Vec<LinkRoot>,
+    /// It carries the multifeeds that are joined later, too.
+    pub(super) all: bool,
     pub(super) options: ReplicationOptions,
-    pub(super) ready: bool,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
     pub(super) closed: BTreeSet<FeedId>,
-    /// Feeds to offer at the next settling.
-    pub(super) to_offer: Vec<FeedKey>,
     /// Channels that may have a block to request, in turn.
     pub(super) wanting: VecDeque<ChannelId>,
     /// Channels on which somebody may wait for something that goes before the rest.
@@ -67,10 +67,40 @@ pub(super) struct Link {
     pub(super) announced: bool,
 }
 
+/// One multifeed on one connection.
+#[derive(Debug)]
+pub(super) struct LinkRoot {
+    pub(super) multifeed: MultifeedId,
+    pub(super) id: RootId,
+    pub(super) phase: Phase,
+    pub(super) was_ready: bool,
+    /// Feeds to offer at the next settling.
+    pub(super) to_offer: Vec<FeedKey>,
+    /// Channels of its feeds that are not in sync.
+    pub(super) unsynced: BTreeSet<ChannelId>,
+    pub(super) in_sync: bool,
+    /// How often it was begun again.
+    pub(super) rejoins: u8,
+}
+
+/// How far a multifeed on a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The peer's handshake has not come.
+    Waiting,
+    Ready,
+    /// The peer is done with it, or did not open it in time. It may do so later.
+    Ended,
+    /// The peer broke its rules.
+    Failed,
+}
+
 /// One feed on one connection.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) feed: FeedId,
+    /// The multifeeds in which both sides agreed on it.
+    pub(super) multifeeds: Vec<MultifeedId>,
     /// Both sides have it open.
     pub(super) open: bool,
     /// What this side does on it.
@@ -155,12 +185,11 @@ impl Link {
     pub(super) fn new(connection: Connection, now: Now) -> Self {
         Self {
             connection,
-            root: None,
+            roots: Vec::new(),
+            all: false,
             options: ReplicationOptions::default(),
-            ready: false,
             channels: BTreeMap::new(),
             closed: BTreeSet::new(),
-            to_offer: Vec::new(),
             wanting: VecDeque::new(),
             urgent: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -212,10 +241,43 @@ impl Link {
         }
     }
 
+    pub(super) fn root_of(&mut self, multifeed: MultifeedId) -> Option<&mut LinkRoot> {
+        self.roots.iter_mut().find(|root| root.multifeed == multifeed)
+    }
+
+    pub(super) fn root_mut(&mut self, id: RootId) -> Option<&mut LinkRoot> {
+        self.roots.iter_mut().find(|root| root.id == id)
+    }
+
+    /// Whether the handshake of any multifeed is over.
+    pub(super) fn is_ready(&self) -> bool {
+        self.roots.iter().any(LinkRoot::is_ready)
+    }
+
     /// Notes that something moved.
     pub(super) fn progress(&mut self, now: Now) {
         self.progress_at = now;
         self.stall_told = false;
+    }
+}
+
+impl LinkRoot {
+    pub(super) fn new(multifeed: MultifeedId, id: RootId) -> Self {
+        Self {
+            multifeed,
+            id,
+            phase: Phase::Waiting,
+            was_ready: false,
+            to_offer: Vec::new(),
+            unsynced: BTreeSet::new(),
+            in_sync: false,
+            rejoins: 0,
+        }
+    }
+
+    /// Whether feeds may be offered.
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
     }
 }
 
@@ -234,6 +296,7 @@ impl Channel {
     pub(super) fn new(feed: FeedId, ours: Status, now: Now) -> Self {
         Self {
             feed,
+            multifeeds: Vec::new(),
             open: false,
             ours,
             done: false,

@@ -1,13 +1,15 @@
-//! All feeds of one store and all connections to peers, as one machine.
+//! All multifeeds of one store and all connections to peers, as one machine.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `store` | opens the store: lock, master key, feed list; adds feeds and writers |
+//! | `store` | opens the store: lock, layout, master key; feeds by name |
+//! | `multifeed` | which feeds are in which multifeed; writers |
+//! | `list`, `numbered` | where that is recorded, in each layout |
 //! | `entry`, `opening` | feeds, and their way from files to memory |
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
 //! | `read` | blocks for the application |
 //! | `lost` | blocks that were here and are not any more |
-//! | `link`, `mux` | connections; which feeds are replicated on them |
+//! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
@@ -27,8 +29,11 @@ mod extension;
 mod flush;
 mod hashes;
 mod link;
+mod list;
 mod lost;
+mod multifeed;
 mod mux;
+mod numbered;
 mod opening;
 mod output;
 mod read;
@@ -46,22 +51,29 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
 
-pub use config::{Durability, NodeConfig, ReplicationOptions};
+pub use config::{
+    ConnectOptions, Durability, Layout, NodeConfig, ReplicationOptions, StoreOptions,
+};
 pub use output::{
-    CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, NodeError, Outcome, Output,
-    SyncState, WaitingFor,
+    CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, MultifeedId, NodeError, Outcome,
+    Output, SyncState, WaitingFor,
 };
 
+use crate::crypto::SecretKey;
 use crate::storage::{Batch, BatchId, BatchResult, Op};
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
 use hashes::SeekJob;
 use link::Link;
+use multifeed::Multifeed;
 use read::ReadJob;
 pub(crate) use store::LOCK_FILE;
 use store::Store;
 
-/// All feeds of one store and all connections to peers.
+/// All multifeeds of one store and all connections to peers.
+///
+/// Open the store, join multifeeds, connect to peers: each connection carries those multifeeds that it
+/// is told to, and a feed that is in several of them is kept, and replicated on a connection, once.
 ///
 /// Nothing in it does I/O or reads a clock: what happened comes in by `handle_*`, what the
 /// application wants by plain verbs, what is to be done goes out by `poll_*` and `transmit`.
@@ -79,6 +91,7 @@ pub struct Node {
     entropy: Entropy,
     now: Now,
     store: Store,
+    multifeeds: Vec<Multifeed>,
     feeds: Vec<Entry>,
     by_key: BTreeMap<FeedKey, FeedId>,
     links: BTreeMap<ConnectionId, Link>,
@@ -113,6 +126,7 @@ pub struct Node {
 #[derive(Debug)]
 enum Task {
     Store(store::StoreStep),
+    Folders(numbered::FolderStep),
     Open(FeedId),
     Flush(FeedId),
     /// Tree pages: the feed, the first page of each read, and who waits.
@@ -142,6 +156,7 @@ impl Node {
             entropy,
             now,
             store: Store::default(),
+            multifeeds: Vec::new(),
             feeds: Vec::new(),
             by_key: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -165,21 +180,49 @@ impl Node {
         }
     }
 
-    /// Opens the store for the multifeed of `root`, making what does not exist: the first command.
+    /// Opens the store, making what does not exist: the first command.
     ///
     /// Answered with [`Outcome::Opened`]. A second call fails with [`NodeError::Closed`].
-    pub fn open(&mut self, root: RootKey) -> CommandId {
+    pub fn open(&mut self, options: StoreOptions) -> CommandId {
         let command = self.command();
-        self.open_store(command, root);
+        self.open_store(command, options);
         command
     }
 
-    /// The local writer of this name, made if there is none. Answered with [`Outcome::Feed`].
+    /// Reads which feeds the multifeed of `root` has in this store, none if it is new here. Answered
+    /// with [`Outcome::Joined`]; the same root key always gives the same number.
     ///
-    /// The same name in the same store always is the same feed: its key pair is derived from the name.
-    pub fn writer(&mut self, name: &str) -> CommandId {
+    /// A store in [`Layout::Numbered`] holds one multifeed, and does not know of which root key.
+    pub fn join(&mut self, root: RootKey) -> CommandId {
         let command = self.command();
-        self.make_writer(command, name);
+        self.start_join(command, root);
+        command
+    }
+
+    /// The local writer of this name in a multifeed, made if there is none; without a name, a new one
+    /// that is called by the number of feeds. Answered with [`Outcome::Feed`].
+    ///
+    /// The same name in the same multifeed always is the same feed. In [`Layout::Corestore`] its key pair is
+    /// derived from the name, unless `secret` is given; in [`Layout::Numbered`] it is drawn at random.
+    ///
+    /// Where this differs from the JavaScript: `hypermultifeed@1.1.0` gives the same feed for all
+    /// writers without a name, and a name or key pair that is taken by another feed is an error here.
+    pub fn writer(
+        &mut self,
+        multifeed: MultifeedId,
+        name: Option<&str>,
+        secret: Option<SecretKey>,
+    ) -> CommandId {
+        let command = self.command();
+        self.make_writer(command, multifeed, name, secret);
+        command
+    }
+
+    /// The feed that corestore knows by this name, made if there is none: a log of this store that is in
+    /// no multifeed and is not replicated. Answered with [`Outcome::Feed`]. Only in [`Layout::Corestore`].
+    pub fn named(&mut self, name: &str) -> CommandId {
+        let command = self.command();
+        self.open_named(command, name);
         command
     }
 
@@ -229,26 +272,38 @@ impl Node {
         self.cancel_wait(command);
     }
 
-    /// A new connection; its bytes are to be moved from here on.
+    /// A new connection, which carries all multifeeds; its bytes are to be moved from here on.
     ///
     /// Gives no connection if the store is not open.
     pub fn connect(&mut self, now: Now, role: Role) -> Option<ConnectionId> {
-        self.advance(now);
-        self.start_link(role)
+        self.connect_with(now, role, ConnectOptions::default())
     }
 
-    /// As [`Node::connect`], with other options than the defaults.
+    /// As [`Node::connect`], with other options than the defaults. Gives no connection also if one of
+    /// the multifeeds is not joined.
     pub fn connect_with(
         &mut self,
         now: Now,
         role: Role,
-        options: ReplicationOptions,
+        options: impl Into<ConnectOptions>,
     ) -> Option<ConnectionId> {
-        let id = self.connect(now, role)?;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.options = options;
-        }
-        Some(id)
+        self.advance(now);
+        self.start_link(role, options.into())
+    }
+
+    /// Lets a connection carry one more multifeed from here on. If it does already, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::UnknownConnection`], [`NodeError::UnknownMultifeed`] or [`NodeError::RootKeyInUse`].
+    pub fn attach(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        multifeed: MultifeedId,
+    ) -> Result<(), NodeError> {
+        self.advance(now);
+        self.attach_root(connection, multifeed)
     }
 
     /// Ends a connection in order: what the peer asked for is sent, its acknowledgements are waited for,
@@ -301,6 +356,7 @@ impl Node {
         match self.tasks.remove(&id) {
             None | Some(Task::Nothing) => {}
             Some(Task::Store(step)) => self.store_answered(step, answers),
+            Some(Task::Folders(step)) => self.folders_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
             Some(Task::Nodes(feed, groups, after)) => {
@@ -390,35 +446,59 @@ impl Node {
         !self.links.contains_key(&connection)
     }
 
-    /// The feeds of the multifeed in the order of the feed list.
-    pub fn feeds(&self) -> impl Iterator<Item = FeedInfo> + '_ {
-        (0..)
-            .zip(&self.feeds)
-            .filter(|(_, entry)| !entry.internal)
-            .map(|(id, entry)| entry.info(FeedId(id)))
+    /// How the store keeps its feeds; before it is open, [`Layout::Corestore`].
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.store.layout
+    }
+
+    /// The multifeeds that are joined, in the order of [`Node::join`].
+    pub fn multifeeds(&self) -> impl Iterator<Item = MultifeedId> + '_ {
+        (0..self.multifeeds.len() as u32).map(MultifeedId).filter(|id| self.multi(*id).is_some())
+    }
+
+    /// The feeds of a multifeed in the order in which they joined; none if it is not joined.
+    pub fn feeds(&self, multifeed: MultifeedId) -> impl Iterator<Item = FeedInfo> + '_ {
+        let members = self.multi(multifeed).into_iter().flat_map(|multi| &multi.members);
+        members.filter_map(|member| {
+            self.entry(member.feed).map(|entry| entry.info(member.feed, member.name.clone()))
+        })
     }
 
     /// What is known of a feed.
     #[must_use]
     pub fn feed(&self, feed: FeedId) -> Option<FeedInfo> {
-        self.entry(feed).map(|entry| entry.info(feed))
+        self.entry(feed).map(|entry| entry.info(feed, self.name_of(feed)))
     }
 
-    /// The feed with this key.
+    /// What is known of a feed of a multifeed; `None` if it is not in it. As [`Node::feed`], but with the
+    /// name that it has in this multifeed.
+    #[must_use]
+    pub fn feed_in(&self, multifeed: MultifeedId, feed: FeedId) -> Option<FeedInfo> {
+        self.member_info(multifeed, feed)
+    }
+
+    /// The feed with this key, in whichever multifeed it is.
     #[must_use]
     pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
         self.by_key.get(key).copied().filter(|id| self.entry(*id).is_some())
     }
 
-    /// The first feed with this name, a local writer before others.
+    /// The feed with this name in a multifeed, a local writer before others.
     #[must_use]
-    pub fn find_name(&self, name: &str) -> Option<FeedId> {
-        let writer = self.store.derive_writer(name).and_then(|secret| self.find(&secret.public()));
-        writer.or_else(|| self.feeds().find(|feed| feed.name == name).map(|feed| feed.id))
+    pub fn find_name(&self, multifeed: MultifeedId, name: &str) -> Option<FeedId> {
+        let multi = self.multi(multifeed)?;
+        let writer = self.derive_writer(multifeed, name);
+        let writer = writer.and_then(|secret| self.find(&secret.public()));
+        let mut named = multi.members.iter().filter(|member| member.name == name);
+        writer.or_else(|| {
+            let first = named.clone().next();
+            named.find(|member| member.local).or(first).map(|member| member.feed)
+        })
     }
 
     fn entry(&self, feed: FeedId) -> Option<&Entry> {
-        self.feeds.get(feed.0 as usize).filter(|entry| !entry.internal)
+        self.feeds.get(feed.0 as usize).filter(|entry| entry.list_of.is_none())
     }
 
     fn command(&mut self) -> CommandId {

@@ -1,24 +1,37 @@
-//! Connections: which feeds are replicated on them, and where their news go.
+//! Connections: which multifeeds and feeds are replicated on them, and where their news go.
 
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 use multifeed_proto::messages::Span;
 use multifeed_proto::session::FeedOptions;
-use multifeed_proto::{self as proto, ChannelId, Connection, FeedKey, Role, rle};
+use multifeed_proto::{
+    self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, rle,
+};
 
-use super::link::{Barrier, Channel, Link};
-use super::{ConnectionId, Event, FeedId, Node, Outcome};
+use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
+use super::{ConnectOptions, ConnectionId, Event, FeedId, MultifeedId, Node, NodeError, Outcome};
 
 /// Blocks in one `Want`, as the JavaScript sends and expects them.
 const WANT_BLOCKS: u64 = 1 << 20;
 /// Wants that may be unanswered, as in hypercore 9.
 const MAX_WANTS: usize = 16;
+/// Times that a multifeed is begun again on one connection because the peer opened it again: each
+/// time it is sent the whole list of feeds.
+const MAX_REJOINS: u8 = 64;
 
 impl Node {
-    pub(super) fn start_link(&mut self, role: Role) -> Option<ConnectionId> {
-        let root = self.store.root()?.clone();
-        if self.closing.is_some() {
+    pub(super) fn start_link(
+        &mut self,
+        role: Role,
+        options: ConnectOptions,
+    ) -> Option<ConnectionId> {
+        if !self.store.is_ready() || self.closing.is_some() {
+            return None;
+        }
+        let all = options.multifeeds.is_none();
+        let multifeeds = options.multifeeds.unwrap_or_else(|| self.multifeeds().collect());
+        if multifeeds.iter().any(|id| self.multi(*id).is_none()) {
             return None;
         }
         let id = ConnectionId(self.next_connection);
@@ -29,14 +42,91 @@ impl Node {
         for name in &self.extensions {
             connection.register_extension(name);
         }
-        let root = connection.join(self.now, root, None).ok();
         let mut link = Link::new(connection, self.now);
-        link.root = root;
+        link.all = all;
+        link.options = options.replication;
         link.tick_at = Some(self.now);
         self.links.insert(id, link);
+        for multifeed in multifeeds {
+            // Nothing is open yet that could be in the way.
+            let _ = self.attach_root(id, multifeed);
+        }
         self.touched.insert(id);
         self.announce(id);
         Some(id)
+    }
+
+    pub(super) fn attach_root(
+        &mut self,
+        id: ConnectionId,
+        multifeed: MultifeedId,
+    ) -> Result<(), NodeError> {
+        let root = self.multi(multifeed).ok_or(NodeError::UnknownMultifeed)?.root.clone();
+        let link = self.links.get_mut(&id).ok_or(NodeError::UnknownConnection)?;
+        if link.root_of(multifeed).is_some_and(|root| root.phase != Phase::Ended) {
+            return Ok(());
+        }
+        let joined = link.connection.join(self.now, root, None).map_err(|error| match error {
+            proto::UsageError::KeyInUse => NodeError::RootKeyInUse,
+            _ => NodeError::UnknownConnection,
+        })?;
+        match link.root_of(multifeed) {
+            Some(root) => {
+                *root = LinkRoot { rejoins: root.rejoins, ..LinkRoot::new(multifeed, joined) };
+            }
+            None => link.roots.push(LinkRoot::new(multifeed, joined)),
+        }
+        link.progress(self.now);
+        link.tick_at.get_or_insert(self.now);
+        self.touched.insert(id);
+        self.announce(id);
+        Ok(())
+    }
+
+    /// A multifeed was joined: connections that carry all carry it too.
+    pub(super) fn attach_everywhere(&mut self, multifeed: MultifeedId) {
+        let all = self.links.iter().filter(|(_, link)| link.all && link.leave_by.is_none());
+        for id in all.map(|(id, _)| *id).collect::<Vec<_>>() {
+            // Where the root key is in use as that of a feed, the connection goes on without.
+            let _ = self.attach_root(id, multifeed);
+        }
+    }
+
+    /// The remote opened a channel: if it is that of a multifeed that it did not have before, that
+    /// begins again.
+    fn root_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let root = link.roots.iter_mut().find(|root| {
+            root.phase == Phase::Ended
+                && self.multifeeds[root.multifeed.0 as usize].discovery_key == *key
+        });
+        let Some(root) = root.filter(|root| root.rejoins < MAX_REJOINS) else { return };
+        root.rejoins += 1;
+        let multifeed = root.multifeed;
+        let _ = self.attach_root(id, multifeed);
+    }
+
+    /// A multifeed of a connection is over.
+    fn root_ended(&mut self, id: ConnectionId, root: RootId, error: Option<PeerError>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(root) = link.root_mut(root) else { return };
+        root.phase = match error {
+            None | Some(PeerError::MultifeedTimeout) => Phase::Ended,
+            Some(_) => Phase::Failed,
+        };
+        root.to_offer = Vec::new();
+        let multifeed = root.multifeed;
+        if core::mem::take(&mut root.in_sync) {
+            self.event(Event::MultifeedOutOfSync { connection: id, multifeed });
+        }
+        if let Some(error) = error {
+            self.event(Event::MultifeedFailed { connection: id, multifeed, error });
+        }
+    }
+
+    fn multifeed_of(&self, id: ConnectionId, root: RootId) -> Option<MultifeedId> {
+        let link = self.links.get(&id)?;
+        link.roots.iter().find(|known| known.id == root).map(|known| known.multifeed)
     }
 
     /// Takes all that a connection has to tell.
@@ -57,42 +147,40 @@ impl Node {
                 self.event(Event::Connected { connection: id, remote_public_key });
             }
             O::Ready { root, .. } => {
-                let keys: Vec<FeedKey> = self
-                    .feeds
-                    .iter()
-                    .filter(|entry| !entry.internal)
-                    .map(|entry| entry.key)
-                    .collect();
+                let multi = self.multifeed_of(id, root).and_then(|id| self.multi(id));
+                let Some(multi) = multi else { return };
+                let keys =
+                    multi.members.iter().map(|member| self.feeds[member.feed.0 as usize].key);
+                let keys: Vec<FeedKey> = keys.collect();
                 let Some(link) = self.links.get_mut(&id) else { return };
-                link.ready = true;
+                if let Some(root) = link.root_mut(root) {
+                    root.phase = Phase::Ready;
+                    root.was_ready = true;
+                }
                 link.progress(self.now);
                 // The first list of feeds goes out even if it is empty: peers wait for it.
                 let _ = link.connection.offer(root, &keys);
             }
             O::Offered { root, keys } => {
-                let room = (self.config.max_feeds + 1).saturating_sub(self.feeds.len());
                 let mut new = 0;
-                let accepted: Vec<FeedKey> = keys
-                    .into_iter()
-                    .filter(|key| match self.by_key.get(key) {
-                        Some(known) => !self.feeds[known.0 as usize].internal,
-                        None => {
-                            new += 1;
-                            new <= room
-                        }
-                    })
-                    .collect();
+                let accepted: Vec<FeedKey> =
+                    keys.into_iter().filter(|key| self.may_add(key, &mut new)).collect();
                 self.progress(id);
                 if let Some(link) = self.links.get_mut(&id) {
                     let _ = link.connection.request_feeds(root, &accepted);
                 }
             }
-            O::RemoteOpened { discovery_key } => self.remote_opened(id, &discovery_key),
-            O::Requested { .. } | O::RootClosed { .. } => {}
+            O::Requested { .. } => {}
             O::Extension { channel, name, payload } => {
                 self.extension_came(id, channel, name, payload);
             }
-            O::Replicate { keys, .. } => self.replicate(id, &keys),
+            O::RootClosed { root } => self.root_ended(id, root, None),
+            O::RootFailed { root, error } => self.root_ended(id, root, Some(error)),
+            O::RemoteOpened { discovery_key } => {
+                self.root_opened(id, &discovery_key);
+                self.remote_opened(id, &discovery_key);
+            }
+            O::Replicate { root, keys, .. } => self.replicate(id, root, &keys),
             O::FeedOpened { channel } => {
                 self.progress(id);
                 self.channel_opened(id, channel);
@@ -117,16 +205,17 @@ impl Node {
     }
 
     /// Opens a channel for each feed that both sides agreed on.
-    fn replicate(&mut self, id: ConnectionId, keys: &[FeedKey]) {
-        let feeds = self.add_remote(keys);
+    fn replicate(&mut self, id: ConnectionId, root: RootId, keys: &[FeedKey]) {
+        let Some(multifeed) = self.multifeed_of(id, root) else { return };
+        let feeds = self.add_remote(multifeed, keys);
         for feed in feeds {
-            self.open_channel(id, feed);
+            self.open_channel(id, multifeed, feed);
         }
         self.progress(id);
-        self.event(Event::RemoteFeeds { connection: id, keys: keys.to_vec() });
+        self.event(Event::RemoteFeeds { connection: id, multifeed, keys: keys.to_vec() });
     }
 
-    fn open_channel(&mut self, id: ConnectionId, feed: FeedId) {
+    fn open_channel(&mut self, id: ConnectionId, multifeed: MultifeedId, feed: FeedId) {
         let now = self.now;
         let status = self.status_for(id, feed);
         let entry = &mut self.feeds[feed.0 as usize];
@@ -139,10 +228,15 @@ impl Node {
             extensions: entry.extensions.clone(),
         };
         let Ok(channel) = link.connection.open_feed(&entry.key, options) else { return };
-        if link.channels.contains_key(&channel) {
+        if let Some(known) = link.channels.get_mut(&channel) {
+            if !known.multifeeds.contains(&multifeed) {
+                known.multifeeds.push(multifeed);
+                self.touch_channel(id, channel);
+            }
             return;
         }
-        link.channels.insert(channel, Channel::new(feed, status, now));
+        let multifeeds = Vec::from([multifeed]);
+        link.channels.insert(channel, Channel { multifeeds, ..Channel::new(feed, status, now) });
         link.counters.feeds += u64::from(!link.closed.remove(&feed));
         entry.channels.push((id, channel));
         self.touch_channel(id, channel);
@@ -171,7 +265,8 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         link.parked -= state.parked.len();
-        *state = Channel::new(state.feed, state.ours, self.now);
+        let multifeeds = core::mem::take(&mut state.multifeeds);
+        *state = Channel { multifeeds, ..Channel::new(state.feed, state.ours, self.now) };
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
     }
@@ -193,9 +288,9 @@ impl Node {
     /// Offers the feeds that joined since.
     pub(super) fn send_offers(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let keys = core::mem::take(&mut link.to_offer);
-        if let (Some(root), false) = (link.root, keys.is_empty()) {
-            let _ = link.connection.offer(root, &keys);
+        for root in link.roots.iter_mut().filter(|root| !root.to_offer.is_empty()) {
+            let keys = core::mem::take(&mut root.to_offer);
+            let _ = link.connection.offer(root.id, &keys);
         }
     }
 
@@ -340,7 +435,7 @@ impl Node {
             self.closing = Some(super::CommandId(0));
             for entry in &mut self.feeds {
                 for command in entry.wishes.take_commands() {
-                    let result = Err(super::NodeError::Closed);
+                    let result = Err(NodeError::Closed);
                     self.outputs.push_back(super::Output::Completed { command, result });
                 }
             }

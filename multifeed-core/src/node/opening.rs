@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 
 use super::{Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState};
 use crate::feed::{OpenStep, Opening};
-use crate::format::corestore;
 use crate::storage::{Answer, StorageError};
 
 impl Node {
@@ -14,7 +13,7 @@ impl Node {
         let Some(entry) = self.feeds.get_mut(id.0 as usize) else {
             return self.fail_pending(pending, NodeError::UnknownFeed);
         };
-        if self.closing.is_some() && !entry.internal {
+        if self.closing.is_some() && entry.list_of.is_none() {
             return self.fail_pending(pending, NodeError::Closed);
         }
         match &entry.state {
@@ -39,7 +38,10 @@ impl Node {
         if entry.state.is_closed() {
             entry.state = EntryState::Queued;
             entry.retry_at = None;
-            self.to_open.push_back(id);
+            // Without a folder, its making queues it.
+            if entry.folder.is_some() {
+                self.to_open.push_back(id);
+            }
         }
     }
 
@@ -48,7 +50,7 @@ impl Node {
         while self.opening < self.config.max_opening {
             let Some(id) = self.to_open.pop_front() else { return };
             let entry = &mut self.feeds[id.0 as usize];
-            let folder = corestore::folder(&entry.key.discovery_key());
+            let Some(folder) = entry.folder.clone() else { continue };
             let (opening, ops) = Opening::new(entry.key, folder);
             entry.state = EntryState::Opening(Some(Box::new(opening)));
             self.opening += 1;
@@ -64,12 +66,11 @@ impl Node {
         let entry = &mut self.feeds[id.0 as usize];
         let EntryState::Opening(opening) = &mut entry.state else { return };
         let Some(opening) = opening.take() else { return };
-        let store = &self.store;
         let (opening, step) = opening.answered(answers, |name| match name {
-            Some(name) => store.derive(name),
-            None if entry.internal => store.derive_list(),
-            None => store.derive_writer(&entry.name),
+            Some(name) => self.store.derive(name),
+            None => self.derive_unnamed(id),
         });
+        let entry = &mut self.feeds[id.0 as usize];
         match step {
             OpenStep::Read(ops) => {
                 entry.state = EntryState::Opening(opening.map(Box::new));
@@ -135,15 +136,17 @@ impl Node {
             Pending::Download(command, blocks) => self.run_download(id, command, blocks),
             Pending::Update(command, length) => self.run_update(id, command, length),
             Pending::Seek(job) => self.run_seek(job),
+            Pending::Claim(claim) => self.claimed(id, claim),
         }
     }
 
     fn fail_pending(&mut self, pending: Pending, error: NodeError) {
         match pending {
             Pending::Load(command) => self.complete(command, Err(error)),
-            Pending::Append(command, _) if self.store_has_writer(command) => {
-                self.listed(command, Err(error))
+            Pending::Append(command, _) if self.store.writers.contains_key(&command) => {
+                self.listed(command, Err(error));
             }
+            Pending::Claim(claim) => self.complete(claim.command(), Err(error)),
             Pending::Append(command, _) => {
                 // Lines of feeds that peers offered have no command: they are written again with the list.
                 if command.0 != 0 {

@@ -9,9 +9,14 @@ use multifeed_proto::{FeedKey, PeerError};
 
 use crate::storage::{Batch, StorageError};
 
-/// Number of a feed in one node, in order of the feed list. Not kept across restarts.
+/// Number of a feed in one node, in whichever multifeeds it is. Not kept across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedId(pub u32);
+
+/// Number of a multifeed in one node, in the order of [`Node::join`](crate::Node::join). Not kept across
+/// restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MultifeedId(pub u32);
 
 /// Number of a connection of one node; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,8 +47,10 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The store is open and its feeds are known.
+    /// The store is open.
     Opened,
+    /// The feeds of the multifeed are known.
+    Joined(MultifeedId),
     /// The feed exists and its length is known.
     Feed(FeedId),
     /// The blocks `start .. start + length` are stored as durably as the node's configuration says.
@@ -81,8 +88,10 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A feed joined the multifeed: a local writer, or one that a peer offered.
+    /// A feed joined a multifeed: a local writer, or one that a peer offered.
     FeedAdded {
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// The feed.
         feed: FeedId,
     },
@@ -120,8 +129,11 @@ pub enum Event {
         /// Why.
         error: NodeError,
     },
-    /// The feed list could not be written. Feeds that joined are written to it again later.
+    /// The list of a multifeed's feeds could not be written. Feeds that joined are written to it
+    /// again later.
     StorageFailed {
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// Why.
         error: NodeError,
     },
@@ -136,10 +148,37 @@ pub enum Event {
     RemoteFeeds {
         /// The connection.
         connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// The feeds, sorted.
         keys: Vec<FeedKey>,
     },
-    /// Both sides have what the other wants, as far as they have told.
+    /// A multifeed ended on a connection, by the fault of the peer: most often the peer does not have
+    /// it. The others go on, and this one begins again should the peer open it later.
+    MultifeedFailed {
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// What the peer did wrong.
+        error: PeerError,
+    },
+    /// Both sides have what the other wants of one multifeed, as far as they have told.
+    MultifeedInSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+    },
+    /// There is something to exchange again in one multifeed.
+    MultifeedOutOfSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+    },
+    /// Both sides have what the other wants of all multifeeds of the connection, as far as they have
+    /// told. Those that ended do not count.
     InSync {
         /// The connection.
         connection: ConnectionId,
@@ -191,7 +230,7 @@ pub enum SyncState {
     InSync,
     /// Not yet, or no longer.
     Waiting(WaitingFor),
-    /// The connection is over.
+    /// The connection is over, or does not carry the multifeed (any more).
     Closed,
 }
 
@@ -278,7 +317,8 @@ pub struct FeedInfo {
     pub id: FeedId,
     /// Its public key.
     pub key: FeedKey,
-    /// Its name in the feed list: a writer's name, or a number for a feed of others.
+    /// Its name in the multifeed, or in the first of several: a writer's name, or a number for a feed of
+    /// others.
     pub name: String,
     /// Whether the rest of this record is known: feeds are opened when first needed.
     pub loaded: bool,
@@ -367,6 +407,15 @@ pub enum NodeError {
     /// No feed has this number.
     #[error("no such feed")]
     UnknownFeed,
+    /// No multifeed of the store has this number.
+    #[error("no such multifeed: it has to be joined first")]
+    UnknownMultifeed,
+    /// No connection has this number, or it is over.
+    #[error("no such connection")]
+    UnknownConnection,
+    /// The root key of a multifeed is the key of a feed on the same connection.
+    #[error("the root key is the key of a feed on the connection")]
+    RootKeyInUse,
     /// The block does not fit a message.
     #[error("a block of {len} bytes is too large, at most {max} fit the protocol")]
     BlockTooLarge {
@@ -392,6 +441,24 @@ pub enum NodeError {
     /// No extension of this name was registered.
     #[error("no extension of this name is registered here")]
     UnknownExtension,
+    /// The directory has another layout, or its layout does not allow it.
+    #[error("{problem}")]
+    Layout {
+        /// What does not fit.
+        problem: &'static str,
+    },
+    /// A writer cannot be made, because its name or its key pair is taken.
+    #[error("no such writer can be made: {problem}")]
+    WriterExists {
+        /// By what.
+        problem: &'static str,
+    },
+    /// [`NodeConfig::max_feeds`](crate::NodeConfig) is reached.
+    #[error("the store holds {max} feeds, which is the most it may")]
+    TooManyFeeds {
+        /// Greatest number allowed.
+        max: usize,
+    },
     /// The store is not open, or is closing.
     #[error("the store is closed")]
     Closed,
@@ -419,9 +486,15 @@ impl NodeError {
             Self::LostTail { .. } => "ERR_BLOCKS_LOST",
             Self::Full { .. } => "ERR_FEED_FULL",
             Self::UnknownFeed => "ERR_UNKNOWN_FEED",
+            Self::UnknownMultifeed => "ERR_UNKNOWN_MULTIFEED",
+            Self::UnknownConnection => "ERR_UNKNOWN_CONNECTION",
+            Self::RootKeyInUse => "ERR_KEY_IN_USE",
             Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",
             Self::Name { .. } => "ERR_NAME",
             Self::ExtensionName { .. } | Self::UnknownExtension => "ERR_EXTENSION",
+            Self::Layout { .. } => "ERR_LAYOUT",
+            Self::WriterExists { .. } => "ERR_WRITER_EXISTS",
+            Self::TooManyFeeds { .. } => "ERR_TOO_MANY_FEEDS",
             Self::Closed => "ERR_CLOSED",
             Self::Cancelled => "ERR_CANCELLED",
         }

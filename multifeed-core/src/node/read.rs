@@ -168,14 +168,14 @@ impl Node {
             Kind::Wait => {
                 self.complete(job.command, Ok(Outcome::Block(blocks.pop().unwrap_or_default())))
             }
-            Kind::List => self.list_read(job.index, Ok(blocks)),
+            Kind::List => self.list_read(job.feed, job.index, Ok(blocks)),
         }
     }
 
     pub(super) fn fail_read(&mut self, job: ReadJob, error: NodeError) {
         match job.kind {
             Kind::Blocks | Kind::Wait => self.complete(job.command, Err(error)),
-            Kind::List => self.list_read(job.index, Err(error)),
+            Kind::List => self.list_read(job.feed, job.index, Err(error)),
         }
     }
 

@@ -11,9 +11,11 @@ use core::time::Duration;
 use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Span;
 
-use super::link::{Barrier, Channel, Link};
+use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
 use super::select::Wishes;
-use super::{ConnectionId, Counters, Event, Node, SyncState, WaitingFor, entry::EntryState};
+use super::{
+    ConnectionId, Counters, Event, MultifeedId, Node, SyncState, WaitingFor, entry::EntryState,
+};
 use crate::feed::Feed;
 use multifeed_proto::session::Peer;
 
@@ -34,6 +36,27 @@ impl Node {
             Some(waiting) => SyncState::Waiting(waiting),
             None if link.in_sync => SyncState::InSync,
             None => SyncState::Waiting(WaitingFor::Handshake),
+        }
+    }
+
+    /// Whether the two ends of a connection have what they want of each other in one multifeed;
+    /// [`SyncState::Closed`] if the connection does not carry it, or the peer is done with it.
+    #[must_use]
+    pub fn multifeed_sync_state(
+        &self,
+        connection: ConnectionId,
+        multifeed: MultifeedId,
+    ) -> SyncState {
+        let Some(link) = self.links.get(&connection) else { return SyncState::Closed };
+        let root = link.roots.iter().find(|root| root.multifeed == multifeed);
+        match root {
+            Some(root) if matches!(root.phase, Phase::Waiting | Phase::Ready) => {
+                match self.root_waits(link, root, true) {
+                    Some(waiting) => SyncState::Waiting(waiting),
+                    None => SyncState::InSync,
+                }
+            }
+            Some(_) | None => SyncState::Closed,
         }
     }
 
@@ -77,6 +100,14 @@ impl Node {
             self.end_channel(id, channel);
             let waits = self.channel_waits(id, channel);
             let Some(link) = self.links.get_mut(&id) else { return };
+            let of = link.channels.get(&channel).map_or(&[][..], |state| &state.multifeeds);
+            for root in &mut link.roots {
+                if waits.is_none() {
+                    root.unsynced.remove(&channel);
+                } else if of.contains(&root.multifeed) {
+                    root.unsynced.insert(channel);
+                }
+            }
             if waits.is_none() {
                 link.unsynced.remove(&channel);
                 continue;
@@ -86,6 +117,7 @@ impl Node {
                 self.ask_barrier(id, channel);
             }
         }
+        self.judge_multifeeds(id);
         let Some(link) = self.links.get(&id) else { return };
         let in_sync = self.link_waits(link, false).is_none();
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -104,20 +136,47 @@ impl Node {
         self.end_link(id);
     }
 
+    /// Tells of multifeeds that are in sync, or no longer.
+    fn judge_multifeeds(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let mut changed = Vec::new();
+        for (at, root) in link.roots.iter().enumerate() {
+            let in_sync = root.is_ready() && self.root_waits(link, root, false).is_none();
+            if in_sync != root.in_sync {
+                changed.push((at, root.multifeed, in_sync));
+            }
+        }
+        for (at, multifeed, in_sync) in changed {
+            if let Some(root) = self.links.get_mut(&id).and_then(|link| link.roots.get_mut(at)) {
+                root.in_sync = in_sync;
+            }
+            self.event(if in_sync {
+                Event::MultifeedInSync { connection: id, multifeed }
+            } else {
+                Event::MultifeedOutOfSync { connection: id, multifeed }
+            });
+        }
+    }
+
     /// What a connection waits for; `None`: it is in sync. Blocks are counted only if asked to.
     fn link_waits(&self, link: &Link, count: bool) -> Option<WaitingFor> {
-        let mux = link.root.and_then(|root| link.connection.mux(root));
-        let Some(mux) = mux.filter(|mux| mux.is_ready()) else {
+        let open = |root: &&LinkRoot| matches!(root.phase, Phase::Waiting | Phase::Ready);
+        if !link.roots.iter().any(|root| open(&root) || root.was_ready) {
             return Some(WaitingFor::Handshake);
-        };
-        if !mux.got_first_manifest() {
-            return Some(WaitingFor::Manifest);
         }
-        if mux.awaiting_request() > 0 || mux.awaiting_replicate() > 0 || !link.to_offer.is_empty() {
-            return Some(WaitingFor::OfferAnswer);
-        }
-        let id = link.unsynced.first()?;
-        Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+        let offers = link.roots.iter().filter(open).find_map(|root| offers_wait(link, root));
+        offers.or_else(|| {
+            let id = link.unsynced.first()?;
+            Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+        })
+    }
+
+    /// What one multifeed of a connection waits for; `None`: it is in sync.
+    fn root_waits(&self, link: &Link, root: &LinkRoot, count: bool) -> Option<WaitingFor> {
+        offers_wait(link, root).or_else(|| {
+            let id = root.unsynced.first()?;
+            Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+        })
     }
 
     fn channel_waits(&self, id: ConnectionId, channel: ChannelId) -> Option<WaitingFor> {
@@ -208,7 +267,12 @@ impl Node {
         {
             self.retries.remove(&(at, feed));
             if self.feeds[feed.0 as usize].retry_at == Some(at) {
-                if self.is_list(feed) { self.list_failed() } else { self.ensure_open(feed) }
+                let entry = &self.feeds[feed.0 as usize];
+                match entry.list_of {
+                    Some(multifeed) => self.list_failed(multifeed),
+                    None if entry.folder.is_none() => self.pump_folders(),
+                    None => self.ensure_open(feed),
+                }
             }
         }
         let ids: Vec<ConnectionId> = self.links.keys().copied().collect();
@@ -269,12 +333,25 @@ impl Node {
         if busy && self.now >= by && by.since(link.progress_at) >= self.config.leave_timeout {
             // Nothing has moved since then: an orderly end would not reach the peer either.
             link.connection.close(None);
-        } else if !busy || !link.ready || self.now >= by {
+        } else if !busy || !link.is_ready() || self.now >= by {
             link.connection.shutdown();
             link.leave_by = Some(self.now.after(self.config.leave_timeout));
             self.announce(id);
         }
     }
+}
+
+/// What the offers of one multifeed wait for.
+fn offers_wait(link: &Link, root: &LinkRoot) -> Option<WaitingFor> {
+    let mux = link.connection.mux(root.id);
+    let Some(mux) = mux.filter(|mux| mux.is_ready()) else {
+        return Some(WaitingFor::Handshake);
+    };
+    if !mux.got_first_manifest() {
+        return Some(WaitingFor::Manifest);
+    }
+    let open = mux.awaiting_request() > 0 || mux.awaiting_replicate() > 0;
+    (open || !root.to_offer.is_empty()).then_some(WaitingFor::OfferAnswer)
 }
 
 /// The runs of blocks that the peer has and that are wanted and not here, in order.

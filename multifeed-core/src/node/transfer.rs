@@ -20,7 +20,8 @@ impl Node {
     /// its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both are until said otherwise; not
     /// remembered in the store.
     pub fn set_transfer(&mut self, feed: FeedId, upload: bool, download: bool) {
-        let Some(entry) = self.feeds.get_mut(feed.0 as usize).filter(|entry| !entry.internal)
+        let Some(entry) =
+            self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none())
         else {
             return;
         };

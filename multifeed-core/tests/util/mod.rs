@@ -11,12 +11,15 @@ use multifeed_core::storage::{
     Batch, BatchId, BatchResult, FilePath, Journal, Memory, Op, StorageErrorKind,
 };
 use multifeed_core::{
-    CommandId, ConnectionId, Event, FeedId, FeedInfo, Node, NodeConfig, NodeError, Outcome, Output,
-    ReplicationOptions, SyncState,
+    CommandId, ConnectOptions, ConnectionId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node,
+    NodeConfig, NodeError, Outcome, Output, ReplicationOptions, StoreOptions, SyncState,
 };
 use multifeed_proto::{Entropy, Now, Role, RootKey};
 
 pub const ROOT: [u8; 32] = [7; 32];
+
+/// The multifeed of [`ROOT`], which every party joins first.
+pub const FIRST: MultifeedId = MultifeedId(0);
 
 /// One node with its store.
 pub struct Party {
@@ -135,9 +138,32 @@ impl Sim {
         let at = self.parties.len();
         let seed = (1 + at as u8).wrapping_add((memory.paths().count() as u8).wrapping_mul(17));
         self.parties.push(Party::new(seed, memory, config, self.now));
-        let open = self.parties[at].node.open(RootKey::new(ROOT));
-        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+        self.open(at, StoreOptions::default());
         at
+    }
+
+    /// A party with its store in this layout.
+    pub fn party_in(&mut self, memory: Memory, layout: Layout) -> usize {
+        let at = self.parties.len();
+        let seed = 1 + at as u8 + (memory.paths().count() as u8).wrapping_mul(17);
+        self.parties.push(Party::new(seed, memory, NodeConfig::default(), self.now));
+        self.open(at, StoreOptions::default().layout(layout));
+        at
+    }
+
+    /// Opens the store of a party and joins the multifeed of [`ROOT`].
+    pub fn open(&mut self, at: usize, options: StoreOptions) {
+        let open = self.parties[at].node.open(options);
+        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+        assert_eq!(self.join(at, ROOT), FIRST);
+    }
+
+    pub fn join(&mut self, at: usize, root: [u8; 32]) -> MultifeedId {
+        let command = self.parties[at].node.join(RootKey::new(root));
+        match self.finish(at, command) {
+            Ok(Outcome::Joined(multifeed)) => multifeed,
+            other => panic!("not joined: {other:?}"),
+        }
     }
 
     /// Runs one party until a command is answered, without any wire.
@@ -148,7 +174,11 @@ impl Sim {
     }
 
     pub fn writer(&mut self, at: usize, name: &str) -> FeedId {
-        let command = self.parties[at].node.writer(name);
+        self.writer_of(at, FIRST, name)
+    }
+
+    pub fn writer_of(&mut self, at: usize, multifeed: MultifeedId, name: &str) -> FeedId {
+        let command = self.parties[at].node.writer(multifeed, Some(name), None);
         match self.finish(at, command) {
             Ok(Outcome::Feed(feed)) => feed,
             other => panic!("no writer: {other:?}"),
@@ -175,7 +205,16 @@ impl Sim {
 
     /// All feeds with all blocks that are held, by key.
     pub fn contents(&mut self, at: usize) -> BTreeMap<String, Vec<Option<Vec<u8>>>> {
-        let ids: Vec<FeedId> = self.parties[at].node.feeds().map(|feed| feed.id).collect();
+        self.contents_of(at, FIRST)
+    }
+
+    /// All feeds of a multifeed with all blocks that are held, by key.
+    pub fn contents_of(
+        &mut self,
+        at: usize,
+        multifeed: MultifeedId,
+    ) -> BTreeMap<String, Vec<Option<Vec<u8>>>> {
+        let ids: Vec<FeedId> = self.parties[at].node.feeds(multifeed).map(|feed| feed.id).collect();
         let mut all = BTreeMap::new();
         for id in ids {
             let info = self.load(at, id);
@@ -198,15 +237,20 @@ impl Sim {
 
     /// Joins two parties; the first is the initiator.
     pub fn connect(&mut self, a: usize, b: usize) -> usize {
-        self.connect_with(a, b, [ReplicationOptions::default(); 2])
+        self.connect_for(a, b, Default::default())
     }
 
     /// The same, with options for each end.
     pub fn connect_with(&mut self, a: usize, b: usize, options: [ReplicationOptions; 2]) -> usize {
+        self.connect_for(a, b, options.map(ConnectOptions::from))
+    }
+
+    /// Joins two parties, each for the multifeeds given.
+    pub fn connect_for(&mut self, a: usize, b: usize, options: [ConnectOptions; 2]) -> usize {
         let now = self.now;
-        let [one, two] = options;
-        let first = self.parties[a].node.connect_with(now, Role::Initiator, one).unwrap();
-        let second = self.parties[b].node.connect_with(now, Role::Responder, two).unwrap();
+        let [of_a, of_b] = options;
+        let first = self.parties[a].node.connect_with(now, Role::Initiator, of_a).unwrap();
+        let second = self.parties[b].node.connect_with(now, Role::Responder, of_b).unwrap();
         self.wires.push(Wire {
             ends: [(a, first), (b, second)],
             flow: Default::default(),
@@ -354,7 +398,6 @@ impl Sim {
         for wire in &mut self.wires {
             wire.cut |= wire.ends.iter().any(|(party, _)| *party == at);
         }
-        let open = self.parties[at].node.open(RootKey::new(ROOT));
-        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+        self.open(at, StoreOptions::default());
     }
 }

@@ -125,6 +125,7 @@ impl Connection {
             self.end(Some(error));
             return;
         }
+        self.flush();
         while let Some(timer) = self.timers.expired(self.now) {
             match timer {
                 Timer::Handshake => return self.end(Some(PeerError::HandshakeTimeout)),

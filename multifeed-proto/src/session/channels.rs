@@ -139,6 +139,14 @@ impl Channels {
         self.remote.insert(remote, Remote::Channel(id));
     }
 
+    /// Forgets the remote's number of an open channel.
+    pub(crate) fn unbind(&mut self, id: ChannelId) {
+        let former = self.open.get_mut(&id).and_then(|channel| channel.remote.take());
+        if let Some(former) = former {
+            self.remote.remove(&former);
+        }
+    }
+
     /// Remembers a channel that only the remote has open. `false`: there are too many.
     pub(crate) fn insert_pending(
         &mut self,

@@ -312,7 +312,17 @@ impl Session {
     }
 
     /// The remote closed a channel: answers in kind and forgets it.
+    ///
+    /// Not so a multifeed that waits for its handshake: the remote may have given it up at the moment
+    /// at which it was joined here, and be about to begin anew. So its deadline decides.
     fn drop_channel(&mut self, id: ChannelId) {
+        let root = match self.channels.get(id).map(|channel| &channel.kind) {
+            Some(Kind::Root(root)) => self.mux(*root),
+            Some(Kind::Feed(_)) | None => None,
+        };
+        if root.is_some_and(|mux| mux.deadline().is_some()) {
+            return self.channels.unbind(id);
+        }
         let Some(channel) = self.channels.remove(id) else { return };
         self.forget_names(&channel.remote_names);
         self.send(id, Message::Close { discovery_key: None });

@@ -1,0 +1,174 @@
+//! The record of a multifeed in the layout of corestore: a feed with a line for each member.
+//!
+//! It is never offered to anybody. See `format::list`.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::multifeed::State;
+use super::{CommandId, Durability, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob, Task};
+use crate::crypto::SecretKey;
+use crate::format::{corestore, list, sleep};
+use crate::storage::{BatchId, Op};
+
+/// Bytes of the feed list that are read at once.
+const LIST_CHUNK: usize = 1024 * 1024;
+/// Commands for which the feed list grows; never given to the application.
+const INTERNAL: CommandId = CommandId(0);
+
+impl Node {
+    pub(super) fn load_list(&mut self, multifeed: MultifeedId) {
+        let root = &self.multifeeds[multifeed.0 as usize].root;
+        let Some(secret) = self.store.derive(&corestore::list_name(root)) else {
+            return self.loaded(multifeed, Err(NodeError::Closed));
+        };
+        let key = secret.public();
+        let id = match self.by_key.get(&key) {
+            Some(id) => *id,
+            None => self.add_entry(key),
+        };
+        self.feeds[id.0 as usize].list_of = Some(multifeed);
+        self.multifeeds[multifeed.0 as usize].list = Some(id);
+        self.when_open(id, Pending::Read(ReadJob::list(id, 0, LIST_CHUNK)));
+    }
+
+    /// Takes some blocks of a feed list; none of them: the end.
+    pub(super) fn list_read(
+        &mut self,
+        list: FeedId,
+        start: u64,
+        blocks: Result<Vec<Bytes>, NodeError>,
+    ) {
+        let Some(multifeed) = self.feeds[list.0 as usize].list_of else { return };
+        let blocks = match blocks {
+            Ok(blocks) => blocks,
+            Err(error) => return self.loaded(multifeed, Err(error)),
+        };
+        for block in &blocks {
+            // A line that is no entry is left where it is, like in the JavaScript.
+            let Some(line) = list::decode(block) else { continue };
+            let id = match self.by_key.get(&line.key) {
+                Some(id) if self.feeds[id.0 as usize].list_of.is_some() => continue,
+                Some(id) => *id,
+                None if self.room() > 0 => self.add_entry(line.key),
+                None => continue,
+            };
+            self.add_member(multifeed, id, line.name, false);
+            if let Some(member) = self.member_mut(multifeed, id) {
+                member.listed = true;
+            }
+        }
+        let next = start + (blocks.len() as u64).max(1);
+        let length = self.feeds[list.0 as usize].feed().map_or(0, crate::feed::Feed::length);
+        if next < length {
+            self.when_open(list, Pending::Read(ReadJob::list(list, next, LIST_CHUNK)));
+            return;
+        }
+        self.loaded(multifeed, Ok(()));
+        self.relist(multifeed);
+    }
+
+    /// Writes the lines of feeds that are not in the list, after its storage had failed.
+    fn relist(&mut self, multifeed: MultifeedId) {
+        let members = &self.multifeeds[multifeed.0 as usize].members;
+        let missing: Vec<FeedId> =
+            members.iter().filter(|member| !member.listed).map(|member| member.feed).collect();
+        if !missing.is_empty() {
+            self.list_feeds(multifeed, None, &missing);
+        }
+    }
+
+    /// Appends the lines of feeds to the list.
+    pub(super) fn list_feeds(
+        &mut self,
+        multifeed: MultifeedId,
+        command: Option<CommandId>,
+        ids: &[FeedId],
+    ) {
+        let multi = &self.multifeeds[multifeed.0 as usize];
+        let Some(list) = multi.list else { return };
+        if !multi.list_named {
+            let name = corestore::list_name(&multi.root);
+            let key = self.feeds[list.0 as usize].key;
+            let before = self.before_writer(multifeed);
+            let after = self.write_name(before, &key, &name);
+            let multi = &mut self.multifeeds[multifeed.0 as usize];
+            multi.list_named = true;
+            multi.list_after = Some(after);
+        }
+        let mut lines = Vec::with_capacity(ids.len());
+        for id in ids {
+            let key = self.feeds[id.0 as usize].key;
+            let Some(member) = self.member_mut(multifeed, *id) else { continue };
+            member.listed = true;
+            let name = member.name.clone();
+            lines.push(Bytes::from(list::encode(&list::Entry { key, name })));
+        }
+        self.when_open(list, Pending::Append(command.unwrap_or(INTERNAL), lines));
+    }
+
+    /// Writes the secret key of a writer that no name gives: before the list speaks of it.
+    pub(super) fn write_secret(&mut self, multifeed: MultifeedId, id: FeedId, secret: &SecretKey) {
+        let Some(folder) = self.feeds[id.0 as usize].folder.clone() else { return };
+        let path = folder.join(sleep::SECRET_KEY);
+        let data = Bytes::copy_from_slice(&secret.to_libsodium()[..]);
+        let before = self.before_writer(multifeed);
+        let ops = Vec::from([Op::CreateSecret { path: path.clone(), data }]);
+        let mut written = self.submit(before, ops, Task::Nothing);
+        if self.config.durability == Durability::Power {
+            let sync = Vec::from([Op::Sync { path }]);
+            written = self.submit(Some(written), sync, Task::Nothing);
+        }
+        self.multifeeds[multifeed.0 as usize].list_after = Some(written);
+    }
+
+    /// What must be over before the first file of a new writer is written.
+    pub(super) fn before_writer(&self, multifeed: MultifeedId) -> Option<BatchId> {
+        let after = self.multifeeds[multifeed.0 as usize].list_after;
+        after.filter(|id| self.tasks.contains_key(id)).or_else(|| self.list_batch(multifeed))
+    }
+
+    /// The batch that must be over before a member writes for the first time.
+    pub(super) fn list_batch(&self, multifeed: MultifeedId) -> Option<BatchId> {
+        let list = self.multifeeds[multifeed.0 as usize].list?;
+        self.feeds[list.0 as usize].feed()?.last_batch()
+    }
+
+    /// What must be over before the list is written.
+    pub(super) fn before_list(&mut self, multifeed: MultifeedId) -> Option<BatchId> {
+        let before = self.before_writer(multifeed);
+        self.multifeeds[multifeed.0 as usize].list_after = None;
+        before
+    }
+
+    /// The storage of a list failed: which lines are in it is known when it is read again.
+    pub(super) fn list_failed(&mut self, multifeed: MultifeedId) {
+        let multi = &mut self.multifeeds[multifeed.0 as usize];
+        if multi.state != State::Ready {
+            return;
+        }
+        for member in &mut multi.members {
+            member.listed = false;
+        }
+        if let Some(list) = multi.list {
+            self.when_open(list, Pending::Read(ReadJob::list(list, 0, LIST_CHUNK)));
+        }
+    }
+
+    pub(super) fn is_list(&self, id: FeedId) -> bool {
+        self.feeds[id.0 as usize].list_of.is_some()
+    }
+
+    /// Lines of a list are stored, or not.
+    pub(super) fn listed(&mut self, command: CommandId, result: Result<(), NodeError>) {
+        if let (Err(_), Some(id)) = (&result, self.store.writers.get(&command).copied()) {
+            for (multifeed, _) in self.feeds[id.0 as usize].places.clone() {
+                if let Some(member) = self.member_mut(multifeed, id) {
+                    member.listed = false;
+                }
+            }
+        }
+        self.recorded(command, result);
+    }
+}

@@ -1,0 +1,393 @@
+//! The multifeeds of a store: which feeds are in each, in which order, under which names.
+//!
+//! A feed has one entry in the node however many multifeeds it is in. Where a multifeed's feeds are
+//! recorded depends on the layout: in a feed of its own (`list`), or as numbered folders (`numbered`).
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use multifeed_proto::{DiscoveryKey, FeedKey, RootKey};
+
+use super::{
+    CommandId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
+};
+use crate::crypto::SecretKey;
+use crate::format::corestore;
+use crate::storage::BatchId;
+
+/// Bytes of a writer's name.
+const MAX_NAME: usize = 512;
+
+/// One multifeed of the store.
+#[derive(Debug)]
+pub(super) struct Multifeed {
+    pub(super) root: RootKey,
+    pub(super) discovery_key: DiscoveryKey,
+    pub(super) state: State,
+    /// In the order in which they joined.
+    pub(super) members: Vec<Member>,
+    /// The feed that lists the members, in the layout of corestore.
+    pub(super) list: Option<FeedId>,
+    pub(super) list_named: bool,
+    /// A batch that must be over before the list grows: it makes a new writer writable.
+    pub(super) list_after: Option<BatchId>,
+    joining: Vec<CommandId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Loading,
+    Ready,
+    Failed,
+}
+
+/// A feed in a multifeed.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) feed: FeedId,
+    pub(super) name: String,
+    /// It is recorded, or on its way.
+    pub(super) listed: bool,
+    /// Its folder says that it is written here. Only in the layout of multifeed 6.
+    pub(super) local: bool,
+}
+
+/// A writer that is looked for before it is made.
+#[derive(Debug)]
+pub(super) struct Claim {
+    command: CommandId,
+    multifeed: MultifeedId,
+    name: String,
+    secret: Option<SecretKey>,
+    /// Feeds that may be it.
+    candidates: Vec<FeedId>,
+}
+
+impl Claim {
+    pub(super) fn command(&self) -> CommandId {
+        self.command
+    }
+}
+
+impl Node {
+    pub(super) fn start_join(&mut self, command: CommandId, root: RootKey) {
+        if !self.store.is_ready() || self.closing.is_some() {
+            return self.complete(command, Err(NodeError::Closed));
+        }
+        let id = match self.find_multifeed(&root) {
+            Some(id) => id,
+            None if self.store.layout == Layout::Numbered && !self.multifeeds.is_empty() => {
+                let problem = "a store in the layout of multifeed 6 holds one multifeed";
+                return self.complete(command, Err(NodeError::Layout { problem }));
+            }
+            None => {
+                let id = MultifeedId(self.multifeeds.len() as u32);
+                self.multifeeds.push(Multifeed {
+                    discovery_key: root.discovery_key(),
+                    root,
+                    state: State::Failed,
+                    members: Vec::new(),
+                    list: None,
+                    list_named: false,
+                    list_after: None,
+                    joining: Vec::new(),
+                });
+                id
+            }
+        };
+        let multifeed = &mut self.multifeeds[id.0 as usize];
+        if multifeed.state == State::Ready {
+            return self.complete(command, Ok(Outcome::Joined(id)));
+        }
+        multifeed.joining.push(command);
+        if multifeed.state == State::Failed {
+            multifeed.state = State::Loading;
+            match self.store.layout {
+                Layout::Corestore => self.load_list(id),
+                Layout::Numbered => self.pump_folders(),
+            }
+        }
+    }
+
+    /// The feeds of a multifeed are known, or cannot be.
+    pub(super) fn loaded(&mut self, id: MultifeedId, result: Result<(), NodeError>) {
+        let multifeed = &mut self.multifeeds[id.0 as usize];
+        if result.is_ok() {
+            multifeed.state = State::Ready;
+        } else if multifeed.state == State::Loading {
+            multifeed.state = State::Failed;
+        }
+        let first = !multifeed.joining.is_empty() && result.is_ok();
+        for command in core::mem::take(&mut multifeed.joining) {
+            self.complete(command, result.clone().map(|()| Outcome::Joined(id)));
+        }
+        if first {
+            self.attach_everywhere(id);
+        }
+    }
+
+    pub(super) fn find_multifeed(&self, root: &RootKey) -> Option<MultifeedId> {
+        let at = self.multifeeds.iter().position(|multi| multi.root.expose() == root.expose())?;
+        Some(MultifeedId(at as u32))
+    }
+
+    /// A multifeed whose feeds are known.
+    pub(super) fn multi(&self, id: MultifeedId) -> Option<&Multifeed> {
+        self.multifeeds.get(id.0 as usize).filter(|multifeed| multifeed.state == State::Ready)
+    }
+
+    /// Adds a feed to the end of a multifeed, if it is not in it.
+    pub(super) fn add_member(&mut self, id: MultifeedId, feed: FeedId, name: String, local: bool) {
+        let entry = &mut self.feeds[feed.0 as usize];
+        if entry.place_in(id).is_some() {
+            return;
+        }
+        let members = &mut self.multifeeds[id.0 as usize].members;
+        entry.places.push((id, members.len() as u32));
+        members.push(Member { feed, name, listed: false, local });
+    }
+
+    pub(super) fn member_mut(&mut self, id: MultifeedId, feed: FeedId) -> Option<&mut Member> {
+        let place = self.feeds[feed.0 as usize].place_in(id)?;
+        self.multifeeds[id.0 as usize].members.get_mut(place)
+    }
+
+    pub(super) fn member_info(&self, id: MultifeedId, feed: FeedId) -> Option<FeedInfo> {
+        let entry = self.entry(feed)?;
+        let member = self.multi(id)?.members.get(entry.place_in(id)?)?;
+        Some(entry.info(feed, member.name.clone()))
+    }
+
+    /// The name of a feed in the first multifeed that it is in, or by itself.
+    pub(super) fn name_of(&self, feed: FeedId) -> String {
+        let first = self.feeds[feed.0 as usize].places.first();
+        let member = first
+            .and_then(|(id, place)| self.multifeeds[id.0 as usize].members.get(*place as usize));
+        let name = member.map(|member| member.name.as_str()).or_else(|| self.own_name(feed));
+        String::from(name.unwrap_or_default())
+    }
+
+    /// The key pair of a local writer in the layout of corestore.
+    pub(super) fn derive_writer(&self, id: MultifeedId, name: &str) -> Option<SecretKey> {
+        self.store.derive(&corestore::writer_name(&self.multifeeds[id.0 as usize].root, name))
+    }
+
+    /// The key pair of a feed whose folder does not say how it is derived.
+    pub(super) fn derive_unnamed(&self, feed: FeedId) -> Option<SecretKey> {
+        let entry = &self.feeds[feed.0 as usize];
+        if let Some(id) = entry.list_of {
+            return self.store.derive(&corestore::list_name(&self.multifeeds[id.0 as usize].root));
+        }
+        let named = self.own_name(feed).and_then(|name| self.store.derive(name));
+        let mut writers = entry.places.iter().filter_map(|(id, place)| {
+            let member = self.multifeeds[id.0 as usize].members.get(*place as usize)?;
+            self.derive_writer(*id, &member.name)
+        });
+        let fits = |secret: &SecretKey| secret.public() == entry.key;
+        named.filter(fits).or_else(|| writers.find(fits))
+    }
+
+    /// The feeds of these keys, made where they are not known, and recorded.
+    /// Keys that may not or cannot be added are left out.
+    pub(super) fn add_remote(&mut self, multifeed: MultifeedId, keys: &[FeedKey]) -> Vec<FeedId> {
+        let (mut ids, mut new) = (Vec::with_capacity(keys.len()), Vec::new());
+        for key in keys {
+            let id = match self.by_key.get(key) {
+                Some(id) if self.feeds[id.0 as usize].list_of.is_some() => continue,
+                Some(id) => *id,
+                None if self.room() > 0 => self.add_entry(*key),
+                None => continue,
+            };
+            ids.push(id);
+            if self.feeds[id.0 as usize].place_in(multifeed).is_none() {
+                let count = self.multifeeds[multifeed.0 as usize].members.len();
+                self.add_member(multifeed, id, count.to_string(), false);
+                new.push(id);
+            }
+        }
+        if !new.is_empty() {
+            self.record(multifeed, None, &new, None);
+            self.feeds_added(multifeed, &new);
+        }
+        ids
+    }
+
+    /// Whether a feed may become a member: it is known, or there is room for it.
+    pub(super) fn may_add(&self, key: &FeedKey, new: &mut usize) -> bool {
+        match self.by_key.get(key) {
+            Some(known) => self.feeds[known.0 as usize].list_of.is_none(),
+            None => {
+                *new += 1;
+                *new <= self.room()
+            }
+        }
+    }
+
+    pub(super) fn make_writer(
+        &mut self,
+        command: CommandId,
+        multifeed: MultifeedId,
+        name: Option<&str>,
+        secret: Option<SecretKey>,
+    ) {
+        if !self.store.is_ready() || self.closing.is_some() {
+            return self.complete(command, Err(NodeError::Closed));
+        }
+        if self.multi(multifeed).is_none() {
+            return self.complete(command, Err(NodeError::UnknownMultifeed));
+        }
+        if let Some(name) = name.filter(|name| name.is_empty() || name.len() > MAX_NAME) {
+            let error = NodeError::Name { got: name.len(), max: MAX_NAME };
+            return self.complete(command, Err(error));
+        }
+        let name = match name {
+            Some(name) => String::from(name),
+            None => self.free_name(multifeed),
+        };
+        let key = match &secret {
+            Some(secret) => Some(secret.public()),
+            None => self.derive_writer(multifeed, &name).map(|secret| secret.public()),
+        };
+        let known = key.and_then(|key| self.by_key.get(&key)).copied();
+        let members = &self.multifeeds[multifeed.0 as usize].members;
+        let mut candidates: Vec<FeedId> =
+            members.iter().filter(|member| member.name == name).map(|member| member.feed).collect();
+        candidates.retain(|id| Some(*id) != known);
+        candidates.extend(known);
+        self.claim(Claim { command, multifeed, name, secret, candidates });
+    }
+
+    /// A name that no feed has: the number of feeds, as the JavaScript calls a writer without a name.
+    fn free_name(&self, multifeed: MultifeedId) -> String {
+        let members = &self.multifeeds[multifeed.0 as usize].members;
+        let is_free = |name: &String| {
+            let key = self.derive_writer(multifeed, name).map(|secret| secret.public());
+            !key.is_some_and(|key| self.by_key.contains_key(&key))
+                && members.iter().all(|member| member.name != *name)
+        };
+        let names = (members.len()..).map(|count| count.to_string());
+        names.into_iter().find(is_free).unwrap_or_default()
+    }
+
+    /// Goes on with the feeds that may be the writer; the last one is the most likely.
+    fn claim(&mut self, mut claim: Claim) {
+        match claim.candidates.pop() {
+            Some(id) => self.when_open(id, Pending::Claim(claim)),
+            None => self.create_writer(claim),
+        }
+    }
+
+    /// A feed that may be the writer is open.
+    pub(super) fn claimed(&mut self, id: FeedId, claim: Claim) {
+        let Some(feed) = self.feeds[id.0 as usize].feed() else { return };
+        let same = claim.secret.as_ref().is_none_or(|secret| secret.public() == feed.key);
+        let problem = match (feed.has_secret(), same) {
+            (true, true) => None,
+            (true, false) => Some("a writer of this name has another key pair"),
+            (false, true) if claim.secret.is_some() => {
+                Some("the feed of this key pair is here as one of others")
+            }
+            (false, _) if self.store.layout == Layout::Numbered => {
+                Some("a feed of others has this name")
+            }
+            // In the layout of corestore several feeds may have one name.
+            (false, _) => return self.claim(claim),
+        };
+        if let Some(problem) = problem {
+            return self.complete(claim.command, Err(NodeError::WriterExists { problem }));
+        }
+        if self.feeds[id.0 as usize].place_in(claim.multifeed).is_some() {
+            return self.complete(claim.command, Ok(Outcome::Feed(id)));
+        }
+        self.add_writer(id, claim);
+    }
+
+    fn create_writer(&mut self, claim: Claim) {
+        if self.room() == 0 {
+            let error = NodeError::TooManyFeeds { max: self.config.max_feeds };
+            return self.complete(claim.command, Err(error));
+        }
+        let derived = self.derive_writer(claim.multifeed, &claim.name);
+        let key = match (&claim.secret, derived, self.store.layout) {
+            (Some(secret), ..) => secret.public(),
+            (None, Some(secret), _) => {
+                let key = secret.public();
+                let name = corestore::writer_name(
+                    &self.multifeeds[claim.multifeed.0 as usize].root,
+                    &claim.name,
+                );
+                let before = self.before_writer(claim.multifeed);
+                let after = self.write_name(before, &key, &name);
+                self.multifeeds[claim.multifeed.0 as usize].list_after = Some(after);
+                key
+            }
+            (None, None, Layout::Corestore) => {
+                return self.complete(claim.command, Err(NodeError::Closed));
+            }
+            (None, None, Layout::Numbered) => {
+                let secret = SecretKey::from_seed(&self.entropy.bytes());
+                return self.create_writer(Claim { secret: Some(secret), ..claim });
+            }
+        };
+        let id = self.add_entry(key);
+        self.add_writer(id, claim);
+    }
+
+    fn add_writer(&mut self, id: FeedId, claim: Claim) {
+        let Claim { command, multifeed, name, secret, .. } = claim;
+        self.add_member(multifeed, id, name, true);
+        self.store.writers.insert(command, id);
+        self.record(multifeed, Some(command), &[id], secret);
+        self.feeds_added(multifeed, &[id]);
+    }
+
+    /// Records feeds that joined. `secret` is that of a writer whose key pair does not follow from its
+    /// name.
+    pub(super) fn record(
+        &mut self,
+        multifeed: MultifeedId,
+        command: Option<CommandId>,
+        ids: &[FeedId],
+        secret: Option<SecretKey>,
+    ) {
+        match self.store.layout {
+            Layout::Corestore => {
+                if let (Some(secret), [id]) = (secret, ids) {
+                    self.write_secret(multifeed, *id, &secret);
+                }
+                self.list_feeds(multifeed, command, ids);
+            }
+            Layout::Numbered => self.queue_folders(multifeed, command, ids, secret),
+        }
+    }
+
+    /// A new writer is recorded, or not: answers its command.
+    pub(super) fn recorded(&mut self, command: CommandId, result: Result<(), NodeError>) {
+        let Some(feed) = self.store.writers.remove(&command) else { return };
+        match result {
+            Ok(()) => self.when_open(feed, Pending::Load(command)),
+            Err(error) => self.complete(command, Err(error)),
+        }
+    }
+
+    /// Tells of feeds that joined, and offers them to the peers.
+    pub(super) fn feeds_added(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
+        for &feed in ids {
+            self.event(Event::FeedAdded { multifeed, feed });
+        }
+        for (connection, link) in &mut self.links {
+            if let Some(root) = link.root_of(multifeed).filter(|root| root.is_ready()) {
+                root.to_offer.extend(ids.iter().map(|id| self.feeds[id.0 as usize].key));
+                self.touched.insert(*connection);
+            }
+        }
+    }
+
+    /// What must be written before the files of a feed: what made it writable, or its record.
+    pub(super) fn before_feed(&self, id: FeedId) -> Option<BatchId> {
+        let entry = &self.feeds[id.0 as usize];
+        let own = entry.after.filter(|batch| self.tasks.contains_key(batch));
+        let lists = entry.places.iter().filter_map(|(multifeed, _)| self.list_batch(*multifeed));
+        lists.chain(own).max()
+    }
+}

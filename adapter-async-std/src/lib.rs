@@ -57,10 +57,11 @@ pub use multifeed_core as core;
 pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
     ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability,
-    Entropy, Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
-    NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
-    ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime, Sleep, Storage,
-    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
+    Entropy, Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, HostedStore,
+    Layout, MemoryStorage, MultifeedId, Namespace, NodeConfig, NodeError, Now, Opening, Options,
+    PeerError, ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role,
+    RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState,
+    Task, Timer, WaitingFor, Work, Wrap,
 };
 
 #[cfg(feature = "smol")]
@@ -69,9 +70,14 @@ pub use self::runtime::{Executor, FuturesRuntime};
 pub use self::stream::FuturesStream;
 pub use self::tcp::{Listener, connect};
 
-/// An open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`].
+/// A multifeed in an open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`].
 #[cfg(feature = "smol")]
 pub type Multifeed = Hosted<FuturesRuntime<Smol>>;
+
+/// An open store of any number of multifeeds: a [`multifeed_driver::Store`], opened by
+/// [`HostedStore::open`].
+#[cfg(feature = "smol")]
+pub type Store = HostedStore<FuturesRuntime<Smol>>;
 
 /// A connection over a stream of `futures-io`: see [`multifeed_driver::Replication`].
 pub type Replication<S> = multifeed_driver::Replication<FuturesStream<S>>;

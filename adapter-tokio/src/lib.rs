@@ -44,18 +44,23 @@ pub use multifeed_core as core;
 pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
     ByteStream, Bytes, ConnectionId, Counters, Dialect, DiskStorage, Download, Driver, Durability,
-    Entropy, Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, MemoryStorage,
-    NodeConfig, NodeError, Now, Opening, Options, PeerError, ReplicationError, ReplicationEvent,
-    ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime, Sleep, Storage,
-    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
+    Entropy, Error, Event, Events, Execution, Feed, FeedInfo, FeedKey, Get, Hosted, HostedStore,
+    Layout, MemoryStorage, MultifeedId, Namespace, NodeConfig, NodeError, Now, Opening, Options,
+    PeerError, ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role,
+    RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState,
+    Task, Timer, WaitingFor, Work, Wrap,
 };
 
 pub use self::runtime::Tokio;
 pub use self::stream::TokioStream;
 pub use self::tcp::{Listener, connect};
 
-/// An open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`].
+/// A multifeed in an open store: a [`multifeed_driver::Multifeed`], opened by [`Hosted::open`].
 pub type Multifeed = Hosted<Tokio>;
+
+/// An open store of any number of multifeeds: a [`multifeed_driver::Store`], opened by
+/// [`HostedStore::open`].
+pub type Store = HostedStore<Tokio>;
 
 /// A connection over a tokio stream: see [`multifeed_driver::Replication`].
 pub type Replication<S> = multifeed_driver::Replication<TokioStream<S>>;

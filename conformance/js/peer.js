@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 'use strict'
-// One multifeed in one directory, driven by JSON lines on stdin, answering with JSON lines on
+// Multifeeds over one store in one directory, most often one, driven by JSON lines on stdin, answering with JSON lines on
 // stdout. What it can do and what it answers is in ../README.md.
 
 const net = require('net')
@@ -9,7 +9,7 @@ const readline = require('readline')
 const raf = require('random-access-file')
 const { block } = require('./contents')
 
-const usage = 'peer.js DIR [--key HEX] [--announce-version V] [--announce-client NAME]' +
+const usage = 'peer.js DIR [--key HEX] [--also HEX] [--announce-version V] [--announce-client NAME]' +
   ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME] [--sparse]'
 
 function main () {
@@ -18,13 +18,13 @@ function main () {
   if (options.sparse) patchSparse()
   const peer = new Peer(options)
   peer.open().then(() => {
-    say({ event: 'ready', directory: options.directory, feeds: peer.multi.feeds().length })
+    say({ event: 'ready', directory: options.directory, feeds: peer.multis[0].feeds().length })
     listenToCommands(peer)
   }, fail)
 }
 
 function parse (args) {
-  const known = ['key', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package']
+  const known = ['key', 'also', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package']
   const options = { package: 'hypermultifeed' }
   while (args.length) {
     const arg = args.shift()
@@ -71,13 +71,15 @@ function replaced (source, from, to) {
 
 class Peer {
   constructor (options) {
-    const multifeed = require(options.package)
+    this.multifeed = require(options.package)
     const Corestore = require('corestore')
     // A store of our own, because closing a multifeed leaves the feeds of its own store open.
     this.store = new Corestore(path => raf(`${options.directory}/${path}`))
-    this.multi = multifeed(this.store, options.key ? { rootKey: options.key } : {})
-    this.multi.on('error', report)
-    this.listing = this.watchList()
+    this.multis = []
+    this.listings = new Map()
+    this.add(options.key)
+    if (options.also) this.add(options.also)
+    this.live = new Map()
     this.timeout = options.timeout && Number(options.timeout)
     this.sockets = new Set()
     this.streamExtensions = new Map()
@@ -86,20 +88,48 @@ class Peer {
     this.server = null
   }
 
-  open () {
-    return call(done => this.multi.ready(done)).then(() => this.readyFeeds())
+  add (rootKey) {
+    const multi = this.multifeed(this.store, rootKey ? { rootKey } : {})
+    multi.on('error', report)
+    this.listings.set(multi, this.watchList(multi))
+    this.multis.push(multi)
+    return multi
+  }
+
+  async open () {
+    for (const multi of this.multis) {
+      await call(done => multi.ready(done))
+      await this.readyFeeds(multi)
+    }
+  }
+
+  // Opens one more multifeed and adds it to the streams that run.
+  async join ({ key }) {
+    const multi = this.add(key)
+    await call(done => multi.ready(done))
+    for (const [stream, initiator] of this.live) multi.replicate(initiator, { live: true, stream })
+    return {}
+  }
+
+  // The multifeed that a command is for.
+  of ({ multifeed = 0 }) {
+    return this.multis[multifeed]
   }
 
   // The feeds of this moment, opened. Others may join meanwhile.
-  async readyFeeds () {
-    const feeds = this.multi.feeds()
+  async readyFeeds (multi) {
+    const feeds = multi.feeds()
     await Promise.all(feeds.map(feed => call(done => feed.ready(done))))
     return feeds
   }
 
   // Appends `blocks` blocks to the local writer `writer`; block i has `sizes[i % sizes.length]` bytes.
-  async write ({ writer, blocks = 0, sizes = [100], batch = 1000 }) {
-    const feed = await call(done => this.multi.writer(writer, done))
+  // With `seed`, 32 bytes in hex, the writer has the key pair that follows from it; without `writer` it has
+  // no name.
+  async write ({ multifeed, writer, seed, blocks = 0, sizes = [100], batch = 1000 }) {
+    const multi = this.of({ multifeed })
+    const keyPair = seed && require('hypercore-crypto').keyPair(Buffer.from(seed, 'hex'))
+    const feed = await call(done => multi.writer(writer, keyPair ? { keyPair } : {}, done))
     await call(done => feed.ready(done))
     const end = feed.length + blocks
     while (feed.length < end) {
@@ -109,7 +139,7 @@ class Peer {
       }
       await call(done => feed.append(list.length === 1 ? list[0] : list, done))
     }
-    await this.flushList()
+    await this.flushList(multi)
     return { key: feed.key.toString('hex'), length: feed.length }
   }
 
@@ -141,7 +171,9 @@ class Peer {
     this.sockets.add(socket)
     const options = { live: true }
     if (this.timeout) options.timeout = this.timeout
-    const stream = this.multi.replicate(initiator, options)
+    const stream = this.multis[0].replicate(initiator, options)
+    for (const multi of this.multis.slice(1)) multi.replicate(initiator, { ...options, stream })
+    this.live.set(stream, initiator)
     const registered = new Map()
     for (const [name, onmessage] of this.streamExtensions) {
       registered.set(name, stream.registerExtension(name, { onmessage }))
@@ -159,6 +191,7 @@ class Peer {
     socket.on('error', failed)
     socket.on('close', () => {
       this.sockets.delete(socket)
+      this.live.delete(stream)
       stream.destroy()
       say({ event: 'closed', errors: [...failures] })
     })
@@ -168,12 +201,13 @@ class Peer {
 
   // Resolves when at least `feeds` feeds are in the set, every key of `lengths` has that many blocks
   // here, and everything is written to the files.
-  wait ({ feeds = 0, lengths = {} }) {
+  wait ({ multifeed, feeds = 0, lengths = {} }) {
+    const multi = this.of({ multifeed })
     return new Promise((resolve, reject) => {
       const missing = new Map(Object.entries(lengths))
       const check = () => {
-        if (missing.size || this.multi.feeds().length < feeds) return
-        this.multi.removeListener('feed', onfeed)
+        if (missing.size || multi.feeds().length < feeds) return
+        multi.removeListener('feed', onfeed)
         const milliseconds = this.connectedAt ? Number(process.hrtime.bigint() - this.connectedAt) / 1e6 : undefined
         this.flush().then(() => resolve({ milliseconds }), reject)
       }
@@ -201,22 +235,24 @@ class Peer {
         })
       }
       const onfeed = feed => { watch(feed); check() }
-      this.multi.on('feed', onfeed)
-      for (const feed of this.multi.feeds()) watch(feed)
+      multi.on('feed', onfeed)
+      for (const feed of multi.feeds()) watch(feed)
       check()
     })
   }
 
   // `download` is emitted before the bitfield is written: a process that left then would lose blocks.
   async flush () {
-    for (const feed of await this.readyFeeds()) await call(done => feed._sync(null, done))
-    await this.flushList()
+    for (const multi of this.multis) {
+      for (const feed of await this.readyFeeds(multi)) await call(done => feed._sync(null, done))
+      await this.flushList(multi)
+    }
   }
 
   // Keeps account of the entries on their way into the list of feeds.
-  watchList () {
+  watchList (multi) {
     const listing = new Set()
-    const handlers = this.multi._handlers
+    const handlers = multi._handlers
     const storeFeed = handlers.storeFeed
     handlers.storeFeed = (info, done) => {
       const entry = call(stored => storeFeed.call(handlers, info, stored)).then(() => done(), done)
@@ -226,17 +262,18 @@ class Peer {
     return listing
   }
 
-  async flushList () {
-    await Promise.all(this.listing)
-    const { feed } = this.multi._handlers
+  async flushList (multi) {
+    await Promise.all(this.listings.get(multi))
+    const { feed } = multi._handlers
     // corestore-multifeed keeps its list to itself; there an entry is written when that is said.
     if (feed) await call(done => feed.flush(done))
   }
 
-  async feeds () {
-    const feeds = (await this.readyFeeds()).map(feed => ({
+  async feeds ({ multifeed }) {
+    const multi = this.of({ multifeed })
+    const feeds = (await this.readyFeeds(multi)).map(feed => ({
       key: feed.key.toString('hex'),
-      name: [...this.multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
+      name: [...multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
       writable: feed.writable,
       length: feed.length,
       blocks: feed.downloaded(0, feed.length)
@@ -246,10 +283,10 @@ class Peer {
 
   // Which blocks of each feed are held, and SHA-256 over them, each as its length (u64, little
   // endian) and its bytes.
-  async digest () {
-    const { feeds } = await this.feeds()
+  async digest ({ multifeed }) {
+    const { feeds } = await this.feeds({ multifeed })
     for (const info of feeds) {
-      const feed = this.multi.feed(info.key)
+      const feed = this.of({ multifeed }).feed(info.key)
       const hash = crypto.createHash('sha256')
       info.ranges = []
       for (let i = 0; i < info.length; i++) {
@@ -268,7 +305,7 @@ class Peer {
   }
 
   async feed (key) {
-    const feed = this.multi.feed(key)
+    const feed = this.multis.map(multi => multi.feed(key)).find(feed => feed)
     if (!feed) throw new Error(`no feed ${key}`)
     await call(done => feed.ready(done))
     return feed
@@ -282,11 +319,12 @@ class Peer {
   }
 
   // Appends values to a writer that hypercore encodes as JSON.
-  async writeValues ({ writer, values }) {
-    const feed = await call(done => this.multi.writer(writer, { valueEncoding: 'json' }, done))
+  async writeValues ({ multifeed, writer, values }) {
+    const multi = this.of({ multifeed })
+    const feed = await call(done => multi.writer(writer, { valueEncoding: 'json' }, done))
     await call(done => feed.ready(done))
     for (const value of values) await call(done => feed.append(value, done))
-    await this.flushList()
+    await this.flushList(multi)
     return { key: feed.key.toString('hex'), length: feed.length }
   }
 
@@ -358,14 +396,14 @@ class Peer {
     if (this.server) this.server.close()
     await this.disconnect()
     await this.flush()
-    await call(done => this.multi.close(done))
+    for (const multi of this.multis) await call(done => multi.close(done))
     await call(done => this.store.close(done))
     return {}
   }
 }
 
 function listenToCommands (peer) {
-  const commands = ['write', 'writeMany', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
+  const commands = ['write', 'writeMany', 'join', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
     'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend']
   // Those that may have to wait for another peer.
   const waiting = ['wait', 'get', 'download', 'update', 'seek']

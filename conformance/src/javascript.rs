@@ -11,10 +11,11 @@ use crate::contents::{Contents, Held};
 use crate::install;
 use crate::process::{Process, json_u64};
 
-/// A Node process that holds one hypermultifeed; see `js/peer.js`.
+/// A Node process that holds hypermultifeeds, most often one; see `js/peer.js`.
 #[derive(Debug)]
 pub struct JsPeer {
     process: Process,
+    multifeed: usize,
     last_id: u64,
 }
 
@@ -31,7 +32,7 @@ impl JsPeer {
         command.arg(javascript.join("peer.js")).arg(directory).args(["--key", key]).args(arguments);
         let mut process = Process::start("the JavaScript peer", &mut command);
         process.expect_event("ready");
-        Self { process, last_id: 0 }
+        Self { process, multifeed: 0, last_id: 0 }
     }
 
     /// The process, to wait for its events.
@@ -44,6 +45,17 @@ impl JsPeer {
     pub fn patient(mut self, patience: Duration) -> Self {
         self.process.set_patience(patience);
         self
+    }
+
+    /// The multifeed that commands are for, in the order in which they were opened; the first unless
+    /// told.
+    pub fn select(&mut self, multifeed: usize) {
+        self.multifeed = multifeed;
+    }
+
+    /// Opens one more multifeed in the same store, and adds it to all connections.
+    pub fn join(&mut self, key: &str) {
+        self.call(json!({"do": "join", "key": key}));
     }
 
     /// Appends `blocks` blocks whose sizes repeat `sizes` to the writer; gives its key (hex).
@@ -131,6 +143,7 @@ impl JsPeer {
     pub fn begin(&mut self, mut command: Value) -> Pending {
         self.last_id += 1;
         command["id"] = self.last_id.into();
+        command["multifeed"] = self.multifeed.into();
         self.process.send(format!("{command}\n").as_bytes());
         Pending(self.last_id)
     }

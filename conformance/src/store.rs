@@ -57,6 +57,11 @@ impl Store {
         JsPeer::open(&self.path(), &self.key, &["--package", package])
     }
 
+    /// Opens the store in a JavaScript peer with a second multifeed.
+    pub fn javascript_with(&self, other: &str) -> JsPeer {
+        JsPeer::open(&self.path(), &self.key, &["--also", other])
+    }
+
     /// Runs `multifeed` on the store: `command` is the sub-command, `arguments` follow the directory.
     pub fn start(&self, command: &str, arguments: &[&str]) -> Process {
         let mut process = multifeed([command]);

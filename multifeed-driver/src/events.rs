@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use multifeed_core::{ConnectionId, NodeError};
+use multifeed_core::{ConnectionId, MultifeedId, NodeError};
 use multifeed_proto::{FeedKey, PeerError};
 
 use crate::shared::Shared;
@@ -18,8 +18,10 @@ use crate::shared::Shared;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A feed joined the multifeed: a local writer, or one that a peer offered.
+    /// A feed joined a multifeed: a local writer, or one that a peer offered.
     FeedAdded {
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// The feed.
         key: FeedKey,
     },
@@ -57,8 +59,10 @@ pub enum Event {
         /// Why.
         error: NodeError,
     },
-    /// The feed list could not be written; that is tried again later.
+    /// Which feeds a multifeed has could not be written; that is tried again later.
     StorageFailed {
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// Why.
         error: NodeError,
     },
@@ -112,8 +116,10 @@ pub(crate) struct Subscribers {
     ended: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reader {
+    /// Only news of this multifeed, and of connections.
+    of: Option<MultifeedId>,
     queue: VecDeque<Event>,
     /// Bytes of the messages in `queue`.
     bytes: usize,
@@ -129,8 +135,8 @@ impl Event {
 }
 
 impl Events {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        let id = shared.peek(|state| state.subscribers.add());
+    pub(crate) fn new(shared: &Arc<Shared>, of: Option<MultifeedId>) -> Self {
+        let id = shared.peek(|state| state.subscribers.add(of));
         Self { shared: Arc::clone(shared), id }
     }
 
@@ -173,8 +179,18 @@ impl Subscribers {
         Self { readers: BTreeMap::new(), next: 0, capacity, ended: false }
     }
 
-    pub(crate) fn publish(&mut self, event: &Event, wakes: &mut Vec<Waker>) {
-        for reader in self.readers.values_mut() {
+    /// Tells of an event in these multifeeds; `None`: of the store as a whole.
+    pub(crate) fn publish(
+        &mut self,
+        event: &Event,
+        of: Option<&[MultifeedId]>,
+        wakes: &mut Vec<Waker>,
+    ) {
+        let concerns = |reader: &Reader| match (of, reader.of) {
+            (Some(of), Some(one)) => of.contains(&one),
+            (None, _) | (_, None) => true,
+        };
+        for reader in self.readers.values_mut().filter(|reader| concerns(reader)) {
             let bytes = event.bytes();
             while reader.queue.len() >= self.capacity || reader.bytes + bytes > MAX_BYTES {
                 let Some(dropped) = reader.queue.pop_front() else { break };
@@ -195,9 +211,10 @@ impl Subscribers {
         }
     }
 
-    fn add(&mut self) -> u64 {
+    fn add(&mut self, of: Option<MultifeedId>) -> u64 {
         self.next += 1;
-        self.readers.insert(self.next, Reader::default());
+        let reader = Reader { of, queue: VecDeque::new(), bytes: 0, missed: 0, waker: None };
+        self.readers.insert(self.next, reader);
         self.next
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use multifeed_core::{ConnectionId, FeedId, FeedInfo, Outcome};
+use multifeed_core::{ConnectionId, FeedId, FeedInfo, MultifeedId, Outcome};
 use multifeed_proto::FeedKey;
 
 use crate::command::Command;
@@ -24,6 +24,8 @@ pub struct Feed {
     handle: Handle,
     id: FeedId,
     key: FeedKey,
+    /// The multifeed that it was found in.
+    multifeed: Option<MultifeedId>,
 }
 
 /// The future of [`Feed::download`]: ready when all blocks of its range are here. Dropped, it asks
@@ -46,8 +48,13 @@ impl Future for Download {
 }
 
 impl Feed {
-    pub(crate) const fn new(handle: Handle, id: FeedId, key: FeedKey) -> Self {
-        Self { handle, id, key }
+    pub(crate) const fn new(
+        handle: Handle,
+        id: FeedId,
+        key: FeedKey,
+        multifeed: Option<MultifeedId>,
+    ) -> Self {
+        Self { handle, id, key, multifeed }
     }
 
     /// Appends a block; gives its index when it is as durable as the store's options say.
@@ -250,7 +257,10 @@ impl Feed {
     /// What is known of the feed; complete once it was [loaded](Self::load) or used.
     #[must_use]
     pub fn info(&self) -> FeedInfo {
-        let info = self.handle.shared().peek(|state| state.node.feed(self.id));
+        let info = self.handle.shared().peek(|state| match self.multifeed {
+            Some(multifeed) => state.node.feed_in(multifeed, self.id),
+            None => state.node.feed(self.id),
+        });
         info.expect("feeds are never removed from a node")
     }
 
@@ -260,7 +270,7 @@ impl Feed {
         self.key
     }
 
-    /// The name in the feed list: a local writer's name, or a number.
+    /// The name in its multifeed, a local writer's or a number; that of a feed by name.
     #[must_use]
     pub fn name(&self) -> String {
         self.info().name

@@ -8,11 +8,12 @@
 //!
 //! | handle | what it is for |
 //! |---|---|
-//! | [`Multifeed`] | the store: writers, feeds, events, connections, its end |
+//! | [`Store`] | a store: its multifeeds, feeds by name, connections, its end |
+//! | [`Multifeed`] | a multifeed in it: writers, feeds, connections; often the only one |
 //! | [`encoding`] | blocks as JSON or text, as the JavaScript writes them |
 //! | [`Feed`] | blocks: append, get, read, subscribe, download, clear; update, seek |
 //! | [`Replication`] | one connection; moves the bytes of its own stream when polled |
-//! | [`Events`] | news of the store |
+//! | [`Events`] | news of the store, or of one multifeed |
 //!
 //! Who calls a handle does the work at once, under the lock: verification, signatures, and storage
 //! that the page cache answers. What may take long is given away by [`Storage::execute`] and watched by the
@@ -32,11 +33,13 @@ mod hosted;
 mod link;
 mod memory;
 mod multifeed;
+mod namespace;
 mod options;
 mod pipe;
 mod replication;
 mod runtime;
 mod shared;
+mod store;
 mod subscription;
 mod traits;
 
@@ -47,18 +50,21 @@ pub use error::{Error, ReplicationError};
 pub use events::{Event, Events};
 pub use feed::{Download, Feed};
 pub use get::Get;
-pub use hosted::Hosted;
+pub use hosted::{Hosted, HostedStore};
 pub use memory::MemoryStorage;
 pub use multifeed::{Multifeed, Opening};
+pub use namespace::Namespace;
 pub use options::Options;
 pub use replication::{Replication, ReplicationEvent, ReplicationHandle};
 pub use runtime::{Runtime, Task, Work, Wrap};
+pub use store::{Store, StoreOpening};
 pub use subscription::Subscription;
 pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 
 pub use bytes::Bytes;
+pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
-    ConnectionId, Counters, Durability, FeedInfo, NodeConfig, NodeError, ReplicationOptions,
-    SyncState, WaitingFor,
+    ConnectionId, Counters, Durability, FeedInfo, Layout, MultifeedId, NodeConfig, NodeError,
+    ReplicationOptions, SyncState, WaitingFor,
 };
 pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, Role, RootKey};

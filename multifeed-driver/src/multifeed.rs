@@ -1,13 +1,16 @@
-//! A store, as the application holds it.
+//! A multifeed, as the application holds it.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use multifeed_core::{ConnectionId, Node, NodeError, Outcome, ReplicationOptions};
-use multifeed_proto::{Entropy, FeedKey, Role};
+use multifeed_core::crypto::SecretKey;
+use multifeed_core::{
+    ConnectOptions, ConnectionId, MultifeedId, NodeError, Outcome, ReplicationOptions,
+};
+use multifeed_proto::{Entropy, FeedKey, Role, RootKey};
 
 use crate::command::Command;
 use crate::driver::Driver;
@@ -16,13 +19,17 @@ use crate::events::Events;
 use crate::feed::Feed;
 use crate::options::Options;
 use crate::replication::Replication;
-use crate::shared::{Handle, Shared, State};
+use crate::shared::{Handle, Shared};
+use crate::store::{Closing, Store, StoreOpening};
 use crate::traits::{ByteStream, Storage, Timer};
 
-/// An open store: the feeds of one multifeed in one place.
+/// A multifeed in an open store: the feeds that all who have its root key share.
 ///
-/// Cheap to clone; all clones are the same store. When the last clone, [`Feed`] and [`Replication`] is
-/// gone the store writes what is to be written and closes by itself; [`close`](Self::close) does it at
+/// A store often holds just this one, and then this handle is all that is needed;
+/// [`store`](Self::store) gives the others.
+///
+/// Cheap to clone; all clones are the same multifeed. When the last handle of the store, [`Feed`] and
+/// [`Replication`] is gone the store writes what is to be written and closes by itself; [`close`](Self::close) does it at
 /// once and tells when it is over.
 ///
 /// Futures of the handles do nothing before they are polled. What happens when one is dropped
@@ -30,16 +37,24 @@ use crate::traits::{ByteStream, Storage, Timer};
 #[derive(Clone, Debug)]
 pub struct Multifeed {
     handle: Handle,
+    id: MultifeedId,
 }
 
 /// The future of [`Multifeed::start`]. Dropped, the store closes.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Opening {
-    handle: Handle,
-    command: Command,
-    /// Why it failed, while the lock is given back.
-    failed: Option<NodeError>,
+    root: RootKey,
+    step: Step,
+}
+
+/// How far an opening is.
+#[derive(Debug)]
+enum Step {
+    Store(StoreOpening),
+    Join(Handle, Command),
+    /// It failed, and the lock is given back.
+    Closing(Closing),
 }
 
 impl Multifeed {
@@ -57,68 +72,110 @@ impl Multifeed {
         timer: Arc<dyn Timer>,
         storage: Arc<dyn Storage>,
     ) -> Result<(Opening, Driver), Error> {
-        let root = options.root_key.ok_or(Error::NoRootKey)?;
-        let node = Node::new(options.node, entropy, timer.now());
-        let shared = Shared::new(node, options.event_capacity, options.get_timeout, timer, storage);
-        let driver = Driver::new(Arc::clone(&shared));
-        let handle = Handle::new(shared);
-        let command = Command::give(&handle, |node| node.open(root));
-        Ok((Opening { handle, command, failed: None }, driver))
+        let root = options.root_key.clone().ok_or(Error::NoRootKey)?;
+        let (opening, driver) = Store::start(options, entropy, timer, storage);
+        Ok((Opening { root, step: Step::Store(opening) }, driver))
     }
 
-    /// The local writer of this name, made if there is none. The same name in one store is always
-    /// the same feed.
+    pub(crate) const fn new(handle: Handle, id: MultifeedId) -> Self {
+        Self { handle, id }
+    }
+
+    /// The number of this multifeed in its store: the order in which they were opened.
+    #[must_use]
+    pub const fn id(&self) -> MultifeedId {
+        self.id
+    }
+
+    /// The store that it is in.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(self.handle.clone())
+    }
+
+    /// The local writer of this name, made if there is none. The same name in one multifeed is always
+    /// the same feed. With `None` a new writer each time, called by the number of feeds.
     ///
     /// Dropped early, the writer may still be made.
     ///
     /// # Errors
     ///
-    /// If the name is empty or too long, the storage failed, or the store is closed.
-    pub async fn writer(&self, name: &str) -> Result<Feed, Error> {
-        let outcome = Command::give(&self.handle, |node| node.writer(name)).await?;
-        let Outcome::Feed(id) = outcome else {
+    /// If the name is empty or too long, or taken by a feed of others (only in the layout of multifeed
+    /// 6), the storage failed, or the store is closed.
+    pub async fn writer<'a>(&self, name: impl Into<Option<&'a str>>) -> Result<Feed, Error> {
+        let name = name.into();
+        self.make_writer(name, None).await
+    }
+
+    /// As [`writer`](Self::writer), with a key pair that the application brings.
+    ///
+    /// The key pair of a feed that was written elsewhere is refused once its feed has come from peers:
+    /// to go on without its last block would be a fork.
+    ///
+    /// # Errors
+    ///
+    /// As there, and if the name belongs to another writer.
+    pub async fn writer_with_key<'a>(
+        &self,
+        name: impl Into<Option<&'a str>>,
+        secret: SecretKey,
+    ) -> Result<Feed, Error> {
+        let name = name.into();
+        self.make_writer(name, Some(secret)).await
+    }
+
+    async fn make_writer(
+        &self,
+        name: Option<&str>,
+        secret: Option<SecretKey>,
+    ) -> Result<Feed, Error> {
+        let command = Command::give(&self.handle, |node| node.writer(self.id, name, secret));
+        let Outcome::Feed(id) = command.await? else {
             unreachable!("a writer is answered with `Feed`");
         };
         let info = self.handle.shared().peek(|state| state.node.feed(id));
         let info = info.ok_or(NodeError::UnknownFeed)?;
-        Ok(Feed::new(self.handle.clone(), id, info.key))
+        Ok(Feed::new(self.handle.clone(), id, info.key, Some(self.id)))
     }
 
-    /// All feeds, in the order of the feed list.
+    /// All feeds, in the order in which they joined.
     #[must_use]
     pub fn feeds(&self) -> Vec<Feed> {
-        let feeds = self
-            .handle
-            .shared()
-            .peek(|state| state.node.feeds().map(|info| (info.id, info.key)).collect::<Vec<_>>());
-        let feed = |(id, key)| Feed::new(self.handle.clone(), id, key);
+        let feeds = self.handle.shared().peek(|state| {
+            state.node.feeds(self.id).map(|info| (info.id, info.key)).collect::<Vec<_>>()
+        });
+        let feed = |(id, key)| Feed::new(self.handle.clone(), id, key, Some(self.id));
         feeds.into_iter().map(feed).collect()
     }
 
     /// The feed with this key.
     #[must_use]
     pub fn feed(&self, key: &FeedKey) -> Option<Feed> {
-        let id = self.handle.shared().peek(|state| state.node.find(key))?;
-        Some(Feed::new(self.handle.clone(), id, *key))
+        let info = self.handle.shared().peek(|state| {
+            let id = state.node.find(key)?;
+            state.node.feed_in(self.id, id)
+        })?;
+        Some(Feed::new(self.handle.clone(), info.id, *key, Some(self.id)))
     }
 
     /// The feed with this name: a local writer, or a feed of others by its name in the feed list.
     #[must_use]
     pub fn feed_named(&self, name: &str) -> Option<Feed> {
         let info = self.handle.shared().peek(|state| {
-            let id = state.node.find_name(name)?;
-            state.node.feed(id)
+            let id = state.node.find_name(self.id, name)?;
+            state.node.feed_in(self.id, id)
         })?;
-        Some(Feed::new(self.handle.clone(), info.id, info.key))
+        Some(Feed::new(self.handle.clone(), info.id, info.key, Some(self.id)))
     }
 
-    /// News of this store from here on.
+    /// News of this multifeed, and of all connections, from here on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::new(self.handle.shared())
+        Events::new(self.handle.shared(), Some(self.id))
     }
 
-    /// Syncs with the peer at the other end of `stream`.
+    /// Syncs with the peer at the other end of `stream`: this multifeed, and those that are
+    /// [attached](Replication::attach) later.
     ///
     /// Nothing moves unless the [`Replication`] is polled: await it, or take its events.
     pub fn replicate<S: ByteStream>(&self, stream: S, role: Role) -> Replication<S> {
@@ -133,6 +190,7 @@ impl Multifeed {
         role: Role,
         options: ReplicationOptions,
     ) -> Replication<S> {
+        let options = ConnectOptions { replication: options, multifeeds: Some(vec![self.id]) };
         Replication::new(self.handle.clone(), stream, role, options)
     }
 
@@ -167,8 +225,8 @@ impl Multifeed {
         Ok(send?)
     }
 
-    /// Ends all connections, writes what is to be written, and closes the store. When it returns the
-    /// lock of the store is free. A second call waits for the same end.
+    /// Ends all connections, writes what is to be written, and closes the whole store. When it returns
+    /// the lock of the store is free. A second call waits for the same end.
     ///
     /// Connections end only while their [`Replication`] is polled, or when it is dropped; those that
     /// are not are given up when their time to leave is over.
@@ -179,9 +237,12 @@ impl Multifeed {
     ///
     /// If something could not be written.
     pub async fn close(&self) -> Result<(), Error> {
-        self.handle.shared().with(State::start_close);
-        let closed = poll_fn(|cx| self.handle.shared().peek(|state| state.poll_closed(cx.waker())));
-        Ok(closed.await?)
+        self.store().close().await
+    }
+
+    /// Whether it is of this store.
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(self.handle.shared(), shared)
     }
 }
 
@@ -190,16 +251,25 @@ impl Future for Opening {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.failed.is_none() {
-            match ready!(Pin::new(&mut this.command).poll(cx)) {
-                Ok(_) => return Poll::Ready(Ok(Multifeed { handle: this.handle.clone() })),
-                Err(error) => this.failed = Some(error),
-            }
-            this.handle.shared().with(State::start_close);
+        loop {
+            this.step = match &mut this.step {
+                Step::Store(opening) => {
+                    let handle = ready!(Pin::new(opening).poll(cx))?.into_handle();
+                    let root = this.root.clone();
+                    let command = Command::give(&handle, |node| node.join(root));
+                    Step::Join(handle, command)
+                }
+                Step::Join(handle, command) => match ready!(Pin::new(command).poll(cx)) {
+                    Ok(Outcome::Joined(id)) => {
+                        return Poll::Ready(Ok(Multifeed { handle: handle.clone(), id }));
+                    }
+                    Ok(_) => unreachable!("to join is answered with `Joined`"),
+                    Err(error) => Step::Closing(Closing::new(handle.clone(), error)),
+                },
+                Step::Closing(closing) => {
+                    return Poll::Ready(Err(ready!(closing.poll(cx)).into()));
+                }
+            };
         }
-        // The caller may try again at once, so the lock must be free.
-        let closed = this.handle.shared().peek(|state| state.poll_closed(cx.waker()));
-        let _ignored_for_the_first_error = ready!(closed);
-        Poll::Ready(Err(this.failed.clone().unwrap_or(NodeError::Closed).into()))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use multifeed_core::{Durability, NodeConfig};
+use multifeed_core::{Durability, Layout, NodeConfig, StoreOptions};
 use multifeed_proto::{Dialect, RootKey};
 
 /// How a store is opened: its key, and limits.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(crate) root_key: Option<RootKey>,
+    pub(crate) store: StoreOptions,
     pub(crate) node: NodeConfig,
     pub(crate) get_timeout: Option<Duration>,
     pub(crate) event_capacity: usize,
@@ -16,10 +17,27 @@ pub struct Options {
 }
 
 impl Options {
-    /// The key that all stores of one multifeed share, a secret. There is no default.
+    /// The key that all stores of one multifeed share, a secret. There is no default. Not used by a
+    /// [`Store`](crate::Store), which is given one for each multifeed.
     #[must_use]
     pub fn root_key(self, key: RootKey) -> Self {
         Self { root_key: Some(key), ..self }
+    }
+
+    /// The layout that the directory must have, and gets if it is empty. Unless this is called:
+    /// whichever is there, and [`Layout::Corestore`] in an empty directory.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.store = self.store.layout(layout);
+        self
+    }
+
+    /// The secret from which the keys of writers and of feeds by name are derived, in place of the one
+    /// in the directory, which is then neither read nor made. Only for [`Layout::Corestore`].
+    #[must_use]
+    pub fn master_key(mut self, key: [u8; 32]) -> Self {
+        self.store = self.store.master_key(key);
+        self
     }
 
     /// What a finished append survives; [`Durability::Process`] unless said otherwise.
@@ -82,6 +100,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             root_key: None,
+            store: StoreOptions::default(),
             node: NodeConfig::default(),
             get_timeout: Some(Duration::from_secs(30)),
             event_capacity: 1024,

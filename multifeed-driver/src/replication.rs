@@ -9,11 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use multifeed_core::{ConnectionId, Counters, ReplicationOptions, SyncState, WaitingFor};
-use multifeed_proto::{FeedKey, Now, Role};
+use multifeed_core::{
+    ConnectOptions, ConnectionId, Counters, MultifeedId, NodeError, SyncState, WaitingFor,
+};
+use multifeed_proto::{FeedKey, Now, PeerError, Role};
 
-use crate::error::ReplicationError;
+use crate::error::{Error, ReplicationError};
 use crate::link::Ending;
+use crate::multifeed::Multifeed;
 use crate::pipe::Pipe;
 use crate::shared::{Handle, Shared, State};
 use crate::traits::{ByteStream, Sleep};
@@ -29,13 +32,34 @@ pub enum ReplicationEvent {
     },
     /// Both sides agreed to replicate these feeds.
     RemoteFeeds {
+        /// The multifeed.
+        multifeed: MultifeedId,
         /// The feeds, sorted.
         keys: Vec<FeedKey>,
     },
     /// Blocks moved. At most ten times a second, and before [`InSync`](Self::InSync) and
     /// [`Closed`](Self::Closed).
     Progress(Counters),
-    /// Both sides have what the other wants, as far as they have told.
+    /// A multifeed ended by the fault of the peer: most often the peer does not have it. The others go
+    /// on, and this one begins again should the peer open it later.
+    MultifeedFailed {
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// What the peer did wrong.
+        error: PeerError,
+    },
+    /// Both sides have what the other wants of one multifeed, as far as they have told.
+    MultifeedInSync {
+        /// The multifeed.
+        multifeed: MultifeedId,
+    },
+    /// There is something to exchange again in one multifeed.
+    MultifeedOutOfSync {
+        /// The multifeed.
+        multifeed: MultifeedId,
+    },
+    /// Both sides have what the other wants of all multifeeds of the connection, as far as they have
+    /// told. Those that ended do not count.
     InSync,
     /// There is something to exchange again.
     OutOfSync,
@@ -113,7 +137,7 @@ struct View {
 }
 
 impl<S: ByteStream> Replication<S> {
-    pub(crate) fn new(store: Handle, stream: S, role: Role, options: ReplicationOptions) -> Self {
+    pub(crate) fn new(store: Handle, stream: S, role: Role, options: ConnectOptions) -> Self {
         let shared = Arc::clone(store.shared());
         let id = shared.with(|state, now| state.connect(now, role, options));
         Self {
@@ -331,6 +355,22 @@ impl<S> Replication<S> {
         self.handle.sync_state()
     }
 
+    /// Whether the two ends have what they want of each other in one multifeed;
+    /// [`SyncState::Closed`] if the connection does not carry it, or the peer is done with it.
+    #[must_use]
+    pub fn sync_state_of(&self, multifeed: &Multifeed) -> SyncState {
+        self.handle.sync_state_of(multifeed)
+    }
+
+    /// Lets the connection carry one more multifeed of the same store from here on.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is over, or the multifeed is of another store.
+    pub fn attach(&self, multifeed: &Multifeed) -> Result<(), Error> {
+        self.handle.attach(multifeed)
+    }
+
     /// Begins to end the connection in order; go on polling until it is over.
     pub fn disconnect(&self) {
         self.handle.disconnect();
@@ -405,6 +445,28 @@ impl ReplicationHandle {
     pub fn sync_state(&self) -> SyncState {
         let state = self.id.map(|id| self.shared.peek(|state| state.node.sync_state(id)));
         state.unwrap_or(SyncState::Closed)
+    }
+
+    /// As [`Replication::sync_state_of`].
+    #[must_use]
+    pub fn sync_state_of(&self, multifeed: &Multifeed) -> SyncState {
+        let id = self.id.filter(|_| multifeed.is_of(&self.shared));
+        let look =
+            |id| self.shared.peek(|state| state.node.multifeed_sync_state(id, multifeed.id()));
+        id.map_or(SyncState::Closed, look)
+    }
+
+    /// As [`Replication::attach`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn attach(&self, multifeed: &Multifeed) -> Result<(), Error> {
+        let id = self.id.ok_or(NodeError::UnknownConnection)?;
+        if !multifeed.is_of(&self.shared) {
+            return Err(NodeError::UnknownMultifeed.into());
+        }
+        Ok(self.shared.with(|state, now| state.node.attach(now, id, multifeed.id()))?)
     }
 
     /// Begins to end the connection in order, while its [`Replication`] is polled.

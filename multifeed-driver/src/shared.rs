@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use multifeed_core::storage::Queue;
 use multifeed_core::{
-    CommandId, ConnectionId, Counters, Event as NodeEvent, Node, NodeError, Outcome, Output,
-    ReplicationOptions,
+    CommandId, ConnectOptions, ConnectionId, Counters, Event as NodeEvent, FeedId, MultifeedId,
+    Node, NodeError, Outcome, Output,
 };
 use multifeed_proto::{FeedKey, Now, Role};
 
@@ -189,7 +189,7 @@ impl State {
         &mut self,
         now: Now,
         role: Role,
-        options: ReplicationOptions,
+        options: ConnectOptions,
     ) -> Option<ConnectionId> {
         if !matches!(self.stage, Stage::Open) {
             return None;
@@ -377,8 +377,11 @@ impl State {
 
     fn told(&mut self, event: NodeEvent) {
         match event {
-            NodeEvent::FeedAdded { feed } => {
-                self.publish_for(feed, |key| Event::FeedAdded { key });
+            NodeEvent::FeedAdded { multifeed, feed } => {
+                if let Some(info) = self.node.feed(feed) {
+                    let event = Event::FeedAdded { multifeed, key: info.key };
+                    self.publish(event, Some(&[multifeed]));
+                }
             }
             NodeEvent::Appended { feed, start, length } => {
                 self.publish_for(feed, |key| Event::Appended { key, start, length });
@@ -392,17 +395,29 @@ impl State {
             NodeEvent::FeedFailed { feed, error } => {
                 self.publish_for(feed, |key| Event::FeedFailed { key, error });
             }
-            NodeEvent::StorageFailed { error } => self.publish(Event::StorageFailed { error }),
+            NodeEvent::StorageFailed { multifeed, error } => {
+                self.publish(Event::StorageFailed { multifeed, error }, Some(&[multifeed]));
+            }
             NodeEvent::Connected { connection, remote_public_key } => {
-                self.publish(Event::Connected { connection });
+                self.publish(Event::Connected { connection }, None);
                 self.tell(connection, ReplicationEvent::Connected { remote_public_key });
             }
-            NodeEvent::RemoteFeeds { connection, keys } => {
-                self.tell(connection, ReplicationEvent::RemoteFeeds { keys });
+            NodeEvent::RemoteFeeds { connection, multifeed, keys } => {
+                self.tell(connection, ReplicationEvent::RemoteFeeds { multifeed, keys });
+            }
+            NodeEvent::MultifeedFailed { connection, multifeed, error } => {
+                self.tell(connection, ReplicationEvent::MultifeedFailed { multifeed, error });
+            }
+            NodeEvent::MultifeedInSync { connection, multifeed } => {
+                self.tell(connection, ReplicationEvent::MultifeedInSync { multifeed });
+            }
+            NodeEvent::MultifeedOutOfSync { connection, multifeed } => {
+                self.tell(connection, ReplicationEvent::MultifeedOutOfSync { multifeed });
             }
             NodeEvent::Extension { connection, feed, name, payload } => {
                 let key = feed.and_then(|feed| self.node.feed(feed)).map(|info| info.key);
-                self.publish(Event::Extension { connection, key, name, payload });
+                let of = feed.map(|feed| self.node.multifeeds_of(feed).collect::<Vec<_>>());
+                self.publish(Event::Extension { connection, key, name, payload }, of.as_deref());
             }
             NodeEvent::InSync { connection } => self.tell(connection, ReplicationEvent::InSync),
             NodeEvent::OutOfSync { connection } => {
@@ -412,7 +427,7 @@ impl State {
                 self.tell(connection, ReplicationEvent::Stalled { waiting });
             }
             NodeEvent::Closed { connection, error, counters, unsent } => {
-                self.publish(Event::Closed { connection, error: error.clone() });
+                self.publish(Event::Closed { connection, error: error.clone() }, None);
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.counters = counters;
                     link.unsent = unsent;
@@ -424,14 +439,15 @@ impl State {
         }
     }
 
-    fn publish_for(&mut self, feed: multifeed_core::FeedId, event: impl FnOnce(FeedKey) -> Event) {
+    fn publish_for(&mut self, feed: FeedId, event: impl FnOnce(FeedKey) -> Event) {
         if let Some(info) = self.node.feed(feed) {
-            self.publish(event(info.key));
+            let of: Vec<MultifeedId> = self.node.multifeeds_of(feed).collect();
+            self.publish(event(info.key), Some(&of));
         }
     }
 
-    fn publish(&mut self, event: Event) {
-        self.subscribers.publish(&event, &mut self.wakes);
+    fn publish(&mut self, event: Event, of: Option<&[MultifeedId]>) {
+        self.subscribers.publish(&event, of, &mut self.wakes);
     }
 
     fn tell(&mut self, connection: ConnectionId, event: ReplicationEvent) {

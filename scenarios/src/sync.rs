@@ -96,7 +96,7 @@ pub async fn events_tell_how_a_sync_goes<H: Host>() {
     let closed = place(|event| matches!(event, ReplicationEvent::Closed { result: Ok(()) }));
     assert!(connected < feeds && feeds < progress && progress < closed, "{seen:?}");
     assert_eq!(closed, seen.len() - 1);
-    let ReplicationEvent::RemoteFeeds { keys } = &seen[feeds] else { unreachable!() };
+    let ReplicationEvent::RemoteFeeds { keys, .. } = &seen[feeds] else { unreachable!() };
     assert_eq!(*keys, [writer.key()]);
     assert_eq!(handle.sync_state(), SyncState::Closed);
     assert_eq!(handle.counters().blocks_sent, 10, "known after the end");

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: Append) -> Result<(), Failure> 
     let (directory, missing) = (&args.directory, Missing::Make(args.saving));
     with_store(context, directory, missing, async |store: &Multifeed| {
         let failed = |error| Failure::store(directory, &error);
-        let feed = store.writer(&args.writer).await.map_err(failed)?;
+        let feed = store.writer(args.writer.as_str()).await.map_err(failed)?;
         let whole = if args.lines {
             append_lines(context, directory, &feed, max).await?
         } else {

@@ -125,7 +125,7 @@ impl Session<'_> {
                         }
                         self.failed_feeds.push(key);
                     }
-                    Some(Event::StorageFailed { error }) if self.is_hopeless(&error) => {
+                    Some(Event::StorageFailed { error, .. }) if self.is_hopeless(&error) => {
                         return Left::Failed(Failure::store(
                             &self.args.directory,
                             &multifeed_tokio::Error::Node(error),

@@ -197,6 +197,7 @@ impl Opening {
             self.feed.files.tree = len >= sleep::HEADER_BYTES as u64;
         }
         if let Answer::Length(len) = answers[6] {
+            self.feed.files.data = true;
             self.data_len = len;
         }
         if let Ok(length) = <[u8; 8]>::try_from(&bytes(answers, 7)[..]) {

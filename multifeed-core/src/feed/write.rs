@@ -48,6 +48,7 @@ pub(super) struct Buffer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Files {
     pub(super) key: bool,
+    pub(super) data: bool,
     pub(super) tree: bool,
     pub(super) signatures: bool,
     pub(super) bitfield: bool,
@@ -277,6 +278,9 @@ impl Feed {
             let data = Bytes::copy_from_slice(&self.key.0);
             ops.push(Op::Write { path: self.folder.join(sleep::KEY), offset: 0, data });
             synced.push(sleep::KEY);
+        }
+        if !self.files.data {
+            self.files.data = true;
             // Empty blocks write nothing, and the JavaScript reads no block of a feed without `data`.
             ops.push(Op::Write {
                 path: self.folder.join(sleep::DATA),

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::multifeed::State;
-use super::{CommandId, Durability, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob, Task};
+use super::{CommandId, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob};
 use crate::crypto::SecretKey;
 use crate::format::{corestore, list, sleep};
 use crate::storage::{BatchId, Op};
@@ -114,12 +114,8 @@ impl Node {
         let path = folder.join(sleep::SECRET_KEY);
         let data = Bytes::copy_from_slice(&secret.to_libsodium()[..]);
         let before = self.before_writer(multifeed);
-        let ops = Vec::from([Op::CreateSecret { path: path.clone(), data }]);
-        let mut written = self.submit(before, ops, Task::Nothing);
-        if self.config.durability == Durability::Power {
-            let sync = Vec::from([Op::Sync { path }]);
-            written = self.submit(Some(written), sync, Task::Nothing);
-        }
+        let op = Op::CreateSecret { path, data };
+        let written = self.write_first(before, &folder, &secret.public(), op);
         self.multifeeds[multifeed.0 as usize].list_after = Some(written);
     }
 

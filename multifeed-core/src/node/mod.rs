@@ -478,6 +478,12 @@ impl Node {
         self.member_info(multifeed, feed)
     }
 
+    /// The multifeeds that a feed is in.
+    pub fn multifeeds_of(&self, feed: FeedId) -> impl Iterator<Item = MultifeedId> + '_ {
+        let places = self.entry(feed).into_iter().flat_map(|entry| &entry.places);
+        places.map(|(multifeed, _)| *multifeed)
+    }
+
     /// The feed with this key, in whichever multifeed it is.
     #[must_use]
     pub fn find(&self, key: &FeedKey) -> Option<FeedId> {

@@ -17,7 +17,7 @@ use super::{
     Task,
 };
 use crate::crypto::SecretKey;
-use crate::format::{corestore, numbered};
+use crate::format::{corestore, numbered, sleep};
 use crate::storage::{Answer, BatchId, FilePath, Op, StorageError};
 
 /// What a node knows of its store.
@@ -251,21 +251,40 @@ impl Node {
         self.store.named.get(&id).map(String::as_str)
     }
 
-    /// Writes the file that makes a derived feed writable for a corestore: before anything else of it.
+    /// Writes what makes a derived feed writable for a corestore: before anything else of it. Without a key
+    /// the JavaScript would not look for the name.
     pub(super) fn write_name(
         &mut self,
         before: Option<BatchId>,
         key: &FeedKey,
         name: &str,
     ) -> BatchId {
-        let path = corestore::folder(&key.discovery_key()).join(corestore::NAME);
+        let folder = corestore::folder(&key.discovery_key());
         let data = Bytes::from(corestore::encode_name(name));
-        let ops = Vec::from([Op::Write { path: path.clone(), offset: 0, data }]);
-        let written = self.submit(before, ops, Task::Nothing);
-        if self.config.durability == Durability::Process {
-            return written;
+        let name = Op::Write { path: folder.join(corestore::NAME), offset: 0, data };
+        self.write_first(before, &folder, key, name)
+    }
+
+    /// Writes the key of a writer's feed after the file that makes it writable.
+    pub(super) fn write_first(
+        &mut self,
+        before: Option<BatchId>,
+        folder: &FilePath,
+        key: &FeedKey,
+        op: Op,
+    ) -> BatchId {
+        let data = Bytes::copy_from_slice(&key.0);
+        let key = Op::Write { path: folder.join(sleep::KEY), offset: 0, data };
+        let mut written = before;
+        for op in [op, key] {
+            let path = op.path().clone();
+            written = Some(self.submit(written, Vec::from([op]), Task::Nothing));
+            if self.config.durability == Durability::Power {
+                let sync = Vec::from([Op::Sync { path }]);
+                written = Some(self.submit(written, sync, Task::Nothing));
+            }
         }
-        self.submit(Some(written), Vec::from([Op::Sync { path }]), Task::Nothing)
+        written.expect("two operations were submitted")
     }
 }
 

@@ -4,10 +4,13 @@
 mod util;
 
 use bytes::Bytes;
-use multifeed_core::format::sleep;
+use multifeed_core::crypto::SecretKey;
+use multifeed_core::format::{numbered, sleep};
 use multifeed_core::storage::{FilePath, Memory, Op};
 use multifeed_core::tree::Bitfield;
-use multifeed_core::{Durability, Event, FeedId, NodeConfig, NodeError, Outcome, SyncState};
+use multifeed_core::{
+    Durability, Event, FeedId, Layout, NodeConfig, NodeError, Outcome, SyncState,
+};
 use util::Sim;
 
 /// What was acknowledged once so many effects had happened.
@@ -16,14 +19,16 @@ struct Mark {
     length: usize,
 }
 
+const LAYOUTS: [Layout; 2] = [Layout::Corestore, Layout::Numbered];
+
 fn block(n: usize) -> Bytes {
     Bytes::from(format!("block {n} {}", "x".repeat(n % 90)))
 }
 
 /// A writer that appends alone, in batches and nothing, with a mark after each acknowledgement.
-fn writer_history(config: NodeConfig) -> (Sim, FeedId, Vec<Mark>) {
+fn writer_history(layout: Layout, config: NodeConfig) -> (Sim, FeedId, Vec<Mark>) {
     let mut sim = Sim::new(65_536);
-    let a = sim.party_with(Memory::new(), config);
+    let a = sim.party_in(Memory::new(), layout, config);
     let feed = sim.writer(a, "w");
     let mut marks = Vec::new();
     let mut length = 0;
@@ -92,36 +97,124 @@ fn check_for_javascript(memory: &Memory, what: &str) {
     }
 }
 
+/// What multifeed 6 would make of the folders: each with a key is a feed, up to the first without.
+fn check_folders(memory: &Memory, what: &str) {
+    let has_key =
+        |number: u32| memory.contents(&numbered::folder(number).join(sleep::KEY)).is_some();
+    let count = (0..).take_while(|number| has_key(*number)).count() as u32;
+    let mut names = Vec::new();
+    for number in 0..count {
+        let file = |name: &str| memory.contents(&numbered::folder(number).join(name));
+        assert_eq!(file(sleep::KEY).unwrap().len(), 32, "{what}: key of {number}");
+        let secret = file(sleep::SECRET_KEY);
+        let name = file(numbered::LOCAL_NAME);
+        assert_eq!(secret.is_some(), name.is_some(), "{what}: folder {number}");
+        if let Some(secret) = secret {
+            let secret = SecretKey::from_libsodium(&secret[..].try_into().unwrap()).unwrap();
+            assert_eq!(secret.public().0[..], file(sleep::KEY).unwrap(), "{what}: {number}");
+        }
+        names.push(name.map_or(number.to_string(), |name| String::from_utf8(name).unwrap()));
+    }
+    let beyond = memory.paths().filter_map(|path| path.as_str().split_once('/'));
+    let mut beyond = beyond.filter_map(|(folder, _)| numbered::parse_folder(folder));
+    assert!(beyond.all(|number| number < count), "{what}: a folder beyond {count}");
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count as usize, "{what}: two feeds of one name");
+}
+
 #[test]
 fn a_writer_killed_between_any_two_effects_loses_nothing_acknowledged_and_goes_on() {
-    let (sim, _, marks) = writer_history(NodeConfig::default());
-    let journal = &sim.parties[0].disk;
-    for count in 0..=journal.effects().len() {
-        let acknowledged =
-            marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
-        let memory = journal.state_after(count);
-        check_for_javascript(&memory, &format!("after {count}"));
-        check_writer(memory, acknowledged.unwrap_or(0), &format!("after {count}"));
+    for layout in LAYOUTS {
+        let (sim, _, marks) = writer_history(layout, NodeConfig::default());
+        let journal = &sim.parties[0].disk;
+        for count in 0..=journal.effects().len() {
+            let acknowledged =
+                marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+            let memory = journal.state_after(count);
+            let what = format!("{layout:?} after {count}");
+            check_for_javascript(&memory, &what);
+            check_folders(&memory, &what);
+            check_writer(memory, acknowledged.unwrap_or(0), &what);
+        }
+    }
+}
+
+#[test]
+fn numbered_folders_killed_anywhere_open_with_all_that_was_told_and_take_more() {
+    for durability in [Durability::Process, Durability::Power] {
+        let config = NodeConfig { durability, ..NodeConfig::default() };
+        let mut sim = Sim::new(65_536);
+        let (a, b) =
+            (sim.party_in(Memory::new(), Layout::Numbered, config), sim.party(Memory::new()));
+        let mut marks = Vec::new();
+        for name in ["one", "a longer name", "x"] {
+            let theirs = sim.writer(b, name);
+            sim.append(b, theirs, &[name.as_bytes()]);
+            let feed = sim.writer(a, name);
+            marks.push((sim.parties[a].disk.effects().len(), name.to_owned()));
+            sim.append(a, feed, &[b"", name.as_bytes()]);
+            let command = sim.parties[a].node.writer(util::FIRST, None, None);
+            let Ok(Outcome::Feed(unnamed)) = sim.finish(a, command) else { panic!("no writer") };
+            let name = sim.parties[a].node.feed_in(util::FIRST, unnamed).unwrap().name;
+            marks.push((sim.parties[a].disk.effects().len(), name));
+            let wire = sim.connect(a, b);
+            sim.sync();
+            sim.wires[wire].cut = true;
+        }
+        let journal = &sim.parties[a].disk;
+        for whole in 0..=journal.effects().len() {
+            let len = journal.torn_len(whole);
+            let bitfield = matches!(journal.effects().get(whole).map(|effect| &effect.op),
+                Some(Op::Write { path, .. }) if path.as_str().ends_with("/bitfield"));
+            let torn = [0, 1, len / 2, len - 1];
+            for bytes in torn.into_iter().filter(|bytes| *bytes == 0 || *bytes < len && !bitfield) {
+                let what = format!("{durability:?}: {bytes} bytes of {len} after {whole}");
+                let memory = journal.state_torn(whole, bytes);
+                check_folders(&memory, &what);
+                let mut again = Sim::new(65_536);
+                // First, so that the other draws other keys than it did before.
+                let source = again.party(Memory::new());
+                let theirs = again.writer(source, "theirs");
+                again.append(source, theirs, &[b"theirs"]);
+                let a = again.party_in(memory, Layout::Numbered, NodeConfig::default());
+                let names: Vec<String> =
+                    again.parties[a].node.feeds(util::FIRST).map(|feed| feed.name).collect();
+                for (_, name) in marks.iter().filter(|(at, _)| *at <= whole) {
+                    assert!(names.contains(name), "{what}: {name} of {names:?}");
+                }
+                let feed = again.writer(a, "one");
+                again.append(a, feed, &[b"after"]);
+                again.connect(a, source);
+                again.sync();
+                assert_eq!(again.contents(a), again.contents(source), "{what}");
+                check_folders(again.parties[a].disk.memory(), &what);
+            }
+        }
     }
 }
 
 #[test]
 fn a_writer_killed_in_the_middle_of_a_write_loses_nothing_acknowledged_and_goes_on() {
-    let (sim, _, marks) = writer_history(NodeConfig::default());
-    let journal = &sim.parties[0].disk;
-    for whole in 0..journal.effects().len() {
-        let acknowledged =
-            marks.iter().filter(|mark| mark.effects <= whole).map(|m| m.length).max();
-        let len = journal.torn_len(whole);
-        let bitfield = matches!(&journal.effects()[whole].op,
+    for layout in LAYOUTS {
+        let (sim, _, marks) = writer_history(layout, NodeConfig::default());
+        let journal = &sim.parties[0].disk;
+        for whole in 0..journal.effects().len() {
+            let acknowledged =
+                marks.iter().filter(|mark| mark.effects <= whole).map(|m| m.length).max();
+            let len = journal.torn_len(whole);
+            let bitfield = matches!(&journal.effects()[whole].op,
             Op::Write { path, .. } if path.as_str().ends_with("/bitfield"));
-        // A bitfield page lies in one page of the page cache: the system writes it whole or not at all.
-        let torn = if bitfield { vec![] } else { vec![1, len / 3, len / 2, len.saturating_sub(1)] };
-        for bytes in torn.into_iter().filter(|bytes| *bytes > 0 && *bytes < len) {
-            let what = format!("{bytes} bytes of {len} after {whole}");
-            let memory = journal.state_torn(whole, bytes);
-            check_for_javascript(&memory, &what);
-            check_writer(memory, acknowledged.unwrap_or(0), &what);
+            // A bitfield page lies in one page of the page cache: the system writes it whole or not at all.
+            let torn =
+                if bitfield { vec![] } else { vec![1, len / 3, len / 2, len.saturating_sub(1)] };
+            for bytes in torn.into_iter().filter(|bytes| *bytes > 0 && *bytes < len) {
+                let what = format!("{layout:?}: {bytes} bytes of {len} after {whole}");
+                let memory = journal.state_torn(whole, bytes);
+                check_for_javascript(&memory, &what);
+                check_folders(&memory, &what);
+                check_writer(memory, acknowledged.unwrap_or(0), &what);
+            }
         }
     }
 }
@@ -160,18 +253,22 @@ fn a_batch_over_several_bitfield_pages_survives_a_kill_at_any_of_its_writes() {
 #[test]
 fn a_writer_that_syncs_loses_nothing_acknowledged_when_the_power_fails() {
     let config = NodeConfig { durability: Durability::Power, ..NodeConfig::default() };
-    let (sim, _, marks) = writer_history(config);
-    let journal = &sim.parties[0].disk;
-    for seed in 0..4u64 {
-        for count in 0..=journal.effects().len() {
-            let acknowledged =
-                marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count as u64;
-            let memory = journal.state_after_power_loss(count, |_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                seed != 0 && state >> 63 == 1
-            });
-            check_writer(memory, acknowledged.unwrap_or(0), &format!("seed {seed} after {count}"));
+    for layout in LAYOUTS {
+        let (sim, _, marks) = writer_history(layout, config.clone());
+        let journal = &sim.parties[0].disk;
+        for seed in 0..4u64 {
+            for count in 0..=journal.effects().len() {
+                let acknowledged =
+                    marks.iter().filter(|mark| mark.effects <= count).map(|m| m.length).max();
+                let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count as u64;
+                let memory = journal.state_after_power_loss(count, |_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    seed != 0 && state >> 63 == 1
+                });
+                let what = format!("{layout:?}: seed {seed} after {count}");
+                check_folders(&memory, &what);
+                check_writer(memory, acknowledged.unwrap_or(0), &what);
+            }
         }
     }
 }

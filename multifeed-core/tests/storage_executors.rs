@@ -227,6 +227,29 @@ fn a_renamed_file_replaces_what_had_the_name() {
 }
 
 #[test]
+fn a_folder_moves_with_all_below_it_to_a_name_that_is_free() {
+    on_both(|store| {
+        store.write("new/a", 0, b"one");
+        store.write("new/deep/b", 0, b"two");
+        store.write("newer", 0, b"other");
+        store.op(Op::Rename { from: path("new"), to: path("0") });
+        assert_eq!(store.op(Op::List { path: path("") }), names(&["0", "newer"]));
+        assert_eq!(store.op(Op::List { path: path("0") }), names(&["a", "deep"]));
+        assert_eq!(store.all("0/a"), bytes(b"one"));
+        assert_eq!(store.all("0/deep/b"), bytes(b"two"));
+        assert_eq!(store.all("new/a"), Answer::NotFound);
+        store.write("0/a", 0, b"O");
+        store.write("new/a", 0, b"again");
+        for taken in ["0", "newer"] {
+            let rename = Op::Rename { from: path("new"), to: path(taken) };
+            assert!(store.try_op(rename).is_err(), "{taken}");
+        }
+        assert_eq!(store.all("0/a"), bytes(b"One"));
+        assert_eq!(store.all("new/a"), bytes(b"again"));
+    });
+}
+
+#[test]
 fn names_are_listed_in_order() {
     on_both(|store| {
         for name in ["z", "folder/inner", "a", "m"] {

@@ -204,13 +204,14 @@ impl Disk {
         let Some(found) = or_missing(fs::metadata(&disk_from))? else {
             return Ok(Answer::NotFound);
         };
-        if !found.is_file() {
-            return Err(io::Error::other("only files are renamed"));
+        if !found.is_file() && self.disk_path(to).symlink_metadata().is_ok() {
+            return Err(io::Error::other("the name is taken"));
         }
         self.make_folders(to)?;
         let mut shared = self.shared();
         shared.pool.forget(from);
         shared.pool.forget(to);
+        shared.stable.retain(|folder| !folder.is_within(from));
         drop(shared);
         fs::rename(disk_from, self.disk_path(to))?;
         self.name_changed(from);

@@ -12,7 +12,7 @@ use super::{
     CommandId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
 };
 use crate::crypto::SecretKey;
-use crate::format::corestore;
+use crate::format::{corestore, numbered};
 use crate::storage::BatchId;
 
 /// Bytes of a writer's name.
@@ -239,6 +239,16 @@ impl Node {
         if let Some(name) = name.filter(|name| name.is_empty() || name.len() > MAX_NAME) {
             let error = NodeError::Name { got: name.len(), max: MAX_NAME };
             return self.complete(command, Err(error));
+        }
+        // A folder that comes to have this number would have the same name. The JavaScript keeps one of
+        // the two then, and gives the next feed the folder of another.
+        let local = |member: &Member| member.local && name == Some(member.name.as_str());
+        if self.store.layout == Layout::Numbered
+            && name.is_some_and(|name| numbered::parse_folder(name).is_some())
+            && !self.multifeeds[multifeed.0 as usize].members.iter().any(local)
+        {
+            let problem = "in the layout of multifeed 6 a number is no name for a writer";
+            return self.complete(command, Err(NodeError::WriterExists { problem }));
         }
         let name = match name {
             Some(name) => String::from(name),

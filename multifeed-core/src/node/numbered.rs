@@ -119,6 +119,12 @@ impl Node {
         let Some(Wanted { feed, secret, .. }) = self.store.folders.queue.front() else { return };
         let (feed, number) = (*feed, self.store.folders.next);
         let secret = secret.as_ref().map(SecretKey::to_libsodium);
+        if let Some(member) = self.member_mut(ONLY, feed) {
+            // A number stands for the folder, whichever was thought to come next.
+            if numbered::parse_folder(&member.name).is_some() {
+                member.name = number.to_string();
+            }
+        }
         let folder = FilePath::new(&[numbered::UNNUMBERED]);
         let write = |name: &str, data| Op::Write { path: folder.join(name), offset: 0, data };
         let key = Bytes::copy_from_slice(&self.feeds[feed.0 as usize].key.0);
@@ -212,7 +218,8 @@ impl Node {
                 None => self.add_entry(key),
             };
             self.feeds[id.0 as usize].folder = Some(numbered::folder(number));
-            let (local, name) = (name.is_some(), name.unwrap_or_else(|| number.to_string()));
+            let local = name.is_some();
+            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| number.to_string());
             self.add_member(ONLY, id, name, local);
             added.push(id);
             if let Some(member) = self.member_mut(ONLY, id) {

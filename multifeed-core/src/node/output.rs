@@ -448,7 +448,7 @@ pub enum NodeError {
         problem: &'static str,
     },
     /// A writer cannot be made, because its name or its key pair is taken.
-    #[error("no such writer can be made: {problem}")]
+    #[error("the writer cannot be made: {problem}")]
     WriterExists {
         /// By what.
         problem: &'static str,

@@ -121,9 +121,12 @@ impl Journal {
         let lasts = |index: usize, effect: &Effect| {
             // A secret file is synced before it gets its name.
             matches!(effect.op, Op::CreateSecret { .. })
-                || effects[index..].iter().any(
-                    |later| matches!(&later.op, Op::Sync { path } if target(&effect.op) == path),
-                )
+                || effects[index..].iter().any(|later| {
+                    // The sync of a file also makes the names of the folders above it last.
+                    let is_folder = matches!(effect.op, Op::Rename { .. });
+                    matches!(&later.op, Op::Sync { path } if path == target(&effect.op)
+                        || is_folder && path.is_within(target(&effect.op)))
+                })
         };
         let kept = effects.iter().enumerate().filter(|(i, effect)| lasts(*i, effect) || kept(*i));
         self.rebuild(kept.map(|(_, effect)| effect))

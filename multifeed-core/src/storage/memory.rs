@@ -143,7 +143,7 @@ impl Memory {
 
     fn rename(&mut self, from: &FilePath, to: &FilePath) -> Result<Answer, StorageErrorKind> {
         if self.folders.contains(from) {
-            return Err(io("only files are renamed"));
+            return self.rename_folder(from, to);
         }
         if !self.files.contains_key(from) {
             return Ok(Answer::NotFound);
@@ -152,6 +152,40 @@ impl Memory {
         self.make(to)?;
         if let Some(file) = self.files.remove(from) {
             self.files.insert(to.clone(), file);
+        }
+        Ok(Answer::Done)
+    }
+
+    fn rename_folder(
+        &mut self,
+        from: &FilePath,
+        to: &FilePath,
+    ) -> Result<Answer, StorageErrorKind> {
+        if *from == FilePath::root() || to.is_within(from) {
+            return Err(io("a folder does not move into itself"));
+        }
+        if self.files.contains_key(to) || self.folders.contains(to) {
+            return Err(io("the name is taken"));
+        }
+        self.change()?;
+        // Makes the folders above.
+        self.make(to)?;
+        self.files.remove(to);
+        let moved = |path: &FilePath| match path.as_str()[from.as_str().len()..].strip_prefix('/') {
+            Some(rest) => to.join(rest),
+            None => to.clone(),
+        };
+        let within = |path: &&FilePath| path.is_within(from);
+        let files: Vec<FilePath> = self.files.keys().filter(within).cloned().collect();
+        for path in files {
+            if let Some(file) = self.files.remove(&path) {
+                self.files.insert(moved(&path), file);
+            }
+        }
+        let folders: Vec<FilePath> = self.folders.iter().filter(within).cloned().collect();
+        for path in folders {
+            self.folders.remove(&path);
+            self.folders.insert(moved(&path));
         }
         Ok(Answer::Done)
     }

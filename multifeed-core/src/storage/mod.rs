@@ -105,7 +105,8 @@ pub enum Op {
         /// The file or folder.
         path: FilePath,
     },
-    /// Give a file another name, replacing what has it.
+    /// Give a file another name, replacing what has it; or a folder with all below it, which must find the
+    /// name free.
     Rename {
         /// Name so far.
         from: FilePath,

@@ -143,10 +143,10 @@ impl Sim {
     }
 
     /// A party with its store in this layout.
-    pub fn party_in(&mut self, memory: Memory, layout: Layout) -> usize {
+    pub fn party_in(&mut self, memory: Memory, layout: Layout, config: NodeConfig) -> usize {
         let at = self.parties.len();
-        let seed = 1 + at as u8 + (memory.paths().count() as u8).wrapping_mul(17);
-        self.parties.push(Party::new(seed, memory, NodeConfig::default(), self.now));
+        let seed = (1 + at as u8).wrapping_add((memory.paths().count() as u8).wrapping_mul(17));
+        self.parties.push(Party::new(seed, memory, config, self.now));
         self.open(at, StoreOptions::default().layout(layout));
         at
     }

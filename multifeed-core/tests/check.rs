@@ -118,17 +118,11 @@ fn write(memory: &mut Memory, path: &FilePath, offset: u64, data: &[u8]) {
     }
 }
 
-fn cut(memory: &mut Memory, path: &FilePath, len: u64) {
-    for answer in run(memory, vec![Op::Truncate { path: path.clone(), len }]) {
-        answer.unwrap();
-    }
-}
-
 /// Syncs a store with an intact one and gives what both hold.
 fn synced(damaged: Memory, intact: &Memory, what: &str) -> (Contents, Memory) {
     let mut sim = Sim::new(65_536);
     let (a, b) = (sim.party(damaged), sim.party(intact.clone()));
-    let ids: Vec<_> = sim.parties[a].node.feeds().map(|feed| feed.id).collect();
+    let ids: Vec<_> = sim.parties[a].node.feeds(util::FIRST).map(|feed| feed.id).collect();
     for id in ids {
         let load = sim.parties[a].node.load(id);
         assert!(sim.finish(a, load).is_ok(), "{what}: it does not open");

@@ -10,7 +10,8 @@ const raf = require('random-access-file')
 const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--also HEX] [--announce-version V] [--announce-client NAME]' +
-  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME] [--sparse]'
+  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME] [--sparse]' +
+  ' [--no-live]'
 
 function main () {
   const options = parse(process.argv.slice(2))
@@ -25,10 +26,11 @@ function main () {
 
 function parse (args) {
   const known = ['key', 'also', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package']
-  const options = { package: 'hypermultifeed' }
+  const options = { package: 'hypermultifeed', live: true }
   while (args.length) {
     const arg = args.shift()
     if (arg === '--sparse') options.sparse = true
+    else if (arg === '--no-live') options.live = false
     else if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
     else throw new Error(`unexpected argument ${arg}; usage: ${usage}`)
@@ -71,10 +73,16 @@ function replaced (source, from, to) {
 
 class Peer {
   constructor (options) {
-    this.multifeed = require(options.package)
-    const Corestore = require('corestore')
-    // A store of our own, because closing a multifeed leaves the feeds of its own store open.
-    this.store = new Corestore(path => raf(`${options.directory}/${path}`))
+    const multifeed = require(options.package)
+    if (options.package === 'multifeed') {
+      this.make = key => multifeed(options.directory, key ? { encryptionKey: key } : {})
+    } else {
+      const Corestore = require('corestore')
+      // A store of our own, because closing a multifeed leaves the feeds of its own store open.
+      this.store = new Corestore(path => raf(`${options.directory}/${path}`))
+      this.make = key => multifeed(this.store, key ? { rootKey: key } : {})
+    }
+    this.options = { live: options.live }
     this.multis = []
     this.listings = new Map()
     this.add(options.key)
@@ -89,7 +97,7 @@ class Peer {
   }
 
   add (rootKey) {
-    const multi = this.multifeed(this.store, rootKey ? { rootKey } : {})
+    const multi = this.make(rootKey)
     multi.on('error', report)
     this.listings.set(multi, this.watchList(multi))
     this.multis.push(multi)
@@ -129,7 +137,7 @@ class Peer {
   async write ({ multifeed, writer, seed, blocks = 0, sizes = [100], batch = 1000 }) {
     const multi = this.of({ multifeed })
     const keyPair = seed && require('hypercore-crypto').keyPair(Buffer.from(seed, 'hex'))
-    const feed = await call(done => multi.writer(writer, keyPair ? { keyPair } : {}, done))
+    const feed = await call(done => multi.writer(writer, keyPair ? { keyPair, keypair: keyPair } : {}, done))
     await call(done => feed.ready(done))
     const end = feed.length + blocks
     while (feed.length < end) {
@@ -169,7 +177,7 @@ class Peer {
   replicate (initiator, socket) {
     socket.setNoDelay(true)
     this.sockets.add(socket)
-    const options = { live: true }
+    const options = { ...this.options }
     if (this.timeout) options.timeout = this.timeout
     const stream = this.multis[0].replicate(initiator, options)
     for (const multi of this.multis.slice(1)) multi.replicate(initiator, { ...options, stream })
@@ -187,6 +195,7 @@ class Peer {
     }
     stream.on('error', failed)
     stream.on('remote-feeds', () => say({ event: 'remote-feeds' }))
+    stream.on('end', () => say({ event: 'ended' }))
     stream.on('close', () => socket.destroy())
     socket.on('error', failed)
     socket.on('close', () => {
@@ -253,6 +262,8 @@ class Peer {
   watchList (multi) {
     const listing = new Set()
     const handlers = multi._handlers
+    // Multifeed 6 has no list: the folders are numbered.
+    if (!handlers) return listing
     const storeFeed = handlers.storeFeed
     handlers.storeFeed = (info, done) => {
       const entry = call(stored => storeFeed.call(handlers, info, stored)).then(() => done(), done)
@@ -264,7 +275,7 @@ class Peer {
 
   async flushList (multi) {
     await Promise.all(this.listings.get(multi))
-    const { feed } = multi._handlers
+    const { feed } = multi._handlers || {}
     // corestore-multifeed keeps its list to itself; there an entry is written when that is said.
     if (feed) await call(done => feed.flush(done))
   }
@@ -273,7 +284,7 @@ class Peer {
     const multi = this.of({ multifeed })
     const feeds = (await this.readyFeeds(multi)).map(feed => ({
       key: feed.key.toString('hex'),
-      name: [...multi._feedsByName].filter(([, named]) => named === feed).map(([name]) => name)[0],
+      name: (multi._feedsByName ? [...multi._feedsByName] : Object.entries(multi._feeds)).filter(([, named]) => named === feed).map(([name]) => name)[0],
       writable: feed.writable,
       length: feed.length,
       blocks: feed.downloaded(0, feed.length)
@@ -397,7 +408,7 @@ class Peer {
     await this.disconnect()
     await this.flush()
     for (const multi of this.multis) await call(done => multi.close(done))
-    await call(done => this.store.close(done))
+    if (this.store) await call(done => this.store.close(done))
     return {}
   }
 }

@@ -69,9 +69,10 @@ pub(crate) async fn close(store: &Multifeed, directory: &Path) -> Result<(), Fai
     Ok(())
 }
 
-/// Whether there is a store, made by this program or by the JavaScript.
+/// Whether there is a store, made by this program or by the JavaScript: multifeed 6 has no master key,
+/// but a first folder.
 pub(crate) fn exists(directory: &Path) -> bool {
-    directory.join(MASTER_KEY).exists() || directory.join(KEY_FILE).exists()
+    [MASTER_KEY, KEY_FILE, "0/key"].iter().any(|file| directory.join(file).exists())
 }
 
 fn find_key(context: &Context, directory: &Path, missing: Missing) -> Result<RootKey, Failure> {

@@ -379,26 +379,6 @@ fn a_feed_closed_and_asked_for_again_and_again_takes_no_more_memory() {
 }
 
 #[test]
-fn a_flood_of_wants_is_answered_at_most_sixteen_at_a_time() {
-    let (mut sim, _, key, mut liar) = setup(100);
-    let channel = liar.ask(&mut sim, key);
-    let want = Span { start: 0, length: 1 << 20 };
-    let haves = |liar: &Liar| {
-        liar.outputs.iter().filter(|output| matches!(output, Output::Have { .. })).count()
-    };
-    let before = haves(&liar);
-    for _ in 0..1000 {
-        liar.connection.want(channel, want).unwrap();
-    }
-    liar.run(&mut sim);
-    let answers = haves(&liar) - before;
-    assert!((1..=17).contains(&answers), "{answers} answers to 1,000 wants");
-    liar.connection.want(channel, want).unwrap();
-    liar.run(&mut sim);
-    assert_eq!(haves(&liar) - before, answers + 1);
-}
-
-#[test]
 fn a_want_beyond_the_log_is_answered_with_an_empty_bitfield() {
     let (mut sim, _, key, mut liar) = setup(100);
     let channel = liar.ask(&mut sim, key);

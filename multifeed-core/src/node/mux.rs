@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use multifeed_proto::messages::Span;
-use multifeed_proto::session::FeedOptions;
+use multifeed_proto::session::{FeedOptions, Peer};
 use multifeed_proto::{
     self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, rle,
 };
 
+use super::download::next_block;
 use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
 use super::{ConnectOptions, ConnectionId, Event, FeedId, MultifeedId, Node, NodeError, Outcome};
 
@@ -336,10 +337,15 @@ impl Node {
             let full = link.connection.buffered() >= self.config.max_outbox_bytes;
             let Some(state) = link.channels.get_mut(&channel) else { continue };
             // A feed that is being opened answers then.
-            if self.feeds[state.feed.0 as usize].feed().is_none() {
-                continue;
-            }
-            if full || state.queued && !leaving {
+            let entry = &self.feeds[state.feed.0 as usize];
+            let Some(feed) = entry.feed() else { continue };
+            let remote = link.connection.peer(channel).map(Peer::remote);
+            let to_request = state.queued
+                && !leaving
+                && remote.is_some_and(|remote| {
+                    next_block(feed, &entry.wishes, &entry.reserved, state, remote).is_some()
+                });
+            if full || to_request {
                 link.asking.insert(channel);
                 continue;
             }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
-// Multifeeds over one store in one directory, most often one, driven by JSON lines on stdin, answering with JSON lines on
-// stdout. What it can do and what it answers is in ../README.md.
+// Multifeeds over one store in one directory, most often one, driven by JSON lines on stdin,
+// answering with JSON lines on stdout. What it can do and what it answers is in ../README.md.
 
 const net = require('net')
 const crypto = require('crypto')
@@ -10,8 +10,8 @@ const raf = require('random-access-file')
 const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--also HEX] [--announce-version V] [--announce-client NAME]' +
-  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME] [--sparse]' +
-  ' [--no-live]'
+  ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME]' +
+  ' [--sparse] [--no-live] [--master-key HEX]'
 
 function main () {
   const options = parse(process.argv.slice(2))
@@ -25,7 +25,8 @@ function main () {
 }
 
 function parse (args) {
-  const known = ['key', 'also', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package']
+  const known = ['key', 'also', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package',
+    'master-key']
   const options = { package: 'hypermultifeed', live: true }
   while (args.length) {
     const arg = args.shift()
@@ -73,15 +74,13 @@ function replaced (source, from, to) {
 
 class Peer {
   constructor (options) {
-    const multifeed = require(options.package)
-    if (options.package === 'multifeed') {
-      this.make = key => multifeed(options.directory, key ? { encryptionKey: key } : {})
-    } else {
-      const Corestore = require('corestore')
-      // A store of our own, because closing a multifeed leaves the feeds of its own store open.
-      this.store = new Corestore(path => raf(`${options.directory}/${path}`))
-      this.make = key => multifeed(this.store, key ? { rootKey: key } : {})
-    }
+    this.multifeed = require(options.package)
+    this.files = path => raf(`${options.directory}/${path}`)
+    // A store of our own, because closing a multifeed leaves the feeds of its own store open. Multifeed 6
+    // has none.
+    const masterKey = options['master-key'] && Buffer.from(options['master-key'], 'hex')
+    const Corestore = require('corestore')
+    this.store = options.package === 'multifeed' ? null : new Corestore(this.files, masterKey ? { masterKey } : {})
     this.options = { live: options.live }
     this.multis = []
     this.listings = new Map()
@@ -97,7 +96,8 @@ class Peer {
   }
 
   add (rootKey) {
-    const multi = this.make(rootKey)
+    const options = rootKey ? { rootKey, encryptionKey: rootKey } : {}
+    const multi = this.multifeed(this.store || this.files, options)
     multi.on('error', report)
     this.listings.set(multi, this.watchList(multi))
     this.multis.push(multi)
@@ -262,7 +262,6 @@ class Peer {
   watchList (multi) {
     const listing = new Set()
     const handlers = multi._handlers
-    // Multifeed 6 has no list: the folders are numbered.
     if (!handlers) return listing
     const storeFeed = handlers.storeFeed
     handlers.storeFeed = (info, done) => {
@@ -284,7 +283,7 @@ class Peer {
     const multi = this.of({ multifeed })
     const feeds = (await this.readyFeeds(multi)).map(feed => ({
       key: feed.key.toString('hex'),
-      name: (multi._feedsByName ? [...multi._feedsByName] : Object.entries(multi._feeds)).filter(([, named]) => named === feed).map(([name]) => name)[0],
+      name: [...(multi._feedsByName || Object.entries(multi._feeds))].filter(([, named]) => named === feed).map(([name]) => name)[0],
       writable: feed.writable,
       length: feed.length,
       blocks: feed.downloaded(0, feed.length)
@@ -327,6 +326,18 @@ class Peer {
     const feed = await this.feed(key)
     const value = await call(done => feed.get(index, done))
     return { value: value.toString('hex') }
+  }
+
+  // A feed that corestore knows by `name` or, without one, as the default of these namespaces.
+  async named ({ name, namespaces = [], blocks = 0, sizes = [100] }) {
+    const store = namespaces.reduce((store, namespace) => store.namespace(namespace), this.store)
+    const feed = name ? store.get({ name }) : store.default()
+    await call(done => feed.ready(done))
+    const start = feed.length
+    for (let i = start; i < start + blocks; i++) {
+      await call(done => feed.append(block('named', i, sizes[i % sizes.length]), done))
+    }
+    return { key: feed.key.toString('hex'), length: feed.length, writable: feed.writable }
   }
 
   // Appends values to a writer that hypercore encodes as JSON.
@@ -415,7 +426,7 @@ class Peer {
 
 function listenToCommands (peer) {
   const commands = ['write', 'writeMany', 'join', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
-    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend']
+    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend', 'named']
   // Those that may have to wait for another peer.
   const waiting = ['wait', 'get', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })

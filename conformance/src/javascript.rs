@@ -58,6 +58,28 @@ impl JsPeer {
         self.call(json!({"do": "join", "key": key}));
     }
 
+    /// The same with a key pair that follows from `seed`, 64 hex digits.
+    pub fn write_with_key(&mut self, writer: &str, seed: &str, blocks: u64, size: usize) -> String {
+        let command = json!({
+            "do": "write", "writer": writer, "seed": seed, "blocks": blocks, "sizes": [size]
+        });
+        self.call(command)["key"].as_str().unwrap().to_owned()
+    }
+
+    /// The same for a writer without a name, whose blocks are those of a writer called `undefined`.
+    pub fn write_unnamed(&mut self, blocks: u64, size: usize) -> String {
+        let command = json!({"do": "write", "blocks": blocks, "sizes": [size]});
+        self.call(command)["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Appends `blocks` blocks of a writer called `named` to the feed of corestore with this name or, without, to the
+    /// default feed of these namespaces; gives its key, its length and whether it is writable.
+    pub fn named(&mut self, name: Option<&str>, namespaces: &[&str], blocks: u64) -> Value {
+        self.call(json!({
+            "do": "named", "name": name, "namespaces": namespaces, "blocks": blocks
+        }))
+    }
+
     /// Appends `blocks` blocks whose sizes repeat `sizes` to the writer; gives its key (hex).
     pub fn write(&mut self, writer: &str, blocks: u64, sizes: &[usize]) -> String {
         let pending = self.start_write(writer, blocks, sizes, 1_000);

@@ -57,6 +57,16 @@ impl Store {
         JsPeer::open(&self.path(), &self.key, &["--package", package])
     }
 
+    /// Opens the store in multifeed 6.
+    pub fn multifeed6(&self) -> JsPeer {
+        self.javascript_of("multifeed")
+    }
+
+    /// Opens the store in a JavaScript peer that is given the master key, 64 hex digits.
+    pub fn javascript_with_master_key(&self, key: &str) -> JsPeer {
+        JsPeer::open(&self.path(), &self.key, &["--master-key", key])
+    }
+
     /// Opens the store in a JavaScript peer with a second multifeed.
     pub fn javascript_with(&self, other: &str) -> JsPeer {
         JsPeer::open(&self.path(), &self.key, &["--also", other])

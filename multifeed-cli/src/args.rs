@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
-use multifeed_tokio::Dialect;
+use multifeed_tokio::{Dialect, Layout};
 
 /// Append-only feeds by many writers, in a folder, synced with others over TCP.
 ///
@@ -226,12 +226,36 @@ impl From<Peers> for Dialect {
     }
 }
 
-/// Whether the key of a store that is made is kept with it.
+/// How a store is made, if there is none yet.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Saving {
     /// Do not save the root key of a new store in DIR/root_key: it must be given each time.
     #[arg(long)]
     pub(crate) no_save_key: bool,
+    /// How a new store is laid out, so that the JavaScript can open it too: `corestore` for
+    /// hypermultifeed, `numbered` for multifeed 5 and 6. One that exists must be laid out like this.
+    ///
+    /// Without it: as the store is, and a new one for hypermultifeed.
+    #[arg(long, value_name = "LAYOUT", value_enum)]
+    pub(crate) layout: Option<Folders>,
+}
+
+/// The layouts of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Folders {
+    /// Folders named by discovery key, as of hypermultifeed and corestore.
+    Corestore,
+    /// Folders 0, 1, 2 and so on, as of multifeed 5 and 6.
+    Numbered,
+}
+
+impl From<Folders> for Layout {
+    fn from(folders: Folders) -> Self {
+        match folders {
+            Folders::Corestore => Self::Corestore,
+            Folders::Numbered => Self::Numbered,
+        }
+    }
 }
 
 /// A text that is never printed.

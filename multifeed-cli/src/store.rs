@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use multifeed_tokio::core::format::corestore::MASTER_KEY;
+use multifeed_tokio::core::format::{numbered, sleep};
 use multifeed_tokio::{Dialect, Multifeed, Options, RootKey};
 
 use crate::args::Saving;
@@ -50,7 +51,20 @@ pub(crate) async fn open(
     dialect: Dialect,
 ) -> Result<Multifeed, Failure> {
     let key = find_key(context, directory, missing)?;
-    open_with(directory, Options::default().root_key(key).dialect(dialect)).await
+    let options = Options::default().root_key(key).dialect(dialect);
+    let options = match missing {
+        Missing::Make(saving) => laid_out(options, saving),
+        Missing::Refuse => options,
+    };
+    open_with(directory, options).await
+}
+
+/// Options with the layout that was asked for.
+pub(crate) fn laid_out(options: Options, saving: Saving) -> Options {
+    match saving.layout {
+        Some(layout) => options.layout(layout.into()),
+        None => options,
+    }
 }
 
 /// Opens the store in `directory` as `options` say, with room for many events.
@@ -69,10 +83,11 @@ pub(crate) async fn close(store: &Multifeed, directory: &Path) -> Result<(), Fai
     Ok(())
 }
 
-/// Whether there is a store, made by this program or by the JavaScript: multifeed 6 has no master key,
-/// but a first folder.
+/// Whether there is a store, made by this program or by the JavaScript.
 pub(crate) fn exists(directory: &Path) -> bool {
-    [MASTER_KEY, KEY_FILE, "0/key"].iter().any(|file| directory.join(file).exists())
+    let numbered = directory.join(numbered::FIRST).join(sleep::KEY);
+    let files = [MASTER_KEY, KEY_FILE, numbered::MARK].map(|name| directory.join(name));
+    files.iter().chain([&numbered]).any(|file| file.exists())
 }
 
 fn find_key(context: &Context, directory: &Path, missing: Missing) -> Result<RootKey, Failure> {

@@ -36,7 +36,8 @@ pub(super) async fn run(context: &Context, args: Init) -> Result<(), Failure> {
         return Err(Failure::new("ERR_EXISTS", message).detail("directory", place));
     }
     let hex = keys::hex(&key);
-    let opened = store::open_with(directory, Options::default().root_key(key)).await?;
+    let options = store::laid_out(Options::default().root_key(key), args.saving);
+    let opened = store::open_with(directory, options).await?;
     store::close(&opened, directory).await?;
 
     let line = || {

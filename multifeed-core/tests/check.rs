@@ -6,8 +6,9 @@ mod util;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use multifeed_core::Layout;
 use multifeed_core::check::{
-    Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Layout, Report, Step, Subject,
+    Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject,
 };
 use multifeed_core::format::corestore;
 use multifeed_core::storage::{Answer, Batch, BatchId, FilePath, Memory, Op, StorageError};

@@ -3,17 +3,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::format::sleep;
+use crate::format::{numbered, sleep};
+use crate::node::Layout;
 use crate::storage::{Answer, FilePath, Op, StorageError};
-
-/// How the feeds of a store are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// `ab/cd/abcd…`, named by the discovery key: corestore, hypermultifeed.
-    Corestore,
-    /// `0`, `1`, … in the order of creation: multifeed 5 and 6.
-    Numbered,
-}
 
 /// The folder of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,14 +72,19 @@ impl Folders {
     }
 
     fn listed(&mut self, path: &FilePath, depth: u8, names: &[String]) {
-        if depth == 1 && is_number(path.as_str()) && names.iter().any(|name| is_feed_file(name)) {
+        if depth == 1
+            && numbered::parse_folder(path.as_str()).is_some()
+            && names.iter().any(|name| is_feed_file(name))
+        {
             let (name, layout) = (String::from(path.as_str()), Layout::Numbered);
             self.found.push(FeedFolder { path: path.clone(), name, layout });
         }
         let above: String = path.as_str().chars().filter(|c| *c != '/').collect();
         for name in names {
             match depth {
-                0 if is_hex(name, 2) || is_number(name) => self.next.push((path.join(name), 1)),
+                0 if is_hex(name, 2) || numbered::parse_folder(name).is_some() => {
+                    self.next.push((path.join(name), 1))
+                }
                 1 if is_hex(&above, 2) && is_hex(name, 2) => self.next.push((path.join(name), 2)),
                 2 if is_hex(name, 64) && name.starts_with(&above) => {
                     let (path, name) = (path.join(name), name.clone());
@@ -105,13 +102,6 @@ fn is_feed_file(name: &str) -> bool {
 
 fn is_hex(name: &str, len: usize) -> bool {
     name.len() == len && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// A number as the JavaScript writes it, without zeros before it.
-fn is_number(name: &str) -> bool {
-    (1..=10).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_digit())
-        && (name == "0" || !name.starts_with('0'))
 }
 
 /// Folders that are listed in one batch.

@@ -8,6 +8,7 @@ use multifeed_proto::FeedKey;
 use super::finding::{Finding, Report};
 use crate::crypto::Verifier;
 use crate::format::sleep;
+use crate::ranges::Ranges;
 use crate::storage::{FilePath, Op};
 use crate::tree::{Bitfield, Node, NodeIndex};
 
@@ -29,6 +30,8 @@ pub(super) struct Ledger {
     pub(super) nodes: Vec<Node>,
     /// Lengths whose signatures are none.
     pub(super) bad_signatures: Vec<u64>,
+    /// Blocks that were cleared on purpose.
+    pub(super) cleared: Ranges,
     /// Bytes of the data file.
     pub(super) data_len: u64,
     /// Nothing is known of what is held: everything is tried, and what fails is no finding.
@@ -57,6 +60,7 @@ impl Ledger {
             bits: Bitfield::new(),
             nodes: Vec::new(),
             bad_signatures: Vec::new(),
+            cleared: Ranges::default(),
             data_len: 0,
             quiet: false,
         }

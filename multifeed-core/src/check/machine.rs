@@ -23,6 +23,8 @@ use crate::tree::{BLOCKS_PER_PAGE, Bitfield, MAX_LENGTH, NodeIndex, PAGE_SIZE, h
 
 /// Pages of the bitfield read at once, at most 917 KiB.
 const PAGES: u64 = 256;
+/// Bytes of the list of cleared blocks that are read, as at the opening of a feed.
+const CLEARED: usize = 1024 * 1024;
 /// Signatures read at once at the end of their file, 1 MiB.
 const SIGNATURES: u64 = 16_384;
 
@@ -140,6 +142,7 @@ impl Check {
             length(sleep::BITFIELD),
             length(sleep::SIGNATURES),
             length(sleep::DATA),
+            ledger.read(sleep::CLEARED, 0, CLEARED),
         ]);
         let check = Self {
             subject,
@@ -206,6 +209,10 @@ impl Check {
             self.sealed = u64::from_be_bytes(sealed).min(MAX_LENGTH);
         }
         let written = self.signed > 0 || self.ledger.data_len > 0;
+        let cleared = read.get(10).map(|file| file.chunks_exact(sleep::CLEARED_BYTES));
+        for blocks in cleared.into_iter().flatten().filter_map(sleep::read_cleared) {
+            self.ledger.cleared.insert(blocks);
+        }
         if !self.keys(key, secret, name, written) {
             return self.done(Vec::new());
         }
@@ -672,7 +679,10 @@ impl Check {
         if self.secret.is_some() {
             // What a writer of this store had, it once held.
             let had = report.proven.max(self.sealed).max(report.recorded);
-            report.lost = report.lost.max(had.saturating_sub(report.sound));
+            let cleared = ledger.cleared.iter().map(|run| run.start.min(had)..run.end.min(had));
+            let cleared = cleared.map(|run| run.end - run.start - ledger.told.count_blocks(run));
+            let missing = had.saturating_sub(report.sound).saturating_sub(cleared.sum());
+            report.lost = report.lost.max(missing);
         }
         let mut fixes = core::mem::take(&mut self.fixes);
         fixes.nodes = ledger.nodes;

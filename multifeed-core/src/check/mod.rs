@@ -26,7 +26,7 @@ mod store;
 mod walk;
 
 pub use finding::{Finding, Report, Severity};
-pub use folders::{FeedFolder, Folders, FoldersStep, Layout};
+pub use folders::{FeedFolder, Folders, FoldersStep};
 pub use machine::{Check, Checked, Step, Subject};
 #[cfg(feature = "std")]
 pub use store::{StoreCheck, StoreFinding, StoreReport};

@@ -6,12 +6,10 @@ use bytes::Bytes;
 use multifeed_proto::{FeedKey, RootKey};
 use zeroize::Zeroizing;
 
-use super::{
-    Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Layout, Report, Step, Subject,
-};
+use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject};
 use crate::disk::Disk;
-use crate::format::{corestore, list};
-use crate::node::LOCK_FILE;
+use crate::format::{corestore, list, numbered};
+use crate::node::{LOCK_FILE, Layout};
 use crate::storage::{Answer, Batch, BatchId, FilePath, Op, StorageError};
 
 /// Something about the store as a whole.
@@ -82,7 +80,7 @@ pub struct StoreReport {
     pub found: Report,
     /// As it is after the repair, if something was repaired.
     pub repaired: Option<Report>,
-    /// Its name on the list of feeds.
+    /// Its name: on the list of feeds, or that of a local writer in a numbered folder.
     pub name: Option<String>,
     /// Whether it is the list of feeds itself.
     pub is_list: bool,
@@ -197,7 +195,10 @@ impl<'a> StoreCheck<'a> {
                 findings.push(StoreFinding::NotListed { folder: folder.path.as_str().to_owned() });
             }
             here.insert(folder.name.clone());
-            let name = entry.map(|entry| entry.name.clone());
+            let name = match folder.layout {
+                Layout::Corestore => entry.map(|entry| entry.name.clone()),
+                Layout::Numbered => self.local_name(folder)?,
+            };
             seen(&StoreReport { found, repaired, name, is_list: false });
         }
         if misnamed > 0 && named == 0 {
@@ -243,6 +244,15 @@ impl<'a> StoreCheck<'a> {
                 Step::Failed(error) => return Err(error),
             }
         }
+    }
+
+    fn local_name(&mut self, folder: &FeedFolder) -> Result<Option<String>, StorageError> {
+        let path = folder.path.join(numbered::LOCAL_NAME);
+        let read = Op::Read { path, offset: 0, len: numbered::MAX_NAME };
+        Ok(match self.run_all(Vec::from([read]))?.first() {
+            Some(Answer::Bytes(name)) => Some(numbered::decode_name(name)),
+            _ => None,
+        })
     }
 
     /// Folder and name of the list of feeds.

@@ -55,7 +55,16 @@ enum Job {
     /// What is left of a block from a place on.
     Rest(Block, u64, Leaf),
     /// Two blocks whose nodes contradict the one above.
-    Pair(Node, u64, [Option<Node>; 2]),
+    Pair(Pair, u64),
+}
+
+/// Two blocks, the node above them, and what is stored as their nodes.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    node: Node,
+    stored: [Option<Node>; 2],
+    /// Whether the signature of the log that ends between the two proves the first.
+    first_proven: bool,
 }
 
 /// A block to be read.
@@ -78,7 +87,7 @@ enum State {
     Signature(u64),
     Run(Vec<Block>),
     Long(Block, u64, Leaf),
-    Pair(Node, [Option<Node>; 2]),
+    Pair(Pair),
 }
 
 /// What was read of the tree below one node, and the signatures of the lengths that end there.
@@ -156,7 +165,7 @@ impl Walk {
             State::Signature(length) => self.check(ledger, length, answer(0)),
             State::Run(blocks) => self.run(ledger, &blocks, answer(0)),
             State::Long(block, at, leaf) => self.long(ledger, block, at, leaf, answer(0)),
-            State::Pair(node, stored) => self.pair(ledger, node, stored, answer(0)),
+            State::Pair(pair) => resolve(ledger, &pair, answer(0)),
         }
     }
 
@@ -190,7 +199,8 @@ impl Walk {
             self.close(node);
             self.check(ledger, blocks.end, chunk.signature(blocks.end));
             let marked = ledger.told.has_block(blocks.start);
-            if marked || offset.saturating_add(node.size) <= ledger.data_len {
+            let there = offset.saturating_add(node.size) <= ledger.data_len;
+            if marked || there && !ledger.cleared.contains(blocks.start) {
                 let (index, size, hash) = (blocks.start, node.size, node.hash);
                 self.jobs.push_back(Job::Block(Block { index, offset, size, hash }));
             }
@@ -210,31 +220,40 @@ impl Walk {
             self.descend(ledger, chunk, right, offset + left.size);
             return;
         }
-        for length in (blocks.start + 1..blocks.end).rev() {
-            let Some(signature) = sleep::read_signature(chunk.signature(length)) else { continue };
-            let parts = parts(index, length)
-                .map(|part| chunk.node(part).filter(|_| ledger.told.has_node(part)));
-            let Some(parts) = parts.collect::<Option<Vec<Node>>>() else { continue };
-            if self.proves(ledger, &parts, length, &signature) {
-                let mut offset = offset;
-                for part in parts {
-                    self.descend(ledger, chunk, part, offset);
-                    offset += part.size;
-                }
-                ledger.lose(index, length);
-                self.close(node);
-                self.check(ledger, blocks.end, chunk.signature(blocks.end));
-                return;
+        let held = blocks.clone().any(|block| ledger.told.has_block(block));
+        if index.depth() == 1 && held {
+            let length = blocks.start + 1;
+            let first_proven = self.shorter(ledger, chunk, index, length).is_some();
+            self.jobs.push_back(Job::Pair(Pair { node, stored, first_proven }, offset));
+        } else {
+            let mut lengths = (blocks.start + 1..blocks.end).rev();
+            let found = lengths.find_map(|length| {
+                self.shorter(ledger, chunk, index, length).map(|parts| (length, parts))
+            });
+            let (length, parts) = found.unwrap_or_default();
+            let mut offset = offset;
+            for part in parts {
+                self.descend(ledger, chunk, part, offset);
+                offset += part.size;
             }
+            ledger.lose(index, length);
         }
         self.close(node);
         self.check(ledger, blocks.end, chunk.signature(blocks.end));
-        let held = blocks.clone().any(|block| ledger.told.has_block(block));
-        if index.depth() == 1 && held {
-            self.jobs.push_back(Job::Pair(node, offset, stored));
-        } else {
-            ledger.lose(index, 0);
-        }
+    }
+
+    /// The roots below `node` of the log of `length` blocks, if the signature of that proves them.
+    fn shorter(
+        &self,
+        ledger: &Ledger,
+        chunk: &Chunk<'_>,
+        node: NodeIndex,
+        length: u64,
+    ) -> Option<Vec<Node>> {
+        let signature = sleep::read_signature(chunk.signature(length))?;
+        let stored = |part| chunk.node(part).filter(|_| ledger.told.has_node(part));
+        let parts = parts(node, length).map(stored).collect::<Option<Vec<Node>>>()?;
+        self.proves(ledger, &parts, length, &signature).then_some(parts)
     }
 
     /// Goes down from a proven node high up in the tree.
@@ -334,13 +353,11 @@ impl Walk {
                 self.state = State::Long(block, at, leaf);
                 return Some(ledger.read(sleep::DATA, block.offset + at, len));
             }
-            Job::Pair(node, offset, stored) => {
-                if node.size > PAIR_BYTES {
-                    ledger.lose(NodeIndex(node.index), 0);
-                    return None;
-                }
-                self.state = State::Pair(node, stored);
-                return Some(ledger.read(sleep::DATA, offset, node.size as usize));
+            Job::Pair(pair, offset) => {
+                // Of more, only the first block is looked at if that is proven.
+                let len = pair.node.size.min(PAIR_BYTES) as usize;
+                self.state = State::Pair(pair);
+                return Some(ledger.read(sleep::DATA, offset, len));
             }
         };
         if first.offset.saturating_add(first.size) > ledger.data_len {
@@ -393,30 +410,6 @@ impl Walk {
         block_read(ledger, block.index, right);
     }
 
-    fn pair(&mut self, ledger: &mut Ledger, node: Node, stored: [Option<Node>; 2], data: &Bytes) {
-        let index = NodeIndex(node.index);
-        let blocks = index.blocks();
-        let splits = [
-            stored[0].map(|left| left.size),
-            stored[1].and_then(|right| node.size.checked_sub(right.size)),
-        ];
-        for left_size in splits.into_iter().flatten().filter(|size| *size <= node.size) {
-            let (left, right) = (..left_size as usize, left_size as usize..node.size as usize);
-            let hashed = [
-                data.get(left).map(|data| hash::leaf_node(blocks.start, data)),
-                data.get(right).map(|data| hash::leaf_node(blocks.start + 1, data)),
-            ];
-            let Some(pair) = children(&node, stored, hashed) else { continue };
-            for (at, leaf) in pair.iter().enumerate() {
-                ledger.proven(leaf, stored[at].as_ref());
-                let block = blocks.start + at as u64;
-                block_read(ledger, block, hashed[at].as_ref() == Some(leaf));
-            }
-            return;
-        }
-        ledger.lose(index, 0);
-    }
-
     fn keep(&mut self, data: Bytes) {
         if let Some(kept) = &mut self.kept {
             self.kept_bytes = self.kept_bytes.saturating_add(data.len());
@@ -450,11 +443,41 @@ impl Chunk<'_> {
     }
 }
 
+/// Finds out which of two nodes is damaged, from the data of their blocks.
+fn resolve(ledger: &mut Ledger, pair: &Pair, data: &Bytes) {
+    let Pair { node, stored, first_proven } = pair;
+    let index = NodeIndex(node.index);
+    let start = index.blocks().start;
+    let hash_of = |at: u64, from: u64, to: u64| {
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        data.get(from..to).map(|block| hash::leaf_node(start + at, block))
+    };
+    let sizes = [
+        stored[0].map(|left| left.size),
+        stored[1].and_then(|right| node.size.checked_sub(right.size)),
+    ];
+    for size in sizes.into_iter().flatten() {
+        let hashed = [hash_of(0, 0, size), hash_of(1, size, node.size)];
+        let Some(pair) = children(node, *stored, hashed) else { continue };
+        for (at, leaf) in pair.iter().enumerate() {
+            ledger.proven(leaf, stored[at].as_ref());
+            block_read(ledger, start + at as u64, hashed[at].as_ref() == Some(leaf));
+        }
+        return;
+    }
+    let Some(first) = stored[0].filter(|_| *first_proven) else { return ledger.lose(index, 0) };
+    ledger.lose(index, start + 1);
+    block_read(ledger, start, hash_of(0, 0, first.size) == Some(first));
+}
+
 fn block_read(ledger: &mut Ledger, block: u64, right: bool) {
     let marked = ledger.told.has_block(block);
     if right && marked {
         ledger.report.sound += 1;
     } else if right {
+        if ledger.cleared.contains(block) {
+            return;
+        }
         ledger.bits.set_block(block, true);
         ledger.find(Finding::BlocksUnmarked { blocks: block..block + 1 });
     } else if marked {

@@ -17,7 +17,7 @@ use super::Feed;
 use crate::format::sleep;
 use crate::node::CommandId;
 use crate::storage::Op;
-use crate::tree::{MAX_LENGTH, NodeIndex};
+use crate::tree::NodeIndex;
 
 /// Runs of blocks that are cleared at once.
 const RUNS: usize = 256;
@@ -79,11 +79,9 @@ impl Feed {
     pub(super) fn read_cleared(&mut self, file: &[u8]) {
         for entry in file.chunks_exact(sleep::CLEARED_BYTES) {
             self.files.cleared += 1;
-            let (start, length) = entry.split_at(8);
-            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_be_bytes);
-            let start = number(start).min(MAX_LENGTH);
-            let end = start.saturating_add(number(length)).min(MAX_LENGTH);
-            self.cleared.insert(start..end);
+            if let Some(blocks) = sleep::read_cleared(entry) {
+                self.cleared.insert(blocks);
+            }
         }
     }
 

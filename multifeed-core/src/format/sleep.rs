@@ -15,7 +15,9 @@
 //!
 //! Source: `hypercore@9.12.0`, `lib/storage.js`.
 
-use crate::tree::{MAX_BYTES, Node, NodeIndex, PAGE_SIZE};
+use core::ops::Range;
+
+use crate::tree::{MAX_BYTES, MAX_LENGTH, Node, NodeIndex, PAGE_SIZE};
 
 /// Name of the file with the public key.
 pub const KEY: &str = "key";
@@ -125,6 +127,15 @@ pub(crate) fn read_entry(index: NodeIndex, entry: &[u8]) -> Option<Node> {
 #[must_use]
 pub fn read_signature(entry: &[u8]) -> Option<[u8; SIGNATURE_BYTES]> {
     entry.first_chunk().copied().filter(|signature| signature != &[0; SIGNATURE_BYTES])
+}
+
+/// Reads an entry of `cleared`: blocks, none of which is [`MAX_LENGTH`] or more. `None` if it is short.
+#[must_use]
+pub fn read_cleared(entry: &[u8]) -> Option<Range<u64>> {
+    let (start, rest) = entry.split_first_chunk::<8>()?;
+    let start = u64::from_be_bytes(*start).min(MAX_LENGTH);
+    let length = u64::from_be_bytes(*rest.first_chunk::<8>()?);
+    Some(start..start.saturating_add(length).min(MAX_LENGTH))
 }
 
 const fn header(kind: u8, entry_size: u16, name: &str) -> [u8; HEADER_BYTES] {

@@ -91,7 +91,7 @@ fn rust_in_the_middle_joins_multifeed_6_and_hypermultifeed() {
 }
 
 #[test]
-fn a_stream_of_multifeed_6_that_is_not_live_ends_by_itself() {
+fn a_stream_to_multifeed_6_that_is_live_on_neither_side_ends_by_itself() {
     let key = root_key("multifeed 6, not live");
     let (js, rust) = (Store::new(&key), Store::new(&key));
     rust.append_lines("ours", &lines("ours", 0..50, 100));
@@ -99,7 +99,7 @@ fn a_stream_of_multifeed_6_that_is_not_live_ends_by_itself() {
     let arguments = ["--package", "multifeed", "--no-live"];
     let mut peer = JsPeer::open(&js.path(), js.key(), &arguments);
     expected.insert(peer.write("theirs", 60, SIZES), Held::written("theirs", 60, SIZES));
-    let mut serving = rust.serve(&["--once"]);
+    let mut serving = rust.serve(&["--once", "--no-live"]);
     peer.connect(serving.port);
     peer.process().expect_event("ended");
     serving.finish();

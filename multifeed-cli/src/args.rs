@@ -170,6 +170,9 @@ pub(crate) struct Serve {
     /// End when the first peer has left: with exit code 0 if it left in order, else 1.
     #[arg(long)]
     pub(crate) once: bool,
+    /// End each connection when both sides have everything. Without it peers get what is added later.
+    #[arg(long)]
+    pub(crate) no_live: bool,
     #[command(flatten)]
     pub(crate) speaking: Speaking,
     #[command(flatten)]

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use multifeed_tokio::{
-    Event, Events, Listener, Multifeed, Replication, ReplicationError, ReplicationEvent, Role,
+    Event, Events, Listener, Multifeed, Replication, ReplicationError, ReplicationEvent,
+    ReplicationOptions, Role,
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -40,7 +41,12 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         },
     );
     let (stop, stopped) = watch::channel(false);
-    let server = Server { output: context.output.clone(), store: store.clone(), stopped };
+    let server = Server {
+        output: context.output.clone(),
+        store: store.clone(),
+        options: ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() },
+        stopped,
+    };
     let mut peers = JoinSet::new();
     let watcher = tokio::spawn(report_failed_feeds(context.output.clone(), store.events()));
     let result = tokio::select! {
@@ -73,6 +79,7 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
 struct Server {
     output: Output,
     store: Multifeed,
+    options: ReplicationOptions,
     /// Becomes true when the server ends.
     stopped: watch::Receiver<bool>,
 }
@@ -93,7 +100,7 @@ impl Server {
             let (stream, address) = accepted.map_err(|error| {
                 Failure::new("ERR_LISTEN", format!("cannot wait for peers any more: {error}"))
             })?;
-            let connection = self.store.replicate(stream, Role::Responder);
+            let connection = self.store.replicate_with(stream, Role::Responder, self.options);
             let peer = Peer {
                 output: self.output.clone(),
                 address,

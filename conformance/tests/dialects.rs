@@ -1,5 +1,4 @@
-//! Live peers of multifeed 6, which speak another dialect than hypermultifeed and keep their feeds in
-//! another layout.
+//! Live peers of multifeed 6, which speak another dialect than hypermultifeed.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -106,26 +105,4 @@ fn a_stream_to_multifeed_6_that_is_live_on_neither_side_ends_by_itself() {
     peer.wait_for(&expected);
     peer.close();
     assert_eq!(rust.contents(), expected);
-}
-
-#[test]
-fn a_directory_of_multifeed_6_is_opened_and_its_writer_goes_on_in_both() {
-    let key = root_key("multifeed 6, one directory");
-    let (store, third) = (Store::new(&key), Store::new(&key));
-    let mut peer = multifeed6(&store);
-    let writer = peer.write("w", 40, SIZES);
-    peer.close();
-    let mut expected = Contents::from([(writer.clone(), Held::written("w", 40, SIZES))]);
-    assert_eq!(store.contents(), expected, "the directory that multifeed 6 wrote, read by Rust");
-    store.append_lines("w", b"from Rust\n");
-    assert_eq!(store.feed_key("w"), writer, "the same writer");
-    let mut peer = multifeed6(&store);
-    assert_eq!(peer.write("w", 5, SIZES), writer);
-    expected = peer.contents();
-    assert_eq!(expected[&writer].length, 46);
-    let summary = third.sync(peer.listen());
-    assert_eq!(summary["blocks_received"], 46);
-    peer.close();
-    assert_eq!(third.contents(), expected);
-    assert_eq!(store.contents(), expected);
 }

@@ -14,7 +14,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use multifeed_core::storage::Memory;
-use multifeed_core::{Node, NodeConfig, Output};
+use multifeed_core::{Node, NodeConfig, Outcome, Output, StoreOptions};
 use multifeed_proto::{Config, Connection, Entropy, Now, Role, RootKey};
 
 /// Gives out one piece of memory from front to back, and takes nothing back.
@@ -43,8 +43,7 @@ unsafe impl GlobalAlloc for Arena {
 }
 
 #[global_allocator]
-static ARENA: Arena =
-    Arena { bytes: UnsafeCell::new([0; ARENA_BYTES]), used: AtomicUsize::new(0) };
+static ARENA: Arena = Arena { bytes: UnsafeCell::new([0; ARENA_BYTES]), used: AtomicUsize::new(0) };
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
@@ -58,10 +57,13 @@ pub extern "C" fn multifeed_start(seed: &[u8; 32], milliseconds: u64) -> usize {
     let now = Now(core::time::Duration::from_millis(milliseconds));
     let mut memory = Memory::new();
     let mut node = Node::new(NodeConfig::default(), Entropy::from_seed(*seed), now);
-    node.open(RootKey::new([7; 32]));
+    node.open(StoreOptions::default());
     drain(&mut node, &mut memory, now);
-    node.writer("local");
-    drain(&mut node, &mut memory, now);
+    node.join(RootKey::new([7; 32]));
+    if let Some(Outcome::Joined(multifeed)) = drain(&mut node, &mut memory, now) {
+        node.writer(multifeed, Some("local"), None);
+        drain(&mut node, &mut memory, now);
+    }
     let Some(connection) = node.connect(now, Role::Initiator) else { return 0 };
     drain(&mut node, &mut memory, now);
     let first: Vec<u8> = node.transmit(connection).to_vec();
@@ -74,13 +76,20 @@ pub extern "C" fn multifeed_start(seed: &[u8; 32], milliseconds: u64) -> usize {
     bare.transmit().len()
 }
 
-fn drain(node: &mut Node, memory: &mut Memory, now: Now) {
+/// Does what the node wants; gives what came of the last command.
+fn drain(node: &mut Node, memory: &mut Memory, now: Now) -> Option<Outcome> {
+    let mut last = None;
     while let Some(output) = node.poll_output() {
-        if let Output::Storage(batch) = output {
-            let result = memory.execute(&batch);
-            node.handle_storage(now, result);
+        match output {
+            Output::Storage(batch) => {
+                let result = memory.execute(&batch);
+                node.handle_storage(now, result);
+            }
+            Output::Completed { result, .. } => last = result.ok(),
+            _ => {}
         }
     }
+    last
 }
 
 const ARENA_BYTES: usize = 0x10_0000;

@@ -291,7 +291,7 @@ impl fmt::Display for Finding {
             Self::Sealed { length, sealed } => write!(
                 f,
                 "its own writer had {sealed} blocks, {length} are left: read-only until peers send \
-                 the others back"
+                 the others back; the JavaScript does not know that and must not append meanwhile"
             ),
         }
     }

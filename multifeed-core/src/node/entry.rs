@@ -80,7 +80,7 @@ pub(super) enum Pending {
     Update(CommandId, Option<u64>),
     Seek(SeekJob),
     /// See whether it is the writer that is looked for.
-    Claim(super::multifeed::Claim),
+    Claim(Box<super::multifeed::Claim>),
 }
 
 impl Pending {

@@ -67,6 +67,7 @@ use hashes::SeekJob;
 use link::Link;
 use multifeed::Multifeed;
 use read::ReadJob;
+#[cfg(feature = "std")]
 pub(crate) use store::LOCK_FILE;
 use store::Store;
 
@@ -295,7 +296,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::UnknownConnection`], [`NodeError::UnknownMultifeed`] or [`NodeError::RootKeyInUse`].
+    /// [`NodeError::UnknownConnection`], [`NodeError::UnknownMultifeed`], [`NodeError::RootKeyInUse`] or
+    /// [`NodeError::OneMultifeed`].
     pub fn attach(
         &mut self,
         now: Now,

@@ -282,7 +282,7 @@ impl Node {
     /// Goes on with the feeds that may be the writer; the last one is the most likely.
     fn claim(&mut self, mut claim: Claim) {
         match claim.candidates.pop() {
-            Some(id) => self.when_open(id, Pending::Claim(claim)),
+            Some(id) => self.when_open(id, Pending::Claim(claim.into())),
             None => self.create_writer(claim),
         }
     }

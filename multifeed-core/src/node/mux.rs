@@ -67,8 +67,13 @@ impl Node {
         if link.root_of(multifeed).is_some_and(|root| root.phase != Phase::Ended) {
             return Ok(());
         }
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "the rest is a connection that is over or used up"
+        )]
         let joined = link.connection.join(self.now, root, None).map_err(|error| match error {
             proto::UsageError::KeyInUse => NodeError::RootKeyInUse,
+            proto::UsageError::OneRoot => NodeError::OneMultifeed,
             _ => NodeError::UnknownConnection,
         })?;
         match link.root_of(multifeed) {

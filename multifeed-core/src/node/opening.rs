@@ -136,7 +136,7 @@ impl Node {
             Pending::Download(command, blocks) => self.run_download(id, command, blocks),
             Pending::Update(command, length) => self.run_update(id, command, length),
             Pending::Seek(job) => self.run_seek(job),
-            Pending::Claim(claim) => self.claimed(id, claim),
+            Pending::Claim(claim) => self.claimed(id, *claim),
         }
     }
 

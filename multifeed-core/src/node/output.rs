@@ -416,6 +416,9 @@ pub enum NodeError {
     /// The root key of a multifeed is the key of a feed on the same connection.
     #[error("the root key is the key of a feed on the connection")]
     RootKeyInUse,
+    /// The connection speaks the dialect of multifeed 6 and carries a multifeed.
+    #[error("in the dialect of multifeed 6 a connection carries one multifeed")]
+    OneMultifeed,
     /// The block does not fit a message.
     #[error("a block of {len} bytes is too large, at most {max} fit the protocol")]
     BlockTooLarge {
@@ -489,6 +492,7 @@ impl NodeError {
             Self::UnknownMultifeed => "ERR_UNKNOWN_MULTIFEED",
             Self::UnknownConnection => "ERR_UNKNOWN_CONNECTION",
             Self::RootKeyInUse => "ERR_KEY_IN_USE",
+            Self::OneMultifeed => "ERR_ONE_MULTIFEED",
             Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",
             Self::Name { .. } => "ERR_NAME",
             Self::ExtensionName { .. } | Self::UnknownExtension => "ERR_EXTENSION",

@@ -213,7 +213,7 @@ impl Closing {
     }
 
     /// The error, once the lock is free.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<NodeError> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<NodeError> {
         let closed = self.handle.shared().peek(|state| state.poll_closed(cx.waker()));
         let _ignored_for_the_first_error = ready!(closed);
         Poll::Ready(self.error.clone())

@@ -1,7 +1,8 @@
 //! `@frando/corestore-multifeed`, which speaks the protocol of hypermultifeed, live in both roles.
 //!
 //! Its 0.0.1 closes the channel of the root key when a list of feeds to replicate is empty and no feed is
-//! open yet, and cannot offer feeds afterwards. So our side has a feed before it meets one.
+//! open yet, and cannot offer feeds afterwards. Our side keeps such an answer back while it waits for a feed;
+//! where neither side has one, nothing helps.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

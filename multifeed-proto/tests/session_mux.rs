@@ -454,3 +454,46 @@ fn keys_never_show_in_debug_output() {
     let text = format!("{:?}", alone.session);
     assert!(!text.contains(&"17, ".repeat(4)) && !text.contains("11111111"), "{text}");
 }
+
+#[test]
+fn an_empty_request_is_answered_when_a_feed_of_the_remote_is_open() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.session.offer(root, &[]).unwrap();
+    alone.messages();
+    // What corestore-multifeed does when its handshake comes together with our manifest.
+    alone.extension(REQUEST, "[]").unwrap();
+    alone.extension(MANIFEST, &manifest(&[feed(1)])).unwrap();
+    assert_eq!(alone.messages(), []);
+    alone.session.request_feeds(root, &[feed(1)]).unwrap();
+    assert_eq!(alone.messages().len(), 1);
+    alone.extension(REPLICATE, &hex_list(&[feed(1)])).unwrap();
+    assert_eq!(alone.messages(), []);
+    alone.session.open_feed(&feed(1), plain()).unwrap();
+    assert_eq!(alone.messages().len(), 1);
+    alone.open(&feed(1).discovery_key(), &feed(1).0);
+    let messages = alone.messages();
+    assert_eq!(text(messages.last().unwrap()), (REPLICATE, "[]".to_owned()));
+}
+
+#[test]
+fn an_empty_request_is_answered_at_once_when_the_remote_has_nothing_either_or_refuses() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.session.offer(root, &[]).unwrap();
+    alone.messages();
+    alone.extension(REQUEST, "[]").unwrap();
+    alone.extension(MANIFEST, &manifest(&[])).unwrap();
+    alone.session.request_feeds(root, &[]).unwrap();
+    let messages = alone.messages();
+    assert_eq!(text(&messages[0]), (REQUEST, "[]".to_owned()));
+    assert_eq!(text(&messages[1]), (REPLICATE, "[]".to_owned()));
+
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.session.offer(root, &[]).unwrap();
+    alone.extension(MANIFEST, &manifest(&[feed(1)])).unwrap();
+    alone.session.request_feeds(root, &[feed(1)]).unwrap();
+    alone.messages();
+    alone.extension(REQUEST, "[]").unwrap();
+    assert_eq!(alone.messages(), []);
+    alone.extension(REPLICATE, "[]").unwrap();
+    assert_eq!(text(&alone.messages()[0]), (REPLICATE, "[]".to_owned()));
+}

@@ -335,7 +335,29 @@ impl Session {
             Kind::Feed(feed) => {
                 self.have_pages -= feed.peer.remote().entries();
                 self.outputs.push_back(Output::FeedClosed { channel: id });
+                self.feeds_changed();
             }
+        }
+    }
+
+    /// Sends the answers of a multifeed that need not wait any more.
+    fn release_answers(&mut self, root: RootId) {
+        let Some(mux) = self.mux_mut(root) else { return };
+        let way = mux.way();
+        for answer in mux.release() {
+            self.send_mux(root, way, answer);
+        }
+    }
+
+    /// The channel of a feed opened or closed, which answers may have waited for.
+    fn feeds_changed(&mut self) {
+        let mut answers = Vec::new();
+        for (root, mux) in (0..).map(RootId).zip(&mut self.roots) {
+            let way = mux.way();
+            answers.extend(mux.feeds_changed().into_iter().map(|answer| (root, way, answer)));
+        }
+        for (root, way, answer) in answers {
+            self.send_mux(root, way, answer);
         }
     }
 
@@ -377,7 +399,10 @@ impl Session {
                     self.send_mux(root, way, handshake);
                 }
             }
-            Kind::Feed(_) => self.start_feed(id),
+            Kind::Feed(_) => {
+                self.start_feed(id);
+                self.feeds_changed();
+            }
         }
     }
 
@@ -465,11 +490,20 @@ impl Session {
                 self.outputs.push_back(Output::Offered { root, keys });
             }
             Received::Requested(keys, answer) => {
-                self.send_mux(root, way, answer);
+                if let Some(answer) = answer {
+                    self.send_mux(root, way, answer);
+                }
                 self.outputs.push_back(Output::Requested { root, keys: keys.clone() });
                 self.outputs.push_back(Output::Replicate { root, keys, ours: true });
             }
             Received::Replicate(keys) => {
+                let open =
+                    |key| self.channel(key).and_then(|id| self.peer(id)).is_some_and(Peer::is_open);
+                if keys.iter().any(open) {
+                    self.feeds_changed();
+                } else {
+                    self.release_answers(root);
+                }
                 self.outputs.push_back(Output::Replicate { root, keys, ours: false });
             }
             Received::Ignored => {}

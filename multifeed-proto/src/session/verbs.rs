@@ -164,6 +164,7 @@ impl Session {
         for body in bodies {
             self.send_mux(root, way, body);
         }
+        self.release_answers(root);
         Ok(())
     }
 

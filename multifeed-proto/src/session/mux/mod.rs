@@ -33,6 +33,14 @@ pub struct Mux {
     sent_first_manifest: bool,
     awaiting_request: usize,
     awaiting_replicate: usize,
+    /// Requests of ours that named feeds and are not answered.
+    asked: usize,
+    /// Whether we ever answered a manifest.
+    requested: bool,
+    /// The remote agreed on feeds, and none of them is open yet.
+    opening: bool,
+    /// Empty requests of the remote that are not answered yet.
+    held: usize,
     keys: BTreeMap<FeedKey, Marks>,
     offered_by_remote: usize,
 }
@@ -81,8 +89,8 @@ pub(crate) enum Received {
     },
     /// Keys that were not offered before.
     Offered(Vec<FeedKey>),
-    /// Keys of ours that the remote asks for, to be answered with the body.
-    Requested(Vec<FeedKey>, Body),
+    /// Keys of ours that the remote asks for, to be answered with the body. Without one, the answer waits.
+    Requested(Vec<FeedKey>, Option<Body>),
     /// Keys of the remote's that it gives.
     Replicate(Vec<FeedKey>),
     Ignored,
@@ -109,6 +117,10 @@ impl Mux {
             sent_first_manifest: false,
             awaiting_request: 0,
             awaiting_replicate: 0,
+            asked: 0,
+            requested: false,
+            opening: false,
+            held: 0,
             keys: BTreeMap::new(),
             offered_by_remote: 0,
         }
@@ -299,6 +311,10 @@ impl Mux {
             bodies.push(request(&[]));
         }
         self.awaiting_replicate += bodies.len();
+        self.requested = true;
+        if !keys.is_empty() {
+            self.asked += bodies.len();
+        }
         (bodies, new)
     }
 
@@ -359,10 +375,15 @@ impl Mux {
 
     fn handle_request(&mut self, body: &[u8]) -> Result<Received, PeerError> {
         let keys = json::parse_list(body, json::REQUEST)?;
+        let named = !keys.is_empty();
         let keys = sorted(keys.into_iter().filter(|key| self.offered_by_us(key)));
         self.awaiting_request = self.awaiting_request.saturating_sub(1);
-        let answer = Body { name: json::REPLICATE, payload: json::list(&keys).into() };
-        Ok(Received::Requested(keys, answer))
+        if !named && self.holds_empty() {
+            self.held += 1;
+            return Ok(Received::Requested(keys, None));
+        }
+        let answer = replicate(&keys);
+        Ok(Received::Requested(keys, Some(answer)))
     }
 
     fn handle_replicate(&mut self, body: &[u8]) -> Result<Received, PeerError> {
@@ -370,8 +391,37 @@ impl Mux {
         let requested = |key: &FeedKey| self.keys.get(key).is_some_and(|marks| marks.requested);
         let keys = sorted(keys.into_iter().filter(requested));
         self.awaiting_replicate = self.awaiting_replicate.saturating_sub(1);
+        self.asked = self.asked.saturating_sub(1);
+        self.opening |= !keys.is_empty();
         Ok(Received::Replicate(keys))
     }
+
+    /// Whether an answer without feeds has to wait until one is open that the remote gives.
+    ///
+    /// `@frando/corestore-multifeed` 0.0.1 closes the channel of the root key when it gets such an answer while
+    /// no feed is open, and then can offer nothing any more. The remote is not kept waiting for anything
+    /// but that: answers with feeds never wait.
+    fn holds_empty(&self) -> bool {
+        self.way() == Way::RootChannel && (!self.requested || self.asked > 0 || self.opening)
+    }
+
+    /// Channels of feeds opened or closed: the empty answers that may go out.
+    pub(crate) fn feeds_changed(&mut self) -> Vec<Body> {
+        self.opening = false;
+        self.release()
+    }
+
+    /// The empty answers that may go out.
+    pub(crate) fn release(&mut self) -> Vec<Body> {
+        if self.held == 0 || self.holds_empty() {
+            return Vec::new();
+        }
+        (0..core::mem::take(&mut self.held)).map(|_| replicate(&[])).collect()
+    }
+}
+
+fn replicate(keys: &[FeedKey]) -> Body {
+    Body { name: json::REPLICATE, payload: json::list(keys).into() }
 }
 
 fn sorted(keys: impl Iterator<Item = FeedKey>) -> Vec<FeedKey> {

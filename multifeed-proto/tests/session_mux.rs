@@ -497,3 +497,19 @@ fn an_empty_request_is_answered_at_once_when_the_remote_has_nothing_either_or_re
     alone.extension(REPLICATE, "[]").unwrap();
     assert_eq!(text(&alone.messages()[0]), (REPLICATE, "[]".to_owned()));
 }
+
+#[test]
+fn an_empty_request_is_answered_when_the_feed_that_was_awaited_is_given_up_here() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    alone.session.offer(root, &[]).unwrap();
+    alone.extension(MANIFEST, &manifest(&[feed(1)])).unwrap();
+    alone.session.request_feeds(root, &[feed(1)]).unwrap();
+    alone.extension(REPLICATE, &hex_list(&[feed(1)])).unwrap();
+    let channel = alone.session.open_feed(&feed(1), plain()).unwrap();
+    alone.extension(REQUEST, "[]").unwrap();
+    alone.messages();
+    alone.session.close_feed(channel).unwrap();
+    let messages = alone.messages();
+    assert_eq!(messages[0], (channel.0, close()));
+    assert_eq!(text(&messages[1]), (REPLICATE, "[]".to_owned()));
+}

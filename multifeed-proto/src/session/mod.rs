@@ -374,15 +374,19 @@ impl Session {
         if !self.roots.iter().any(Mux::is_of_use) {
             return Err(error);
         }
-        if let Some(removed) = self.channels.remove(channel) {
-            self.forget_names(&removed.remote_names);
-            // Before the Noise handshake is over the remote has not heard of it.
-            if self.keys.is_some() {
-                self.send(channel, Message::Close { discovery_key: None });
-            }
-        }
+        self.close_channel(channel);
         self.outputs.push_back(Output::RootFailed { root, error });
         Ok(())
+    }
+
+    /// Closes a channel from this side, if it is open.
+    fn close_channel(&mut self, id: ChannelId) {
+        let Some(removed) = self.channels.remove(id) else { return };
+        self.forget_names(&removed.remote_names);
+        // Before the Noise handshake is over the remote has not heard of it.
+        if self.keys.is_some() {
+            self.send(id, Message::Close { discovery_key: None });
+        }
     }
 
     /// Both sides have the channel open: whatever came before, it starts anew.

@@ -182,9 +182,7 @@ impl Session {
         let mux = self.mux_mut(root).ok_or(UsageError::UnknownRoot)?;
         mux.close();
         let channel = mux.channel();
-        if self.channels.remove(channel).is_some() && self.keys.is_some() {
-            self.send(channel, Message::Close { discovery_key: None });
-        }
+        self.close_channel(channel);
         Ok(())
     }
 
@@ -234,6 +232,7 @@ impl Session {
             self.channels.remove(id);
             self.send(id, Message::Close { discovery_key: Some(discovery_key) });
             self.outputs.push_back(Output::FeedClosed { channel: id });
+            self.feeds_changed();
         }
         Ok(id)
     }
@@ -248,12 +247,8 @@ impl Session {
         let peer = self.peer(channel).ok_or(UsageError::UnknownChannel)?;
         let pages = peer.remote().entries();
         self.have_pages -= pages;
-        if let Some(state) = self.channels.remove(channel) {
-            self.forget_names(&state.remote_names);
-        }
-        if self.keys.is_some() {
-            self.send(channel, Message::Close { discovery_key: None });
-        }
+        self.close_channel(channel);
+        self.feeds_changed();
         Ok(())
     }
 

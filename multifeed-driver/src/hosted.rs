@@ -36,6 +36,17 @@ pub struct HostedStore<R> {
     runtime: PhantomData<fn() -> R>,
 }
 
+/// A runtime, and the files of `directory` that it reads and writes.
+fn on_disk<R: Runtime + Default>(
+    directory: &Path,
+    options: &Options,
+) -> Result<(Arc<R>, Arc<dyn Storage>), Error> {
+    let runtime = Arc::new(R::default());
+    let shared = Arc::clone(&runtime) as Arc<dyn Runtime>;
+    let storage = DiskStorage::open(shared, directory, options.max_open_files())?;
+    Ok((runtime, Arc::new(storage)))
+}
+
 impl<R: Runtime + Default> Hosted<R> {
     /// Opens the store in the folder `directory`, made with its first file.
     ///
@@ -51,13 +62,8 @@ impl<R: Runtime + Default> Hosted<R> {
     /// the error names), or the store in it is damaged. A key that is not the store's finds an empty
     /// multifeed.
     pub async fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        let runtime = Arc::new(R::default());
-        let storage = DiskStorage::open(
-            Arc::clone(&runtime) as Arc<dyn Runtime>,
-            directory.as_ref(),
-            options.max_open_files(),
-        )?;
-        Self::start(runtime, Arc::new(storage), options).await
+        let (runtime, storage) = on_disk(directory.as_ref(), &options)?;
+        Self::start(runtime, storage, options).await
     }
 
     /// Opens the store behind any storage.
@@ -90,13 +96,8 @@ impl<R: Runtime + Default> HostedStore<R> {
     /// If the folder cannot be used or is in use (by the process that the error names), or the store
     /// in it is damaged or has another layout than the options say.
     pub async fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        let runtime = Arc::new(R::default());
-        let storage = DiskStorage::open(
-            Arc::clone(&runtime) as Arc<dyn Runtime>,
-            directory.as_ref(),
-            options.max_open_files(),
-        )?;
-        Self::start(runtime, Arc::new(storage), options).await
+        let (runtime, storage) = on_disk(directory.as_ref(), &options)?;
+        Self::start(runtime, storage, options).await
     }
 
     /// Opens the store behind any storage.

@@ -216,6 +216,7 @@ fn every_damage_that_is_known_of_the_javascript_is_found_and_undone_in_copies_of
     undo_each(&stores, "fetched by JavaScript", &stores.by_javascript);
 }
 
+/// `cargo test -p conformance --test verify -- --ignored`
 #[test]
 #[ignore = "known to fail: a writer whose tree was cut far back is sealed, fetches its blocks and then lacks a node"]
 fn every_damage_that_is_known_of_the_javascript_is_found_and_undone_in_a_writer() {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::machine::Checked;
 use crate::format::{corestore, sleep};
-use crate::storage::{FilePath, Op};
+use crate::storage::{FilePath, Op, SecretBytes};
 use crate::tree::{Bitfield, Node, NodeIndex};
 
 /// What is to be written, gathered by the check.
@@ -67,7 +67,7 @@ impl Checked {
         }
         if let Some(secret) = fixes.secret {
             let path = plan.folder.join(sleep::SECRET_KEY);
-            let data = Bytes::copy_from_slice(&secret[..]);
+            let data = SecretBytes::from(&secret[..]);
             plan.batches.push(Vec::from([Op::CreateSecret { path, data }]));
         }
         if let Some(name) = fixes.name {

@@ -10,7 +10,7 @@ use super::multifeed::State;
 use super::{CommandId, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob};
 use crate::crypto::SecretKey;
 use crate::format::{corestore, list, sleep};
-use crate::storage::{BatchId, Op};
+use crate::storage::{BatchId, Op, SecretBytes};
 
 /// Bytes of the feed list that are read at once.
 const LIST_CHUNK: usize = 1024 * 1024;
@@ -112,7 +112,7 @@ impl Node {
     pub(super) fn write_secret(&mut self, multifeed: MultifeedId, id: FeedId, secret: &SecretKey) {
         let Some(folder) = self.feeds[id.0 as usize].folder.clone() else { return };
         let path = folder.join(sleep::SECRET_KEY);
-        let data = Bytes::copy_from_slice(&secret.to_libsodium()[..]);
+        let data = SecretBytes::from(&secret.to_libsodium()[..]);
         let before = self.before_writer(multifeed);
         let op = Op::CreateSecret { path, data };
         let written = self.write_first(before, &folder, &secret.public(), op);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::crypto::SecretKey;
 use crate::format::{numbered, sleep};
-use crate::storage::{Answer, FilePath, Op, StorageError};
+use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError};
 
 /// Folders that are read at once.
 const READ_FOLDERS: u32 = 64;
@@ -131,7 +131,7 @@ impl Node {
         // The JavaScript reads no block, not even an empty one, of a feed without `data`.
         let mut ops = Vec::from([write(sleep::KEY, key), write(sleep::DATA, Bytes::new())]);
         if let Some(secret) = secret {
-            let data = Bytes::copy_from_slice(&secret[..]);
+            let data = SecretBytes::from(&secret[..]);
             ops.push(Op::CreateSecret { path: folder.join(sleep::SECRET_KEY), data });
             let name = self.member_mut(ONLY, feed).map(|member| member.name.clone());
             ops.push(write(numbered::LOCAL_NAME, Bytes::from(name.unwrap_or_default())));

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::crypto::SecretKey;
 use crate::format::{corestore, numbered, sleep};
-use crate::storage::{Answer, BatchId, FilePath, Op, StorageError};
+use crate::storage::{Answer, BatchId, FilePath, Op, SecretBytes, StorageError};
 
 /// What a node knows of its store.
 #[derive(Debug, Default)]
@@ -160,7 +160,7 @@ impl Node {
             return self.opened(Err(NodeError::Store { file: corestore::MASTER_KEY, problem }));
         }
         let master: [u8; 32] = self.entropy.bytes();
-        let data = Bytes::copy_from_slice(&master);
+        let data = SecretBytes::from(&master[..]);
         self.store.master = Some(Zeroizing::new(master));
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         self.begin(Op::CreateSecret { path: path.clone(), data }, path);

@@ -161,8 +161,9 @@ impl Node {
     /// What a connection waits for; `None`: it is in sync. Blocks are counted only if asked to.
     fn link_waits(&self, link: &Link, count: bool) -> Option<WaitingFor> {
         let open = |root: &&LinkRoot| matches!(root.phase, Phase::Waiting | Phase::Ready);
-        if !link.roots.iter().any(|root| open(&root) || root.was_ready) {
-            return Some(WaitingFor::Handshake);
+        if !link.roots.iter().any(|root| open(&root) || is_finished(link, root)) {
+            let cut_off = link.roots.iter().any(|root| root.was_ready);
+            return Some(if cut_off { WaitingFor::OfferAnswer } else { WaitingFor::Handshake });
         }
         let offers = link.roots.iter().filter(open).find_map(|root| offers_wait(link, root));
         offers.or_else(|| {
@@ -339,6 +340,14 @@ impl Node {
             self.announce(id);
         }
     }
+}
+
+/// Whether the peer ended a multifeed after all that was offered on it was answered.
+fn is_finished(link: &Link, root: &LinkRoot) -> bool {
+    root.was_ready
+        && link.connection.mux(root.id).is_some_and(|mux| {
+            mux.got_first_manifest() && mux.awaiting_request() == 0 && mux.awaiting_replicate() == 0
+        })
 }
 
 /// What the offers of one multifeed wait for.

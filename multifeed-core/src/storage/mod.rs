@@ -19,8 +19,10 @@ pub use queue::Queue;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Deref;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 /// Number of a batch; unique for the life of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,7 +100,7 @@ pub enum Op {
         /// The file.
         path: FilePath,
         /// What is in it.
-        data: Bytes,
+        data: SecretBytes,
     },
     /// Remove a file, or a folder with all below it. One that does not exist is no error.
     Remove {
@@ -154,6 +156,10 @@ pub struct BatchResult {
     /// One answer for each operation, in their order.
     pub answers: Vec<Result<Answer, StorageError>>,
 }
+
+/// What is in a file that others may not read. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 /// An operation that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -265,6 +271,26 @@ impl Op {
     #[must_use]
     pub fn error(&self, kind: StorageErrorKind) -> StorageError {
         StorageError { doing: self.doing(), path: self.path().clone(), kind }
+    }
+}
+
+impl From<&[u8]> for SecretBytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretBytes({} bytes)", self.0.len())
     }
 }
 

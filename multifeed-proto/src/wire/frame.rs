@@ -78,7 +78,7 @@ pub fn read_head(input: &[u8], limits: &Limits) -> Result<Option<Head>, PeerErro
         .ok_or(PeerError::FrameLength { len: body, max: limits.max_body })?;
     let channel = u32::try_from(header >> 4)
         .ok()
-        .filter(|&channel| channel <= limits.max_channel)
+        .filter(|&channel| channel <= limits.max_channel || channel == CLOSED_CHANNEL)
         .ok_or(PeerError::ChannelLimit { channel: header >> 4, max: limits.max_channel })?;
 
     Ok(Some(Head::Frame(Header {
@@ -105,6 +105,10 @@ pub fn write_keepalive(out: &mut Vec<u8>) {
 fn read_varint(input: &[u8]) -> Result<Option<(u64, usize)>, PeerError> {
     varint::read(input, MAX_VARINT).map_err(|varint::Endless| PeerError::Varint)
 }
+
+/// What the JavaScript sends on a channel after it closed it: its number is -1 then, and the header is
+/// cut to 32 bits. It means to say nothing that anybody could hear.
+pub const CLOSED_CHANNEL: u32 = u32::MAX >> 4;
 
 /// Bytes of a length or header, padding included: 56 bits, the most that JavaScript adds up exactly.
 pub const MAX_VARINT: usize = 8;
@@ -160,6 +164,14 @@ mod tests {
         let mut endless_header = [0x80; 9];
         endless_header[0] = 9;
         assert_eq!(read_head(&endless_header, &LIMITS), Err(PeerError::Varint));
+    }
+
+    #[test]
+    fn a_frame_on_a_channel_that_the_javascript_closed_passes() {
+        let mut out = Vec::new();
+        write_header(CLOSED_CHANNEL, 15, 3, &mut out);
+        let header = Header { channel: CLOSED_CHANNEL, kind: 15, len: out.len(), body_len: 3 };
+        assert_eq!(read_head(&out, &LIMITS), Ok(Some(Head::Frame(header))));
     }
 
     #[test]

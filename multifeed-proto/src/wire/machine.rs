@@ -305,6 +305,9 @@ impl Wire {
                 return Ok(None);
             }
             let body = self.inbox.take(header.len, header.body_len);
+            if header.channel == frame::CLOSED_CHANNEL {
+                continue;
+            }
             if let Some(message) = codec::decode(header.kind, body)? {
                 return Ok(Some(WireEvent::Message { channel: header.channel, message }));
             }

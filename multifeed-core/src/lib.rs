@@ -20,7 +20,7 @@ pub mod storage;
 pub mod tree;
 
 pub use node::{
-    CommandId, ConnectOptions, ConnectionId, Counters, Durability, Event, FeedId, FeedInfo, Layout,
-    MultifeedId, Node, NodeConfig, NodeError, Outcome, Output, ReplicationOptions, StoreOptions,
-    SyncState, WaitingFor,
+    CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
+    FeedInfo, Fetch, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output, Peers,
+    Policy, QuestionId, ReplicationOptions, StoreOptions, SyncState, WaitingFor,
 };

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use multifeed_core::ReplicationOptions;
+use multifeed_core::ConnectOptions;
 use multifeed_proto::{Entropy, Role, RootKey};
 
 use crate::disk::DiskStorage;
@@ -145,7 +145,7 @@ impl<R> HostedStore<R> {
         &self,
         stream: S,
         role: Role,
-        options: ReplicationOptions,
+        options: impl Into<ConnectOptions>,
     ) -> Replication<R::Stream>
     where
         R: Wrap<S>,
@@ -188,7 +188,7 @@ impl<R> Hosted<R> {
         &self,
         stream: S,
         role: Role,
-        options: ReplicationOptions,
+        options: impl Into<ConnectOptions>,
     ) -> Replication<R::Stream>
     where
         R: Wrap<S>,

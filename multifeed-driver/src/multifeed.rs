@@ -188,9 +188,10 @@ impl Multifeed {
         &self,
         stream: S,
         role: Role,
-        options: ReplicationOptions,
+        options: impl Into<ConnectOptions>,
     ) -> Replication<S> {
-        let options = ConnectOptions { replication: options, multifeeds: Some(vec![self.id]) };
+        let mut options = options.into();
+        options.multifeeds.get_or_insert_with(|| vec![self.id]);
         Replication::new(self.handle.clone(), stream, role, options)
     }
 

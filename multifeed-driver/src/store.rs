@@ -166,10 +166,9 @@ impl Store {
         &self,
         stream: S,
         role: Role,
-        options: ReplicationOptions,
+        options: impl Into<ConnectOptions>,
     ) -> Replication<S> {
-        let options = ConnectOptions { replication: options, multifeeds: None };
-        Replication::new(self.handle.clone(), stream, role, options)
+        Replication::new(self.handle.clone(), stream, role, options.into())
     }
 
     /// Ends all connections, writes what is to be written, and closes the store. When it returns the

@@ -23,6 +23,12 @@ pub enum PeerError {
     /// The last Noise payload held no nonce of 24 bytes.
     #[error("noise payload without a nonce of 24 bytes")]
     HandshakePayload,
+    /// The peer's Noise public key is not one of those that are let in.
+    #[error("the peer is not let in: its public key {key} is not on the list")]
+    NotAllowed {
+        /// The key, 64 hexadecimal digits.
+        key: String,
+    },
     /// The Noise handshake took longer than [`Config::handshake_timeout`](crate::Config).
     #[error("the noise handshake took too long")]
     HandshakeTimeout,
@@ -159,6 +165,7 @@ impl PeerError {
             Self::HandshakeLength { .. } | Self::Handshake | Self::HandshakePayload => {
                 "ERR_HANDSHAKE"
             }
+            Self::NotAllowed { .. } => "ERR_PEER_NOT_ALLOWED",
             Self::HandshakeTimeout => "ERR_HANDSHAKE_TIMEOUT",
             Self::Varint | Self::FrameLength { .. } | Self::ChannelLimit { .. } => "ERR_FRAME",
             Self::Message { .. } | Self::Bitfield => "ERR_MESSAGE",
@@ -180,10 +187,13 @@ impl PeerError {
 }
 
 impl PeerError {
-    /// Whether the peer may still read what was queued for it before this happened.
+    /// Whether the peer may still read what was queued for it before this happened, and is to.
     #[must_use]
     pub fn peer_may_listen(&self) -> bool {
-        !matches!(self, Self::Silent | Self::HandshakeTimeout | Self::Outbox { .. })
+        !matches!(
+            self,
+            Self::Silent | Self::HandshakeTimeout | Self::Outbox { .. } | Self::NotAllowed { .. }
+        )
     }
 }
 

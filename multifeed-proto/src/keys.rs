@@ -5,6 +5,7 @@ use core::fmt;
 
 use blake2::Blake2bMac;
 use blake2::digest::{FixedOutput, KeyInit, Update, consts::U32};
+use curve25519_dalek::MontgomeryPoint;
 use zeroize::Zeroize;
 
 /// The root key that the JavaScript uses when the application gives none. Anybody knows it.
@@ -28,6 +29,12 @@ pub struct RootKey([u8; 32]);
 /// The public name of a key on the wire and on disk: a keyed hash that does not reveal it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DiscoveryKey(pub [u8; 32]);
+
+/// The lasting secret of one peer: its Noise static key pair. Peers recognise it by the public half.
+///
+/// Never sent and never printed; wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerSecret([u8; 32]);
 
 /// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +108,47 @@ impl RootKey {
 impl Drop for RootKey {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+impl PeerSecret {
+    /// Takes an X25519 secret, 32 bytes of any value. Use unpredictable ones.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads 64 hexadecimal digits of either case.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyParseError`] says what is wrong, without repeating the text.
+    pub fn from_hex(text: &str) -> Result<Self, KeyParseError> {
+        parse_hex(text).map(Self)
+    }
+
+    /// The secret bytes.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public half, as the other side of a connection sees it.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        MontgomeryPoint::mul_base_clamped(self.0).to_bytes()
+    }
+}
+
+impl Drop for PeerSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for PeerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerSecret(..)")
     }
 }
 

@@ -103,7 +103,8 @@ pub use dialect::Dialect;
 pub use entropy::Entropy;
 pub use error::{PeerError, UsageError};
 pub use keys::{
-    DiscoveryKey, FeedKey, INSECURE_DEFAULT_ROOT_KEY, KeyParseError, RootKey, keyed_hash, to_hex,
+    DiscoveryKey, FeedKey, INSECURE_DEFAULT_ROOT_KEY, KeyParseError, PeerSecret, RootKey,
+    keyed_hash, to_hex,
 };
 pub use session::FeedOptions;
 pub use time::Now;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use multifeed_proto::messages::{Request, Status};
 use multifeed_proto::{
-    Config, Connection, Entropy, FeedOptions, Output, PeerError, Role, RootKey, UsageError,
+    Config, Connection, Entropy, FeedOptions, Output, PeerError, PeerSecret, Role, RootKey,
+    UsageError,
 };
 use util::app::App;
 use util::pair::Pair;
@@ -404,9 +405,15 @@ fn a_peer_that_sends_but_does_not_read_is_left_at_the_limit() {
 
 #[test]
 fn a_persistent_identity_is_what_the_remote_sees() {
-    let connection = |role, seed, secret| {
+    let connection = |role, seed, secret: [u8; 32]| {
         let entropy = Entropy::from_seed([seed; 32]);
-        Connection::with_static_key(role, Config::default(), entropy, secret, at(0))
+        Connection::with_static_key(
+            role,
+            Config::default(),
+            entropy,
+            &PeerSecret::new(secret),
+            at(0),
+        )
     };
     let key_of = |secret: [u8; 32], seed| {
         let mut a = connection(Role::Initiator, seed, secret);
@@ -430,6 +437,7 @@ fn a_persistent_identity_is_what_the_remote_sees() {
             other => panic!("{other:?}"),
         }
     };
+    assert_eq!(key_of([3; 32], 1), PeerSecret::new([3; 32]).public());
     assert_eq!(key_of([3; 32], 1), key_of([3; 32], 5));
     assert_ne!(key_of([3; 32], 1), key_of([4; 32], 1));
 }

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use multifeed_proto::Config;
+use multifeed_proto::{Config, PeerSecret};
 use zeroize::Zeroizing;
 
-use super::MultifeedId;
+use super::{MultifeedId, Peers, Policy};
 
 /// How a store keeps its feeds on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,12 @@ pub struct ConnectOptions {
     /// joined, and those that are joined later. A peer learns the discovery key of each, also of those
     /// that it does not have.
     pub multifeeds: Option<Vec<MultifeedId>>,
+    /// Which feeds are shared with the peer, and how much of each.
+    pub policy: Policy,
+    /// Which peers are let in.
+    pub peers: Peers,
+    /// What the peer recognises this side by. `None`: an identity that is made for this connection.
+    pub identity: Option<PeerSecret>,
 }
 
 /// What an acknowledged append, or an acknowledged download, survives.
@@ -95,7 +101,7 @@ impl Default for ReplicationOptions {
 impl From<ReplicationOptions> for ConnectOptions {
     /// For all multifeeds.
     fn from(replication: ReplicationOptions) -> Self {
-        Self { replication, multifeeds: None }
+        Self { replication, ..Self::default() }
     }
 }
 

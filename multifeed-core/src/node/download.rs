@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 
 use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Request, Span};
-use multifeed_proto::session::{Peer, RemoteBlocks};
+use multifeed_proto::session::Peer;
 
 use super::hashes::URGENT;
 use super::link::{Channel, Flight};
-use super::select::Wishes;
+use super::select::{Scope, Wishes};
 use super::{ConnectionId, EntryState, FeedId, Node};
 use crate::feed::Feed;
 use crate::ranges::Ranges;
@@ -59,7 +59,7 @@ impl Node {
             let Some((feed, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
                 return false;
             };
-            let next = next_block(feed, wishes, reserved, state, peer.remote());
+            let next = next_block(feed, wishes, reserved, state, peer);
             let moves = peer.status().uploading && state.ours.downloading;
             let Some(block) = next.filter(|_| moves) else { return false };
             if !self.request_block(id, channel, block) {
@@ -303,9 +303,10 @@ pub(super) fn next_block(
     wishes: &Wishes,
     reserved: &Ranges,
     state: &Channel,
-    remote: &RemoteBlocks,
+    peer: &Peer,
 ) -> Option<u64> {
-    let mut at = state.cursor;
+    let (mut at, remote) = (state.cursor, peer.remote());
+    let scope = Scope::new(state, feed, peer);
     loop {
         let block = remote.first_in(at..u64::MAX)?;
         at = if feed.bits.has_block(block) {
@@ -317,7 +318,7 @@ pub(super) fn next_block(
         } else if feed.clearing.contains(block) {
             feed.clearing.next_gap(block)
         } else {
-            match wishes.next(feed, block)? {
+            match wishes.next(feed, block, &scope)? {
                 wanted if wanted == block => return Some(block),
                 wanted => wanted,
             }

@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use multifeed_proto::messages::{Data, Request, Span, Status};
 use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
 
+use super::admission::Peers;
 use super::output::Counters;
+use super::policy::{Fetch, Policy, Question, QuestionId};
 use super::serve::Job;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
@@ -25,6 +27,13 @@ pub(super) struct Link {
     /// It carries the multifeeds that are joined later, too.
     pub(super) all: bool,
     pub(super) options: ReplicationOptions,
+    pub(super) peers: Peers,
+    /// Known once the Noise handshake is over.
+    pub(super) remote_public_key: Option<[u8; 32]>,
+    pub(super) policy: Policy,
+    pub(super) questions: BTreeMap<QuestionId, Question>,
+    /// Feeds that the application allowed.
+    pub(super) allowed: BTreeMap<FeedKey, Fetch>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
     pub(super) closed: BTreeSet<FeedId>,
@@ -79,6 +88,8 @@ pub(super) struct LinkRoot {
     /// Channels of its feeds that are not in sync.
     pub(super) unsynced: BTreeSet<ChannelId>,
     pub(super) in_sync: bool,
+    /// Questions about it that are open.
+    pub(super) questions: usize,
     /// How often it was begun again.
     pub(super) rejoins: u8,
 }
@@ -105,6 +116,8 @@ pub(super) struct Channel {
     pub(super) open: bool,
     /// What this side does on it.
     pub(super) ours: Status,
+    /// How much is fetched.
+    pub(super) fetch: Fetch,
     /// Of a connection that is not live: this side has all that it wants, and said so.
     pub(super) done: bool,
     /// Wants of the peer that wait for their turn, or for the feed to be opened.
@@ -188,6 +201,11 @@ impl Link {
             roots: Vec::new(),
             all: false,
             options: ReplicationOptions::default(),
+            peers: Peers::Any,
+            remote_public_key: None,
+            policy: Policy::AcceptAll,
+            questions: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             channels: BTreeMap::new(),
             closed: BTreeSet::new(),
             wanting: VecDeque::new(),
@@ -271,6 +289,7 @@ impl LinkRoot {
             to_offer: Vec::new(),
             unsynced: BTreeSet::new(),
             in_sync: false,
+            questions: 0,
             rejoins: 0,
         }
     }
@@ -299,6 +318,7 @@ impl Channel {
             multifeeds: Vec::new(),
             open: false,
             ours,
+            fetch: Fetch::All,
             done: false,
             remote_wants: Vec::new(),
             told_last: false,

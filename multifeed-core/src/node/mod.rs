@@ -10,6 +10,7 @@
 //! | `read` | blocks for the application |
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
+//! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
@@ -21,6 +22,7 @@
 //! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
 //! and `tree`.
 
+mod admission;
 mod clear;
 mod config;
 mod download;
@@ -36,6 +38,7 @@ mod mux;
 mod numbered;
 mod opening;
 mod output;
+mod policy;
 mod read;
 mod select;
 mod serve;
@@ -51,6 +54,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
 
+pub use admission::Peers;
 pub use config::{
     ConnectOptions, Durability, Layout, NodeConfig, ReplicationOptions, StoreOptions,
 };
@@ -58,6 +62,8 @@ pub use output::{
     CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, MultifeedId, NodeError, Outcome,
     Output, SyncState, WaitingFor,
 };
+
+pub use policy::{Decision, Fetch, Policy, QuestionId};
 
 use crate::crypto::SecretKey;
 use crate::storage::{Batch, BatchId, BatchResult, Op};
@@ -99,6 +105,7 @@ pub struct Node {
     next_connection: u32,
     next_command: u64,
     next_batch: u64,
+    next_question: u64,
     tasks: BTreeMap<BatchId, Task>,
     outputs: VecDeque<Output>,
     transmits: VecDeque<ConnectionId>,
@@ -164,6 +171,7 @@ impl Node {
             next_connection: 0,
             next_command: 0,
             next_batch: 0,
+            next_question: 0,
             tasks: BTreeMap::new(),
             outputs: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -582,7 +590,8 @@ impl Node {
     /// A disk that falls behind holds up those that send blocks, not those that only ask for some.
     fn may_read(&self, link: &Link) -> bool {
         let sends_blocks = link.in_flight > 0;
-        link.parked < self.config.max_parked_requests
+        !link.connection.is_held()
+            && link.parked < self.config.max_parked_requests
             && !(sends_blocks && self.unstored_bytes >= self.config.max_unstored_bytes)
     }
 

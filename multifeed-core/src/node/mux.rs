@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use multifeed_proto::messages::Span;
-use multifeed_proto::session::{FeedOptions, Peer};
+use multifeed_proto::session::FeedOptions;
 use multifeed_proto::{
     self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, rle,
 };
@@ -38,14 +38,19 @@ impl Node {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let entropy = self.entropy.split();
-        let mut connection =
-            Connection::new(role, self.config.connection.clone(), entropy, self.now);
+        let config = self.config.connection.clone();
+        let mut connection = match &options.identity {
+            Some(secret) => Connection::with_static_key(role, config, entropy, secret, self.now),
+            None => Connection::new(role, config, entropy, self.now),
+        };
         for name in &self.extensions {
             connection.register_extension(name);
         }
         let mut link = Link::new(connection, self.now);
         link.all = all;
         link.options = options.replication;
+        link.policy = options.policy;
+        link.admit_only(options.peers);
         link.tick_at = Some(self.now);
         self.links.insert(id, link);
         for multifeed in multifeeds {
@@ -122,7 +127,10 @@ impl Node {
         };
         root.to_offer = Vec::new();
         let multifeed = root.multifeed;
-        if core::mem::take(&mut root.in_sync) {
+        let in_sync = core::mem::take(&mut root.in_sync);
+        root.questions = 0;
+        link.questions.retain(|_, question| question.multifeed != multifeed);
+        if in_sync {
             self.event(Event::MultifeedOutOfSync { connection: id, multifeed });
         }
         if let Some(error) = error {
@@ -148,13 +156,10 @@ impl Node {
     fn connection_output(&mut self, id: ConnectionId, output: proto::Output) {
         use proto::Output as O;
         match output {
-            O::Connected { remote_public_key, .. } => {
-                self.progress(id);
-                self.event(Event::Connected { connection: id, remote_public_key });
-            }
+            O::Connected { remote_public_key, .. } => self.connected(id, remote_public_key),
             O::Ready { root, .. } => {
-                let multi = self.multifeed_of(id, root).and_then(|id| self.multi(id));
-                let Some(multi) = multi else { return };
+                let Some(multifeed) = self.multifeed_of(id, root) else { return };
+                let Some(multi) = self.multi(multifeed) else { return };
                 let keys =
                     multi.members.iter().map(|member| self.feeds[member.feed.0 as usize].key);
                 let keys: Vec<FeedKey> = keys.collect();
@@ -164,17 +169,15 @@ impl Node {
                     root.was_ready = true;
                 }
                 link.progress(self.now);
-                // The first list of feeds goes out even if it is empty: peers wait for it.
-                let _ = link.connection.offer(root, &keys);
+                self.propose(id, multifeed, keys);
             }
             O::Offered { root, keys } => {
                 let mut new = 0;
-                let accepted: Vec<FeedKey> =
+                let keys: Vec<FeedKey> =
                     keys.into_iter().filter(|key| self.may_add(key, &mut new)).collect();
                 self.progress(id);
-                if let Some(link) = self.links.get_mut(&id) {
-                    let _ = link.connection.request_feeds(root, &accepted);
-                }
+                let Some(multifeed) = self.multifeed_of(id, root) else { return };
+                self.consider(id, multifeed, keys);
             }
             O::Requested { .. } => {}
             O::Extension { channel, name, payload } => {
@@ -242,7 +245,9 @@ impl Node {
             return;
         }
         let multifeeds = Vec::from([multifeed]);
-        link.channels.insert(channel, Channel { multifeeds, ..Channel::new(feed, status, now) });
+        let fetch = link.fetch(&entry.key);
+        let state = Channel { multifeeds, fetch, ..Channel::new(feed, status, now) };
+        link.channels.insert(channel, state);
         link.counters.feeds += u64::from(!link.closed.remove(&feed));
         entry.channels.push((id, channel));
         self.touch_channel(id, channel);
@@ -272,7 +277,8 @@ impl Node {
         let Some(state) = link.channels.get_mut(&channel) else { return };
         link.parked -= state.parked.len();
         let multifeeds = core::mem::take(&mut state.multifeeds);
-        *state = Channel { multifeeds, ..Channel::new(state.feed, state.ours, self.now) };
+        let fetch = core::mem::take(&mut state.fetch);
+        *state = Channel { multifeeds, fetch, ..Channel::new(state.feed, state.ours, self.now) };
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
     }
@@ -294,9 +300,11 @@ impl Node {
     /// Offers the feeds that joined since.
     pub(super) fn send_offers(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        for root in link.roots.iter_mut().filter(|root| !root.to_offer.is_empty()) {
-            let keys = core::mem::take(&mut root.to_offer);
-            let _ = link.connection.offer(root.id, &keys);
+        let due = link.roots.iter_mut().filter(|root| !root.to_offer.is_empty());
+        let due: Vec<(MultifeedId, Vec<FeedKey>)> =
+            due.map(|root| (root.multifeed, core::mem::take(&mut root.to_offer))).collect();
+        for (multifeed, keys) in due {
+            self.propose(id, multifeed, keys);
         }
     }
 
@@ -344,7 +352,7 @@ impl Node {
             // A feed that is being opened answers then.
             let entry = &self.feeds[state.feed.0 as usize];
             let Some(feed) = entry.feed() else { continue };
-            let remote = link.connection.peer(channel).map(Peer::remote);
+            let remote = link.connection.peer(channel);
             let to_request = state.queued
                 && !leaving
                 && remote.is_some_and(|remote| {

@@ -7,6 +7,8 @@ use core::fmt;
 use bytes::Bytes;
 use multifeed_proto::{FeedKey, PeerError};
 
+use super::{Decision, QuestionId};
+
 use crate::storage::{Batch, StorageError};
 
 /// Number of a feed in one node, in whichever multifeeds it is. Not kept across restarts.
@@ -144,6 +146,23 @@ pub enum Event {
         /// The peer's static Noise public key.
         remote_public_key: [u8; 32],
     },
+    /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the peer? To be answered
+    /// with [`Node::answer`](crate::Node::answer), in any time. Until then the peer waits, and learns nothing
+    /// of them.
+    Question {
+        /// Its number.
+        question: QuestionId,
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// The peer's static Noise public key.
+        remote_public_key: [u8; 32],
+        /// Whether our feeds are to be offered, or the peer's to be accepted.
+        decision: Decision,
+        /// The feeds, each once in a connection and multifeed.
+        keys: Vec<FeedKey>,
+    },
     /// Both sides agreed to replicate these feeds.
     RemoteFeeds {
         /// The connection.
@@ -240,6 +259,8 @@ pub enum SyncState {
 pub enum WaitingFor {
     /// The Noise handshake, or the multifeed handshake.
     Handshake,
+    /// The application to answer an [`Event::Question`].
+    Decision,
     /// The peer's first list of feeds.
     Manifest,
     /// The peer's answer to a list of feeds, or to a request for feeds.
@@ -282,6 +303,7 @@ impl fmt::Display for WaitingFor {
         let short = |key: &FeedKey| -> String { key.to_hex().chars().take(8).collect() };
         match self {
             Self::Handshake => f.write_str("the peer's handshake"),
+            Self::Decision => f.write_str("a decision here on which feeds to share with the peer"),
             Self::Manifest => f.write_str("the peer's list of feeds"),
             Self::OfferAnswer => f.write_str("the peer's answer to a list of feeds"),
             Self::Open(key) => write!(f, "the peer to open feed {}", short(key)),
@@ -413,6 +435,9 @@ pub enum NodeError {
     /// No connection has this number, or it is over.
     #[error("no such connection")]
     UnknownConnection,
+    /// No question has this number, or it is answered, or what it was about is over.
+    #[error("no such question, or it is answered")]
+    UnknownQuestion,
     /// The root key of a multifeed is the key of a feed on the same connection.
     #[error("the root key is the key of a feed on the connection")]
     RootKeyInUse,
@@ -491,6 +516,7 @@ impl NodeError {
             Self::UnknownFeed => "ERR_UNKNOWN_FEED",
             Self::UnknownMultifeed => "ERR_UNKNOWN_MULTIFEED",
             Self::UnknownConnection => "ERR_UNKNOWN_CONNECTION",
+            Self::UnknownQuestion => "ERR_UNKNOWN_QUESTION",
             Self::RootKeyInUse => "ERR_KEY_IN_USE",
             Self::OneMultifeed => "ERR_ONE_MULTIFEED",
             Self::BlockTooLarge { .. } => "ERR_BLOCK_TOO_LARGE",

@@ -8,7 +8,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use multifeed_proto::session::Peer;
+
 use super::hashes::Seek;
+use super::link::Channel;
+use super::policy::Fetch;
 use super::{CommandId, FeedId, Node, NodeError, Outcome, Pending};
 use crate::feed::Feed;
 use crate::ranges::Ranges;
@@ -29,21 +33,51 @@ pub(super) struct Wishes {
     pub(super) seeks: BTreeMap<CommandId, Seek>,
 }
 
+/// What is fetched of a feed from one peer without being asked for.
+pub(super) struct Scope<'a> {
+    fetch: &'a Fetch,
+    /// Blocks in the log, as far as that is known or the peer says.
+    length: u64,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(state: &'a Channel, feed: &Feed, peer: &Peer) -> Self {
+        Self { fetch: &state.fetch, length: feed.length().max(peer.remote_length()) }
+    }
+
+    /// The first block from `at` on that is fetched and was not cleared.
+    fn next(&self, feed: &Feed, mut at: u64) -> Option<u64> {
+        loop {
+            let block = self.fetch.next(at, self.length)?;
+            at = feed.cleared.next_gap(block);
+            if at == block {
+                return Some(block);
+            }
+        }
+    }
+}
+
 impl Wishes {
     /// The first block from `at` on that is wanted, held or not.
-    pub(super) fn next(&self, feed: &Feed, at: u64) -> Option<u64> {
-        let automatic = (self.sparse != Some(true)).then(|| feed.cleared.next_gap(at));
+    pub(super) fn next(&self, feed: &Feed, at: u64, scope: &Scope<'_>) -> Option<u64> {
+        let automatic = if self.sparse == Some(true) { None } else { scope.next(feed, at) };
         let selected = self.selected.next_in(at);
         let waited = self.waiters.range(at..).next().map(|(block, _)| *block);
         [automatic, selected, waited].into_iter().flatten().min()
     }
 
     /// The first blocks in a row in `range` that are wanted, held or not; maybe not all of the row.
-    pub(super) fn run_in(&self, feed: &Feed, range: Range<u64>) -> Option<Range<u64>> {
-        let start = self.next(feed, range.start).filter(|start| *start < range.end)?;
+    pub(super) fn run_in(
+        &self,
+        feed: &Feed,
+        range: Range<u64>,
+        scope: &Scope<'_>,
+    ) -> Option<Range<u64>> {
+        let start = self.next(feed, range.start, scope).filter(|start| *start < range.end)?;
         let mut end = start + 1;
-        if self.sparse != Some(true) && !feed.cleared.contains(start) {
-            end = feed.cleared.next_in(start).unwrap_or(u64::MAX);
+        if self.sparse != Some(true) && scope.next(feed, start) == Some(start) {
+            let cleared = feed.cleared.next_in(start).unwrap_or(u64::MAX);
+            end = cleared.min(scope.fetch.end(start));
         }
         if self.selected.contains(start) {
             end = end.max(self.selected.next_gap(start));

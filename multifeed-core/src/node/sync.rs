@@ -12,7 +12,7 @@ use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Span;
 
 use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
-use super::select::Wishes;
+use super::select::{Scope, Wishes};
 use super::{
     ConnectionId, Counters, Event, MultifeedId, Node, SyncState, WaitingFor, entry::EntryState,
 };
@@ -356,6 +356,9 @@ fn offers_wait(link: &Link, root: &LinkRoot) -> Option<WaitingFor> {
     let Some(mux) = mux.filter(|mux| mux.is_ready()) else {
         return Some(WaitingFor::Handshake);
     };
+    if root.questions > 0 {
+        return Some(WaitingFor::Decision);
+    }
     if !mux.got_first_manifest() {
         return Some(WaitingFor::Manifest);
     }
@@ -367,9 +370,10 @@ fn offers_wait(link: &Link, root: &LinkRoot) -> Option<WaitingFor> {
 fn missing_runs<'a>(
     feed: &'a Feed,
     wishes: &'a Wishes,
+    state: &'a Channel,
     peer: &'a Peer,
 ) -> impl Iterator<Item = Range<u64>> + 'a {
-    let mut at = 0;
+    let (mut at, scope) = (0, Scope::new(state, feed, peer));
     core::iter::from_fn(move || {
         loop {
             let run = peer.remote().run_in(at..u64::MAX)?;
@@ -377,8 +381,8 @@ fn missing_runs<'a>(
             let Some(missing) = feed.bits.first_missing_block(run.clone()) else { continue };
             let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
             // What nobody wants is passed over at once, however many runs a peer makes of it.
-            at = wishes.next(feed, missing)?.max(until);
-            if let Some(wanted) = wishes.run_in(feed, missing..until) {
+            at = wishes.next(feed, missing, &scope)?.max(until);
+            if let Some(wanted) = wishes.run_in(feed, missing..until, &scope) {
                 at = wanted.end;
                 return Some(wanted);
             }
@@ -389,7 +393,7 @@ fn missing_runs<'a>(
 /// How many blocks the peer has that are not stored here, and how many of them it did not send; in
 /// the first [`MAX_RUNS`] runs.
 fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
-    let runs = missing_runs(feed, wishes, peer).take(MAX_RUNS);
+    let runs = missing_runs(feed, wishes, state, peer).take(MAX_RUNS);
     runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
         (count + (run.end - run.start), refused + state.unanswered.count_in(run))
     })
@@ -398,7 +402,7 @@ fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, 
 /// As [`missing`], but stops at the first run that the peer may still send some of.
 fn first_missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
     let mut refused = 0;
-    for run in missing_runs(feed, wishes, peer) {
+    for run in missing_runs(feed, wishes, state, peer) {
         let length = run.end - run.start;
         let unanswered = state.unanswered.count_in(run);
         refused += unanswered;

@@ -5,8 +5,8 @@ use core::fmt;
 use super::output::Output;
 use super::timers::{Timer, Timers};
 use crate::session::Session;
-use crate::wire::{Wire, WireEvent};
-use crate::{Config, Entropy, Now, PeerError, Role};
+use crate::wire::{SplitKeys, Wire, WireEvent};
+use crate::{Config, Entropy, Now, PeerError, PeerSecret, Role};
 
 /// One end of one connection to a peer: bytes and time in, bytes and [`Output`]s out.
 ///
@@ -28,6 +28,10 @@ pub struct Connection {
     pub(super) timers: Timers,
     pub(super) now: Now,
     pub(super) phase: Phase,
+    /// The end of the Noise handshake is not the beginning of the session.
+    held: bool,
+    /// The session keys, while it is held.
+    waiting: Option<SplitKeys>,
     connected: Option<Output>,
     closed: Option<Output>,
     received: u64,
@@ -55,16 +59,16 @@ impl Connection {
         Self::with_wire(wire, config, now)
     }
 
-    /// A connection with a lasting Noise identity, `secret`: an X25519 secret of any 32 bytes.
+    /// A connection with a lasting Noise identity.
     #[must_use]
     pub fn with_static_key(
         role: Role,
         config: Config,
         entropy: Entropy,
-        secret: [u8; 32],
+        secret: &PeerSecret,
         now: Now,
     ) -> Self {
-        let wire = Wire::with_static_key(role, entropy, &config, secret);
+        let wire = Wire::with_static_key(role, entropy, &config, *secret.expose());
         Self::with_wire(wire, config, now)
     }
 
@@ -80,12 +84,45 @@ impl Connection {
             timers,
             now,
             phase: Phase::Open,
+            held: false,
+            waiting: None,
             connected: None,
             closed: None,
             received: 0,
             sent: 0,
             config,
         }
+    }
+
+    /// Has the connection wait after the Noise handshake, when it is known who the peer is: nothing of
+    /// any multifeed or feed is said, and nothing is heard, before [`admit`](Self::admit). To be
+    /// called before the first bytes come.
+    ///
+    /// Bytes that come meanwhile are kept: who holds a connection for long stops reading its stream.
+    /// The time to decide is [`Config::idle_timeout`].
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Lets a connection that was [held](Self::hold) go on.
+    pub fn admit(&mut self, now: Now) {
+        self.advance(now);
+        self.held = false;
+        if self.is_closed() {
+            return;
+        }
+        let Some(keys) = self.waiting.take() else { return };
+        self.session.handle_connected(self.now, keys);
+        self.flush();
+        if let Err(error) = self.read() {
+            self.end(Some(error));
+        }
+    }
+
+    /// Whether the Noise handshake is over and [`admit`](Self::admit) is waited for.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.waiting.is_some() && !self.is_closed()
     }
 
     /// Takes bytes that arrived, cut anywhere. What is wrong with them becomes an
@@ -245,12 +282,17 @@ impl Connection {
     }
 
     fn read(&mut self) -> Result<(), PeerError> {
-        while let Some(event) = self.wire.poll_event()? {
+        while self.waiting.is_none() {
+            let Some(event) = self.wire.poll_event()? else { break };
             match event {
                 WireEvent::Connected { remote_public_key, handshake_hash, keys } => {
                     self.connected = Some(Output::Connected { remote_public_key, handshake_hash });
                     self.timers.stop(Timer::Handshake);
                     self.timers.start(Timer::Keepalive, self.now, self.config.keepalive);
+                    if self.held {
+                        self.waiting = Some(keys);
+                        return Ok(());
+                    }
                     self.session.handle_connected(self.now, keys);
                 }
                 WireEvent::Message { channel, message } => {

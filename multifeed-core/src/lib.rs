@@ -22,5 +22,5 @@ pub mod tree;
 pub use node::{
     CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
     FeedInfo, Fetch, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output, Peers,
-    Policy, QuestionId, ReplicationOptions, StoreOptions, SyncState, WaitingFor,
+    Policy, Question, QuestionId, ReplicationOptions, StoreOptions, SyncState, WaitingFor,
 };

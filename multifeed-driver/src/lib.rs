@@ -64,7 +64,8 @@ pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
-    ConnectionId, Counters, Durability, FeedInfo, Layout, MultifeedId, NodeConfig, NodeError,
-    ReplicationOptions, SyncState, WaitingFor,
+    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Layout,
+    MultifeedId, NodeConfig, NodeError, Peers, Policy, Question, QuestionId, ReplicationOptions,
+    SyncState, WaitingFor,
 };
-pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, Role, RootKey};
+pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey};

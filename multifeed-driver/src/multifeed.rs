@@ -182,8 +182,10 @@ impl Multifeed {
         self.replicate_with(stream, role, ReplicationOptions::default())
     }
 
-    /// The same, with other options than the defaults: in one direction only, or not live. A connection
-    /// that is not live ends by itself when the two have what they want of each other.
+    /// The same, with other options than the defaults: in one direction only, or not live
+    /// ([`ReplicationOptions`]; a connection that is not live ends by itself when the two have what they want of
+    /// each other); for some feeds or parts of them ([`Policy`](crate::Policy)); with some peers only
+    /// ([`Peers`](crate::Peers)); under a lasting identity ([`PeerSecret`](crate::PeerSecret)).
     pub fn replicate_with<S: ByteStream>(
         &self,
         stream: S,

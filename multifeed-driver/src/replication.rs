@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use multifeed_core::{
-    ConnectOptions, ConnectionId, Counters, MultifeedId, NodeError, SyncState, WaitingFor,
+    ConnectOptions, ConnectionId, Counters, Fetch, MultifeedId, NodeError, Question, QuestionId,
+    SyncState, WaitingFor,
 };
 use multifeed_proto::{FeedKey, Now, PeerError, Role};
 
@@ -30,6 +31,10 @@ pub enum ReplicationEvent {
         /// The peer's static Noise public key.
         remote_public_key: [u8; 32],
     },
+    /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the
+    /// peer? To be answered with [`ReplicationHandle::answer`], in any time. One that was missed is among
+    /// [`ReplicationHandle::questions`].
+    Question(Question),
     /// Both sides agreed to replicate these feeds.
     RemoteFeeds {
         /// The multifeed.
@@ -467,6 +472,48 @@ impl ReplicationHandle {
             return Err(NodeError::UnknownMultifeed.into());
         }
         Ok(self.shared.with(|state, now| state.node.attach(now, id, multifeed.id()))?)
+    }
+
+    /// Lets the peer in, where [`Peers::Ask`](crate::Peers::Ask) says that this is asked, after
+    /// [`ReplicationEvent::Connected`]. To refuse it, [`abort`](Self::abort).
+    ///
+    /// # Errors
+    ///
+    /// If the connection is over.
+    pub fn admit(&self) -> Result<(), Error> {
+        let id = self.id.ok_or(NodeError::UnknownConnection)?;
+        Ok(self.shared.with(|state, now| state.node.admit(now, id))?)
+    }
+
+    /// The questions of the connection that are not answered, the oldest first.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Question> {
+        let Some(id) = self.id else { return Vec::new() };
+        self.shared.peek(|state| state.node.questions(id).cloned().collect())
+    }
+
+    /// Answers a question: the feeds that are allowed, and how much of each is fetched. All others that
+    /// it named are refused.
+    ///
+    /// # Errors
+    ///
+    /// If it was answered before, or its connection or multifeed is over.
+    pub fn answer(&self, question: QuestionId, allowed: &[(FeedKey, Fetch)]) -> Result<(), Error> {
+        Ok(self.shared.with(|state, now| state.node.answer(now, question, allowed))?)
+    }
+
+    /// Allows feeds on the connection that were refused before, or changes how much of them is fetched.
+    /// Lasts as long as the connection.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is over, or the two do not share the multifeed yet.
+    pub fn allow(&self, multifeed: &Multifeed, feeds: &[(FeedKey, Fetch)]) -> Result<(), Error> {
+        let id = self.id.ok_or(NodeError::UnknownConnection)?;
+        if !multifeed.is_of(&self.shared) {
+            return Err(NodeError::UnknownMultifeed.into());
+        }
+        Ok(self.shared.with(|state, now| state.node.allow(now, id, multifeed.id(), feeds))?)
     }
 
     /// Begins to end the connection in order, while its [`Replication`] is polled.

@@ -402,6 +402,9 @@ impl State {
                 self.publish(Event::Connected { connection }, None);
                 self.tell(connection, ReplicationEvent::Connected { remote_public_key });
             }
+            NodeEvent::Question(question) => {
+                self.tell(question.connection, ReplicationEvent::Question(question));
+            }
             NodeEvent::RemoteFeeds { connection, multifeed, keys } => {
                 self.tell(connection, ReplicationEvent::RemoteFeeds { multifeed, keys });
             }

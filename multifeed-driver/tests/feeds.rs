@@ -4,7 +4,10 @@
 
 mod util;
 
-use multifeed_driver::{Event, Options, ReplicationOptions, Role};
+use multifeed_driver::{
+    ConnectOptions, Event, Fetch, Options, PeerSecret, Peers, Policy, ReplicationEvent,
+    ReplicationHandle, ReplicationOptions, Role, SyncState,
+};
 use util::stores::{connect, in_sync, same, taken, writer};
 use util::{Runtime, stream};
 
@@ -114,4 +117,59 @@ fn cleared_blocks_are_not_here_and_the_application_is_told() {
         }
         assert_eq!((feed.info().length, feed.info().blocks), (10, 7));
     });
+}
+
+#[test]
+fn an_application_decides_who_is_let_in_and_which_feeds_it_shares() {
+    let mut runtime = Runtime::new(6);
+    let (here, there) = (runtime.storage(false), runtime.storage(false));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default()).unwrap();
+    let open = writer(&mut runtime, &a, "open", 10);
+    let secret = writer(&mut runtime, &a, "secret", 10);
+    let identity = PeerSecret::new([5; 32]);
+    let known = Peers::Listed([identity.public()].into());
+    let (one, two) = stream(1_000);
+    let asking = ConnectOptions { policy: Policy::Ask, peers: known, ..ConnectOptions::default() };
+    let mut ours = a.replicate_with(one, Role::Initiator, asking);
+    let named = ConnectOptions {
+        identity: Some(identity.clone()),
+        peers: Peers::Ask,
+        ..ConnectOptions::default()
+    };
+    let mut theirs = b.replicate_with(two, Role::Responder, named);
+    let (to_b, to_a) = (ours.handle(), theirs.handle());
+    let key = open.key();
+    let asked = runtime.spawn(async move {
+        while let Some(event) = ours.next().await {
+            if let ReplicationEvent::Question(question) = event {
+                assert_eq!(question.remote_public_key, identity.public());
+                let handle = ours.handle();
+                assert_eq!(handle.questions(), [question.clone()]);
+                let newest = Fetch::Newest(0);
+                handle.answer(question.id, &[(key, newest.clone())]).unwrap();
+                assert!(handle.questions().is_empty());
+                assert!(handle.answer(question.id, &[(key, newest)]).is_err());
+            }
+        }
+    });
+    let admitted = runtime.spawn(async move {
+        while let Some(event) = theirs.next().await {
+            if let ReplicationEvent::Connected { .. } = event {
+                theirs.handle().admit().unwrap();
+            }
+        }
+    });
+    let both = |to_b: &ReplicationHandle, to_a: &ReplicationHandle| {
+        [to_b, to_a].iter().all(|end| end.sync_state() == SyncState::InSync)
+    };
+    runtime.run_until(|| both(&to_b, &to_a));
+    same(&mut runtime, &open, &b);
+    assert!(b.feed(&secret.key()).is_none());
+    to_b.allow(&a, &[(secret.key(), Fetch::All)]).unwrap();
+    runtime.run_until(|| b.feed(&secret.key()).is_some() && both(&to_b, &to_a));
+    same(&mut runtime, &secret, &b);
+    to_b.disconnect();
+    runtime.run_until(|| asked.lock().unwrap().is_some() && admitted.lock().unwrap().is_some());
+    assert!(to_b.allow(&a, &[]).is_err());
 }

@@ -63,7 +63,7 @@ pub use output::{
     Output, SyncState, WaitingFor,
 };
 
-pub use policy::{Decision, Fetch, Policy, QuestionId};
+pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 
 use crate::crypto::SecretKey;
 use crate::storage::{Batch, BatchId, BatchResult, Op};

@@ -7,7 +7,7 @@ use core::fmt;
 use bytes::Bytes;
 use multifeed_proto::{FeedKey, PeerError};
 
-use super::{Decision, QuestionId};
+use super::Question;
 
 use crate::storage::{Batch, StorageError};
 
@@ -149,20 +149,7 @@ pub enum Event {
     /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the peer? To be answered
     /// with [`Node::answer`](crate::Node::answer), in any time. Until then the peer waits, and learns nothing
     /// of them.
-    Question {
-        /// Its number.
-        question: QuestionId,
-        /// The connection.
-        connection: ConnectionId,
-        /// The multifeed.
-        multifeed: MultifeedId,
-        /// The peer's static Noise public key.
-        remote_public_key: [u8; 32],
-        /// Whether our feeds are to be offered, or the peer's to be accepted.
-        decision: Decision,
-        /// The feeds, each once in a connection and multifeed.
-        keys: Vec<FeedKey>,
-    },
+    Question(Question),
     /// Both sides agreed to replicate these feeds.
     RemoteFeeds {
         /// The connection.

@@ -61,12 +61,21 @@ pub enum Decision {
     Accept,
 }
 
-/// A question that is not answered.
-#[derive(Debug)]
-pub(super) struct Question {
-    pub(super) multifeed: MultifeedId,
-    decision: Decision,
-    keys: BTreeSet<FeedKey>,
+/// Which of these feeds are to be shared with a peer?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its number, for [`Node::answer`].
+    pub id: QuestionId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The multifeed.
+    pub multifeed: MultifeedId,
+    /// The peer's static Noise public key.
+    pub remote_public_key: [u8; 32],
+    /// Whether our feeds are to be offered, or the peer's to be accepted.
+    pub decision: Decision,
+    /// The feeds. Each is asked about once in a connection and multifeed.
+    pub keys: BTreeSet<FeedKey>,
 }
 
 impl Fetch {
@@ -118,6 +127,11 @@ impl Link {
 }
 
 impl Node {
+    /// The questions of a connection that are not answered, the oldest first.
+    pub fn questions(&self, connection: ConnectionId) -> impl Iterator<Item = &Question> {
+        self.links.get(&connection).into_iter().flat_map(|link| link.questions.values())
+    }
+
     /// Answers an [`Event::Question`]: the feeds that are allowed, and how much of each is fetched. All
     /// others of the question are refused, and so are keys that it did not name.
     ///
@@ -245,16 +259,11 @@ impl Node {
         let Some(remote_public_key) = link.remote_public_key else { return };
         let Some(root) = link.root_of(multifeed) else { return };
         root.questions += 1;
-        let asked = keys.iter().copied().collect();
-        link.questions.insert(question, Question { multifeed, decision, keys: asked });
-        self.event(Event::Question {
-            question,
-            connection: id,
-            multifeed,
-            remote_public_key,
-            decision,
-            keys,
-        });
+        let keys = keys.into_iter().collect();
+        let asked =
+            Question { id: question, connection: id, multifeed, remote_public_key, decision, keys };
+        link.questions.insert(question, asked.clone());
+        self.event(Event::Question(asked));
     }
 
     /// Offers feeds, the first time even none: peers wait for the first list.

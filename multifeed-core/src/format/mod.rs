@@ -1,11 +1,13 @@
 //! The bytes of the files of a store, and the names of its files and feeds.
 //!
-//! Here: the five files of a feed ([`sleep`]), folders, names and derived keys ([`corestore`]), and the
-//! entries of the list of feeds ([`list`]), and the folders of multifeed 6 ([`numbered`]). Everything that is read may be damaged or hostile.
+//! Here: the five files of a feed ([`sleep`]), folders, names and derived keys ([`corestore`]), the
+//! entries of the list of feeds ([`list`]), the folders of multifeed 6 ([`numbered`]), and the feeds that are
+//! kept out ([`blocked`]). Everything that is read may be damaged or hostile.
 //!
 //! Not here: reading and writing (`storage` says what, `disk` does it), and what follows from the
 //! contents.
 
+pub mod blocked;
 pub mod corestore;
 pub mod list;
 pub mod numbered;

@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) folder: Option<FilePath>,
     /// The multifeed whose feed list this is: never offered, accepted or shown.
     pub(super) list_of: Option<MultifeedId>,
+    /// It is kept out of the store: never offered, accepted or shown.
+    pub(super) blocked: bool,
     /// The multifeeds that it is in, and its place in the order of each.
     pub(super) places: Vec<(MultifeedId, u32)>,
     /// What must be written before the first of its files.
@@ -76,6 +78,7 @@ pub(super) enum Pending {
     Append(CommandId, Vec<Bytes>),
     Read(super::read::ReadJob),
     Clear(ClearJob),
+    Block(CommandId),
     Download(CommandId, Range<u64>),
     Update(CommandId, Option<u64>),
     Seek(SeekJob),
@@ -90,7 +93,9 @@ impl Pending {
             Self::Download(id, _) | Self::Update(id, _) => *id == command,
             Self::Seek(job) => job.command == command,
             Self::Read(job) => job.waits_as(command),
-            Self::Load(_) | Self::Append(..) | Self::Clear(_) | Self::Claim(_) => false,
+            Self::Load(_) | Self::Append(..) | Self::Clear(_) | Self::Block(_) | Self::Claim(_) => {
+                false
+            }
         }
     }
 }
@@ -101,6 +106,7 @@ impl Entry {
             key,
             folder,
             list_of: None,
+            blocked: false,
             places: Vec::new(),
             after: None,
             state: EntryState::Listed,
@@ -116,6 +122,11 @@ impl Entry {
             retry_at: None,
             failures: 0,
         }
+    }
+
+    /// First digits of its key, for errors.
+    pub(super) fn short_key(&self) -> String {
+        self.key.to_hex().chars().take(8).collect()
     }
 
     pub(super) fn feed(&self) -> Option<&Feed> {

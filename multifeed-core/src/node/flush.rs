@@ -178,6 +178,18 @@ impl Node {
 
     /// A feed that cannot go on, because of its storage or its files: it is given up, the others go on.
     pub(super) fn feed_broken(&mut self, id: FeedId, error: NodeError) {
+        self.give_up(id, &error);
+        if matches!(error, NodeError::Damaged { .. }) {
+            self.close_channels(id);
+        }
+        self.event(match self.feeds[id.0 as usize].list_of {
+            Some(multifeed) => Event::StorageFailed { multifeed, error },
+            None => Event::FeedFailed { feed: id, error },
+        });
+    }
+
+    /// Drops what is in memory of a feed, and answers who waits for it to be written.
+    pub(super) fn give_up(&mut self, id: FeedId, error: &NodeError) {
         let entry = &mut self.feeds[id.0 as usize];
         self.cache_bytes -= core::mem::take(&mut entry.cache_bytes);
         if let EntryState::Open(mut feed) =
@@ -202,13 +214,6 @@ impl Node {
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             self.drop_requests(connection, channel);
         }
-        if matches!(error, NodeError::Damaged { .. }) {
-            self.close_channels(id);
-        }
-        self.event(match self.feeds[id.0 as usize].list_of {
-            Some(multifeed) => Event::StorageFailed { multifeed, error },
-            None => Event::FeedFailed { feed: id, error },
-        });
     }
 
     /// Has a feed opened again after a while, if somebody replicates it.

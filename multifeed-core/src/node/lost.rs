@@ -46,8 +46,11 @@ impl Node {
     pub(super) fn remote_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let feed = link.closed.iter().map(|feed| &self.feeds[feed.0 as usize]).find(|entry| {
-            matches!(entry.state, EntryState::Failed(NodeError::Damaged { .. }))
-                && entry.key.discovery_key() == *key
+            let given_up = matches!(
+                entry.state,
+                EntryState::Failed(NodeError::Damaged { .. } | NodeError::Blocked { .. })
+            );
+            given_up && entry.key.discovery_key() == *key
         });
         let Some(key) = feed.map(|entry| entry.key) else { return };
         // A Close that the peer can relate to needs an Open before it.

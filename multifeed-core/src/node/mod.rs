@@ -8,6 +8,7 @@
 //! | `entry`, `opening` | feeds, and their way from files to memory |
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
 //! | `read` | blocks for the application |
+//! | `blocked` | feeds that are kept out for good |
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
@@ -23,6 +24,7 @@
 //! and `tree`.
 
 mod admission;
+mod blocked;
 mod clear;
 mod config;
 mod download;
@@ -135,6 +137,7 @@ pub struct Node {
 enum Task {
     Store(store::StoreStep),
     Folders(numbered::FolderStep),
+    Block(blocked::BlockStep),
     Open(FeedId),
     Flush(FeedId),
     /// Tree pages: the feed, the first page of each read, and who waits.
@@ -367,6 +370,7 @@ impl Node {
             None | Some(Task::Nothing) => {}
             Some(Task::Store(step)) => self.store_answered(step, answers),
             Some(Task::Folders(step)) => self.folders_answered(step, answers),
+            Some(Task::Block(step)) => self.block_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
             Some(Task::Nodes(feed, groups, after)) => {
@@ -514,7 +518,7 @@ impl Node {
     }
 
     fn entry(&self, feed: FeedId) -> Option<&Entry> {
-        self.feeds.get(feed.0 as usize).filter(|entry| entry.list_of.is_none())
+        self.feeds.get(feed.0 as usize).filter(|entry| entry.list_of.is_none() && !entry.blocked)
     }
 
     fn command(&mut self) -> CommandId {

@@ -193,8 +193,9 @@ impl Node {
         let (mut ids, mut new) = (Vec::with_capacity(keys.len()), Vec::new());
         for key in keys {
             let id = match self.by_key.get(key) {
-                Some(id) if self.feeds[id.0 as usize].list_of.is_some() => continue,
+                Some(id) if self.entry(*id).is_none() => continue,
                 Some(id) => *id,
+                None if self.store.blocked.contains(key) => continue,
                 None if self.room() > 0 => self.add_entry(*key),
                 None => continue,
             };
@@ -215,7 +216,8 @@ impl Node {
     /// Whether a feed may become a member: it is known, or there is room for it.
     pub(super) fn may_add(&self, key: &FeedKey, new: &mut usize) -> bool {
         match self.by_key.get(key) {
-            Some(known) => self.feeds[known.0 as usize].list_of.is_none(),
+            Some(known) => self.entry(*known).is_some(),
+            None if self.store.blocked.contains(key) => false,
             None => {
                 *new += 1;
                 *new <= self.room()
@@ -318,6 +320,11 @@ impl Node {
             return self.complete(claim.command, Err(error));
         }
         let derived = self.derive_writer(claim.multifeed, &claim.name);
+        let known = claim.secret.as_ref().or(derived.as_ref()).map(SecretKey::public);
+        if let Some(key) = known.filter(|key| self.store.blocked.contains(key)) {
+            let feed = key.to_hex().chars().take(8).collect();
+            return self.complete(claim.command, Err(NodeError::Blocked { feed }));
+        }
         let key = match (&claim.secret, derived, self.store.layout) {
             (Some(secret), ..) => secret.public(),
             (None, Some(secret), _) => {

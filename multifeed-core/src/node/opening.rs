@@ -16,11 +16,18 @@ impl Node {
         if self.closing.is_some() && entry.list_of.is_none() {
             return self.fail_pending(pending, NodeError::Closed);
         }
+        if entry.blocked && !matches!(pending, Pending::Block(_)) {
+            let error = NodeError::Blocked { feed: entry.short_key() };
+            return self.fail_pending(pending, error);
+        }
         match &entry.state {
             EntryState::Open(_) => self.run_pending(id, pending),
-            EntryState::Failed(error @ NodeError::Damaged { .. }) => {
+            EntryState::Failed(error @ (NodeError::Damaged { .. } | NodeError::Blocked { .. })) => {
                 let error = error.clone();
-                self.fail_pending(pending, error);
+                match pending {
+                    Pending::Block(command) => self.run_block(id, command),
+                    pending => self.fail_pending(pending, error),
+                }
             }
             EntryState::Listed
             | EntryState::Failed(_)
@@ -94,7 +101,12 @@ impl Node {
         entry.wishes.sparse.get_or_insert(self.config.sparse);
         let channels = entry.channels.clone();
         for pending in core::mem::take(&mut entry.pending) {
-            self.run_pending(id, pending);
+            if self.feeds[id.0 as usize].blocked {
+                let error = NodeError::Blocked { feed: self.feeds[id.0 as usize].short_key() };
+                self.fail_pending(pending, error);
+            } else {
+                self.run_pending(id, pending);
+            }
         }
         for (connection, channel) in channels {
             self.start_channel(connection, channel);
@@ -106,12 +118,16 @@ impl Node {
         entry.state = EntryState::Failed(error.clone());
         let pending = core::mem::take(&mut entry.pending);
         for pending in pending {
-            self.fail_pending(pending, error.clone());
+            match pending {
+                // What cannot be read can be removed all the same.
+                Pending::Block(command) => self.run_block(id, command),
+                pending => self.fail_pending(pending, error.clone()),
+            }
         }
         if matches!(error, NodeError::Damaged { .. }) {
             self.close_channels(id);
         }
-        if !self.is_list(id) {
+        if !self.is_list(id) && !self.feeds[id.0 as usize].blocked {
             self.retry_later(id);
             self.event(Event::FeedFailed { feed: id, error });
         }
@@ -133,6 +149,7 @@ impl Node {
             }
             Pending::Read(job) => self.run_read(job),
             Pending::Clear(job) => self.run_clear(job),
+            Pending::Block(command) => self.run_block(id, command),
             Pending::Download(command, blocks) => self.run_download(id, command, blocks),
             Pending::Update(command, length) => self.run_update(id, command, length),
             Pending::Seek(job) => self.run_seek(job),
@@ -142,7 +159,7 @@ impl Node {
 
     fn fail_pending(&mut self, pending: Pending, error: NodeError) {
         match pending {
-            Pending::Load(command) => self.complete(command, Err(error)),
+            Pending::Load(command) | Pending::Block(command) => self.complete(command, Err(error)),
             Pending::Append(command, _) if self.store.writers.contains_key(&command) => {
                 self.listed(command, Err(error));
             }

@@ -82,6 +82,10 @@ pub enum Outcome {
     },
     /// The blocks are given up, as durably as the node's configuration says.
     Cleared,
+    /// The feed is kept out, and its files are removed.
+    Blocked,
+    /// The feed is not kept out any more.
+    Unblocked,
     /// All is written and closed.
     Closed,
 }
@@ -123,6 +127,12 @@ pub enum Event {
         start: u64,
         /// How many.
         length: u64,
+    },
+    /// A feed is kept out of the store from here on; see [`Node::block`](crate::Node::block). It has no
+    /// number any more.
+    FeedBlocked {
+        /// Its key.
+        key: FeedKey,
     },
     /// A feed cannot be used; the others go on.
     FeedFailed {
@@ -396,6 +406,12 @@ pub enum NodeError {
         /// First digits of the feed key.
         feed: String,
     },
+    /// The feed is kept out of the store.
+    #[error("feed {feed} is blocked: it was removed from this store to be kept out of it")]
+    Blocked {
+        /// First digits of the feed key.
+        feed: String,
+    },
     /// The feed is a local writer that lost the end of its log. Other blocks must not take the places of
     /// those that were signed once, so it is read-only until peers have sent them back.
     #[error(
@@ -498,6 +514,7 @@ impl NodeError {
             Self::Damaged { .. } => "ERR_FEED_DAMAGED",
             Self::Store { .. } => "ERR_STORE_DAMAGED",
             Self::NotWritable { .. } => "ERR_NOT_WRITABLE",
+            Self::Blocked { .. } => "ERR_FEED_BLOCKED",
             Self::LostTail { .. } => "ERR_BLOCKS_LOST",
             Self::Full { .. } => "ERR_FEED_FULL",
             Self::UnknownFeed => "ERR_UNKNOWN_FEED",

@@ -215,6 +215,7 @@ impl Node {
         multifeed: MultifeedId,
         mut keys: Vec<FeedKey>,
     ) {
+        keys.retain(|key| self.is_member(multifeed, key));
         let Some(link) = self.links.get_mut(&id) else { return };
         let asks = link.policy == Policy::Ask;
         let root = link.root_of(multifeed).map(|root| root.id);

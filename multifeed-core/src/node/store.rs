@@ -11,13 +11,14 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
 
+use super::blocked::Blocked;
 use super::numbered::Folders;
 use super::{
     CommandId, Durability, Entry, FeedId, Layout, Node, NodeError, Outcome, Pending, StoreOptions,
     Task,
 };
 use crate::crypto::SecretKey;
-use crate::format::{corestore, numbered, sleep};
+use crate::format::{blocked, corestore, numbered, sleep};
 use crate::storage::{Answer, BatchId, FilePath, Op, SecretBytes, StorageError};
 
 /// What a node knows of its store.
@@ -27,6 +28,8 @@ pub(super) struct Store {
     pub(super) layout: Layout,
     master: Option<Zeroizing<[u8; 32]>>,
     options: StoreOptions,
+    /// Feeds that are kept out.
+    pub(super) blocked: Blocked,
     opening: Option<CommandId>,
     /// Names of feeds by name, for those that were asked for.
     named: BTreeMap<FeedId, String>,
@@ -96,6 +99,11 @@ impl Node {
                 let ops = Vec::from([
                     Op::Read { path, offset: 0, len: 64 },
                     Op::List { path: FilePath::root() },
+                    Op::Read {
+                        path: FilePath::new(&[blocked::FILE]),
+                        offset: 0,
+                        len: blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1,
+                    },
                 ]);
                 self.submit(None, ops, Task::Store(StoreStep::Look));
             }
@@ -106,7 +114,12 @@ impl Node {
 
     /// Decides on the layout and begins a store that is none yet.
     fn looked(&mut self, answers: &[Answer]) {
-        let [key, names] = answers else { return };
+        let [key, names, file] = answers else { return };
+        let Some(kept_out) = Blocked::read(file) else {
+            let problem = "a line of it is no feed key; remove the line";
+            return self.opened(Err(NodeError::Store { file: blocked::FILE, problem }));
+        };
+        self.store.blocked = kept_out;
         let key = match key {
             Answer::Bytes(bytes) => &bytes[..],
             Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => &[],
@@ -192,7 +205,8 @@ impl Node {
             Layout::Numbered => None,
         };
         self.by_key.insert(key, id);
-        self.feeds.push(Entry::new(key, folder));
+        let blocked = self.store.blocked.contains(&key);
+        self.feeds.push(Entry { blocked, ..Entry::new(key, folder) });
         id
     }
 

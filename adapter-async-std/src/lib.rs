@@ -59,10 +59,10 @@ pub use multifeed_driver::{
     ByteStream, Bytes, ConnectOptions, ConnectionId, Counters, Decision, Dialect, DiskStorage,
     Download, Driver, Durability, Entropy, Error, Event, Events, Execution, Feed, FeedInfo,
     FeedKey, Fetch, Get, Hosted, HostedStore, Layout, MemoryStorage, MultifeedId, Namespace,
-    NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerSecret, Peers, Policy, Question,
-    QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role,
-    RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState,
-    Task, Timer, WaitingFor, Work, Wrap,
+    NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerInfo, PeerSecret, Peers, Policy,
+    Question, QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle,
+    ReplicationOptions, Role, RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening,
+    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
 };
 
 #[cfg(feature = "smol")]

@@ -52,6 +52,25 @@ pub enum Event {
         /// How many.
         length: u64,
     },
+    /// Both sides of a connection have what the other wants of a feed, as far as they have told.
+    FeedInSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        key: FeedKey,
+    },
+    /// There is something to exchange again in a feed. What, says [`Feed::peers`](crate::Feed::peers).
+    FeedOutOfSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        key: FeedKey,
+    },
+    /// A feed is kept out of the store from here on; see [`Store::block`](crate::Store::block).
+    FeedBlocked {
+        /// The feed.
+        key: FeedKey,
+    },
     /// A feed cannot be used; the others go on.
     FeedFailed {
         /// The feed.

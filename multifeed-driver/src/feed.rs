@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use multifeed_core::{ConnectionId, FeedId, FeedInfo, MultifeedId, Outcome};
+use multifeed_core::{ConnectionId, FeedId, FeedInfo, MultifeedId, Outcome, PeerInfo};
 use multifeed_proto::FeedKey;
 
 use crate::command::Command;
@@ -262,6 +262,12 @@ impl Feed {
             None => state.node.feed(self.id),
         });
         info.expect("feeds are never removed from a node")
+    }
+
+    /// Who replicates the feed, and how far each is.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.handle.shared().peek(|state| state.node.peers(self.id).collect())
     }
 
     /// The public key.

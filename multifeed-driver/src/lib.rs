@@ -65,7 +65,7 @@ pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
     ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Layout,
-    MultifeedId, NodeConfig, NodeError, Peers, Policy, Question, QuestionId, ReplicationOptions,
-    SyncState, WaitingFor,
+    MultifeedId, NodeConfig, NodeError, PeerInfo, Peers, Policy, Question, QuestionId,
+    ReplicationOptions, SyncState, WaitingFor,
 };
 pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey};

@@ -392,6 +392,13 @@ impl State {
             NodeEvent::Cleared { feed, start, length } => {
                 self.publish_for(feed, |key| Event::Cleared { key, start, length });
             }
+            NodeEvent::FeedBlocked { key } => self.publish(Event::FeedBlocked { key }, None),
+            NodeEvent::FeedInSync { connection, feed } => {
+                self.publish_for(feed, |key| Event::FeedInSync { connection, key });
+            }
+            NodeEvent::FeedOutOfSync { connection, feed } => {
+                self.publish_for(feed, |key| Event::FeedOutOfSync { connection, key });
+            }
             NodeEvent::FeedFailed { feed, error } => {
                 self.publish_for(feed, |key| Event::FeedFailed { key, error });
             }

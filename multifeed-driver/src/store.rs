@@ -146,6 +146,44 @@ impl Store {
         Some(Feed::new(self.handle.clone(), id, *key, None))
     }
 
+    /// Keeps a feed out of this store from here on: its blocks are removed if it is here, and it is neither
+    /// offered to peers nor accepted from them, in any multifeed, also after a restart. When it returns,
+    /// the disk space is free.
+    ///
+    /// Where it is a local writer, the blocks that no peer has are gone for good. JavaScript programs do
+    /// not know of this: one that opens the same directory finds the feed without blocks, and may fetch
+    /// it again.
+    ///
+    /// Dropped early, the feed is blocked all the same.
+    ///
+    /// # Errors
+    ///
+    /// If the storage failed (called again, it tries again), or the store is closed.
+    pub async fn block(&self, key: &FeedKey) -> Result<(), Error> {
+        Command::give(&self.handle, |node| node.block(*key)).await?;
+        Ok(())
+    }
+
+    /// Takes a [`block`](Self::block) back: the feed is in its multifeeds again, without blocks, and is fetched
+    /// from peers that connect from now on. A local writer can be appended to again when peers have sent
+    /// all its blocks back.
+    ///
+    /// Dropped early, the feed is unblocked all the same.
+    ///
+    /// # Errors
+    ///
+    /// If the storage failed, or the store is closed.
+    pub async fn unblock(&self, key: &FeedKey) -> Result<(), Error> {
+        Command::give(&self.handle, |node| node.unblock(*key)).await?;
+        Ok(())
+    }
+
+    /// The feeds that are kept out of this store.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<FeedKey> {
+        self.handle.shared().peek(|state| state.node.blocked().copied().collect())
+    }
+
     /// News of all multifeeds and connections from here on.
     #[must_use]
     pub fn events(&self) -> Events {

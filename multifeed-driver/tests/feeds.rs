@@ -173,3 +173,67 @@ fn an_application_decides_who_is_let_in_and_which_feeds_it_shares() {
     runtime.run_until(|| asked.lock().unwrap().is_some() && admitted.lock().unwrap().is_some());
     assert!(to_b.allow(&a, &[]).is_err());
 }
+
+#[test]
+fn a_feed_that_is_blocked_is_gone_for_peers_and_handles_and_can_come_back() {
+    let mut runtime = Runtime::new(7);
+    let (here, there) = (runtime.storage(true), runtime.storage(true));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default()).unwrap();
+    let kept = writer(&mut runtime, &a, "kept", 10);
+    let spam = writer(&mut runtime, &a, "spam", 100);
+    let ends = connect(&mut runtime, (&a, &b), stream(1_000));
+    in_sync(&mut runtime, &ends);
+    let theirs = b.feed(&spam.key()).unwrap();
+    let (store, key) = (b.store(), spam.key());
+    let mut events = b.events();
+    runtime.wait(async move {
+        store.block(&key).await.unwrap();
+        while events.next().await != Some(Event::FeedBlocked { key }) {}
+        assert_eq!(theirs.get(3).await.unwrap_err().code(), "ERR_FEED_BLOCKED");
+        assert!(theirs.info().blocked && theirs.is_empty());
+        assert_eq!(store.blocked(), [key]);
+    });
+    assert!(b.feed(&spam.key()).is_none());
+    assert_eq!(b.feeds().len(), 1);
+    in_sync(&mut runtime, &ends);
+    same(&mut runtime, &kept, &b);
+    let store = b.store();
+    runtime.wait(async move { store.unblock(&key).await.unwrap() });
+    let again = connect(&mut runtime, (&a, &b), stream(1_000));
+    in_sync(&mut runtime, &again);
+    same(&mut runtime, &spam, &b);
+}
+
+#[test]
+fn a_feed_tells_who_has_it_and_what_is_missing() {
+    let mut runtime = Runtime::new(8);
+    let (here, there) = (runtime.storage(false), runtime.storage(false));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default()).unwrap();
+    let ours = writer(&mut runtime, &a, "a", 100);
+    let mut events = b.events();
+    let ends = connect(&mut runtime, (&a, &b), stream(1_000));
+    in_sync(&mut runtime, &ends);
+    let key = ours.key();
+    let told = runtime.wait(async move {
+        loop {
+            match events.next().await.unwrap() {
+                Event::FeedInSync { connection, key: of } if of == key => return connection,
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(Some(told), ends[1].0.id());
+    let theirs = b.feed(&key).unwrap();
+    let [from] = &theirs.peers()[..] else { panic!("{:?}", theirs.peers()) };
+    assert_eq!((from.connection, from.waiting.clone()), (told, None));
+    assert_eq!((from.remote_length, from.remote_blocks, from.missing), (100, 100, 0));
+    assert_eq!((from.blocks_received, from.blocks_sent), (100, 0));
+    let [to] = &ours.peers()[..] else { panic!("{:?}", ours.peers()) };
+    assert_eq!((to.blocks_sent, to.lacking, to.in_flight), (100, 0, 0));
+    assert_eq!(to.block_bytes_sent, from.block_bytes_received);
+    let counters = ends[1].0.counters();
+    assert_eq!((counters.in_flight, counters.parked, counters.held_bytes), (0, 0, 0));
+    assert!(counters.window >= 16);
+}

@@ -161,6 +161,7 @@ impl Entry {
             key: self.key,
             name,
             loaded: feed.is_some(),
+            blocked: self.blocked,
             writable: feed.is_some_and(Feed::writable),
             length: feed.map_or(0, Feed::length),
             lost: feed.map_or(0, Feed::lost),

@@ -116,6 +116,9 @@ impl Node {
             // Only a closed channel refuses these, and then there is nobody to tell.
             let _ = if source == Some(*connection) {
                 link.counters.blocks_received += span.length;
+                if let Some(state) = link.channels.get_mut(channel) {
+                    state.moved.blocks_received += span.length;
+                }
                 link.progress(self.now);
                 // One by one, as the JavaScript does: its applications may count them.
                 let mut blocks = if acks { range.clone() } else { 0..0 };

@@ -118,6 +118,10 @@ pub(super) struct Channel {
     pub(super) ours: Status,
     /// How much is fetched.
     pub(super) fetch: Fetch,
+    /// What moved on it.
+    pub(super) moved: Moved,
+    /// What was told last.
+    pub(super) in_sync: bool,
     /// Of a connection that is not live: this side has all that it wants, and said so.
     pub(super) done: bool,
     /// Wants of the peer that wait for their turn, or for the feed to be opened.
@@ -167,6 +171,15 @@ pub(super) struct Channel {
     /// Blocks sent and not acknowledged.
     pub(super) unacked: Ranges,
     pub(super) barrier: Barrier,
+}
+
+/// Blocks that moved on a channel, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    pub(super) blocks_received: u64,
+    pub(super) block_bytes_received: u64,
+    pub(super) blocks_sent: u64,
+    pub(super) block_bytes_sent: u64,
 }
 
 /// A request in flight.
@@ -319,6 +332,8 @@ impl Channel {
             open: false,
             ours,
             fetch: Fetch::All,
+            moved: Moved::default(),
+            in_sync: false,
             done: false,
             remote_wants: Vec::new(),
             told_last: false,

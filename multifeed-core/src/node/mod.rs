@@ -18,7 +18,7 @@
 //! | `extension` | messages of the application's own |
 //! | `serve` | what peers ask for |
 //! | `transfer` | what is moved in which direction; how a connection that is not live ends |
-//! | `sync` | whether two peers have what they want; timeouts |
+//! | `sync`, `progress` | whether two peers have what they want, and how far each feed is; timeouts |
 //!
 //! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
 //! and `tree`.
@@ -41,6 +41,7 @@ mod numbered;
 mod opening;
 mod output;
 mod policy;
+mod progress;
 mod read;
 mod select;
 mod serve;
@@ -66,6 +67,7 @@ pub use output::{
 };
 
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
+pub use progress::PeerInfo;
 
 use crate::crypto::SecretKey;
 use crate::storage::{Batch, BatchId, BatchResult, Op};
@@ -471,7 +473,8 @@ impl Node {
         (0..self.multifeeds.len() as u32).map(MultifeedId).filter(|id| self.multi(*id).is_some())
     }
 
-    /// The feeds of a multifeed in the order in which they joined; none if it is not joined.
+    /// The feeds of a multifeed in the order in which they joined, without those that are
+    /// [blocked](Self::block); none if it is not joined.
     pub fn feeds(&self, multifeed: MultifeedId) -> impl Iterator<Item = FeedInfo> + '_ {
         let members = self.multi(multifeed).into_iter().flat_map(|multi| &multi.members);
         members.filter_map(|member| {
@@ -482,7 +485,7 @@ impl Node {
     /// What is known of a feed.
     #[must_use]
     pub fn feed(&self, feed: FeedId) -> Option<FeedInfo> {
-        self.entry(feed).map(|entry| entry.info(feed, self.name_of(feed)))
+        self.any_entry(feed).map(|entry| entry.info(feed, self.name_of(feed)))
     }
 
     /// What is known of a feed of a multifeed; `None` if it is not in it. As [`Node::feed`], but with the
@@ -515,6 +518,11 @@ impl Node {
             let first = named.clone().next();
             named.find(|member| member.local).or(first).map(|member| member.feed)
         })
+    }
+
+    /// A feed, also one that is kept out of the store.
+    fn any_entry(&self, feed: FeedId) -> Option<&Entry> {
+        self.feeds.get(feed.0 as usize).filter(|entry| entry.list_of.is_none())
     }
 
     fn entry(&self, feed: FeedId) -> Option<&Entry> {

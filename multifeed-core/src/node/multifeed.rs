@@ -153,7 +153,7 @@ impl Node {
     }
 
     pub(super) fn member_info(&self, id: MultifeedId, feed: FeedId) -> Option<FeedInfo> {
-        let entry = self.entry(feed)?;
+        let entry = self.any_entry(feed)?;
         let member = self.multi(id)?.members.get(entry.place_in(id)?)?;
         Some(entry.info(feed, member.name.clone()))
     }

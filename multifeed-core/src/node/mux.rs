@@ -278,7 +278,9 @@ impl Node {
         link.parked -= state.parked.len();
         let multifeeds = core::mem::take(&mut state.multifeeds);
         let fetch = core::mem::take(&mut state.fetch);
-        *state = Channel { multifeeds, fetch, ..Channel::new(state.feed, state.ours, self.now) };
+        let (moved, in_sync) = (state.moved, state.in_sync);
+        let fresh = Channel::new(state.feed, state.ours, self.now);
+        *state = Channel { multifeeds, fetch, moved, in_sync, ..fresh };
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
     }

@@ -128,8 +128,7 @@ pub enum Event {
         /// How many.
         length: u64,
     },
-    /// A feed is kept out of the store from here on; see [`Node::block`](crate::Node::block). It has no
-    /// number any more.
+    /// A feed is kept out of the store from here on; see [`Node::block`](crate::Node::block).
     FeedBlocked {
         /// Its key.
         key: FeedKey,
@@ -192,6 +191,21 @@ pub enum Event {
         connection: ConnectionId,
         /// The multifeed.
         multifeed: MultifeedId,
+    },
+    /// Both sides have what the other wants of one feed, as far as they have told.
+    FeedInSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        feed: FeedId,
+    },
+    /// There is something to exchange again in one feed. What, says
+    /// [`Node::peers`](crate::Node::peers).
+    FeedOutOfSync {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        feed: FeedId,
     },
     /// Both sides have what the other wants of all multifeeds of the connection, as far as they have
     /// told. Those that ended do not count.
@@ -341,6 +355,8 @@ pub struct FeedInfo {
     pub name: String,
     /// Whether the rest of this record is known: feeds are opened when first needed.
     pub loaded: bool,
+    /// It is kept out of the store: [`Node::block`](crate::Node::block).
+    pub blocked: bool,
     /// Whether blocks can be appended here.
     pub writable: bool,
     /// Blocks in the log, as far as it is proven.
@@ -375,6 +391,16 @@ pub struct Counters {
     pub missing: u64,
     /// Blocks that we have, and that the peer showed not to want.
     pub not_wanted: u64,
+    /// Requests of ours that are not answered and verified yet, now.
+    pub in_flight: u64,
+    /// Requests of ours that may be so, now.
+    pub window: u64,
+    /// Requests of the peer that wait for their turn, now.
+    pub parked: u64,
+    /// Bytes of blocks from the peer that wait for another block before they can be verified, now.
+    pub held_bytes: u64,
+    /// Bytes that wait to be written to the stream, now.
+    pub outbox_bytes: u64,
 }
 
 /// Why a command failed.

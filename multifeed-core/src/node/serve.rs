@@ -267,6 +267,8 @@ impl Node {
             if sent {
                 link.counters.blocks_sent += 1;
                 link.counters.block_bytes_sent += bytes;
+                state.moved.blocks_sent += 1;
+                state.moved.block_bytes_sent += bytes;
                 if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index))
                 {
                     state.unacked.insert(index..index + 1);

@@ -68,6 +68,11 @@ impl Node {
         let mut counters = link.counters;
         counters.wire_received = link.connection.received_bytes();
         counters.wire_sent = link.connection.sent_bytes();
+        counters.in_flight = link.in_flight as u64;
+        counters.window = link.window(&self.config) as u64;
+        counters.parked = link.parked as u64;
+        counters.held_bytes = link.held_bytes as u64;
+        counters.outbox_bytes = link.connection.buffered() as u64;
         for id in &link.unsynced {
             if let Some((feed, state, peer)) = self.parts(link, *id) {
                 let wishes = &self.feeds[state.feed.0 as usize].wishes;
@@ -99,6 +104,7 @@ impl Node {
         {
             self.end_channel(id, channel);
             let waits = self.channel_waits(id, channel);
+            self.tell_feed(id, channel, waits.is_none());
             let Some(link) = self.links.get_mut(&id) else { return };
             let of = link.channels.get(&channel).map_or(&[][..], |state| &state.multifeeds);
             for root in &mut link.roots {
@@ -185,7 +191,7 @@ impl Node {
     }
 
     /// What one channel waits for; `None`: the feed is in sync, or closed.
-    fn waits_on(&self, link: &Link, id: ChannelId, count: bool) -> Option<WaitingFor> {
+    pub(super) fn waits_on(&self, link: &Link, id: ChannelId, count: bool) -> Option<WaitingFor> {
         let state = link.channels.get(&id)?;
         let entry = &self.feeds[state.feed.0 as usize];
         let key = entry.key;
@@ -392,7 +398,7 @@ fn missing_runs<'a>(
 
 /// How many blocks the peer has that are not stored here, and how many of them it did not send; in
 /// the first [`MAX_RUNS`] runs.
-fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
+pub(super) fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
     let runs = missing_runs(feed, wishes, state, peer).take(MAX_RUNS);
     runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
         (count + (run.end - run.start), refused + state.unanswered.count_in(run))
@@ -430,7 +436,7 @@ fn lacks_some(feed: &Feed, peer: &Peer) -> bool {
 
 /// How many blocks there are here that the peer neither announced nor acknowledged; in the first
 /// [`MAX_RUNS`] runs.
-fn lacking(feed: &Feed, peer: &Peer) -> u64 {
+pub(super) fn lacking(feed: &Feed, peer: &Peer) -> u64 {
     let mut steps = MAX_RUNS;
     stored_runs(feed)
         .map_while(|run| {

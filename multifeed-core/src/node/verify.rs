@@ -52,6 +52,7 @@ impl Node {
             state.answered_to = state.answered_to.max(flight.asked_at);
         }
         state.inbox.push_back(data);
+        state.moved.block_bytes_received += bytes as u64;
         link.held_bytes += bytes;
         link.block_came(bytes, &self.config);
         link.progress(self.now);

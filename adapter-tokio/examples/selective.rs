@@ -57,7 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             ReplicationEvent::InSync => connection.disconnect(),
             ReplicationEvent::Closed { result } => result?,
-            _ => {}
+            // The others are of interest to those who debug.
+            ReplicationEvent::Connected { .. } | _ => {}
         }
     }
     serving.await?.map_err(|error| error.to_string())?;

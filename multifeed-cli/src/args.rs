@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
-use multifeed_tokio::{Dialect, Layout};
+use multifeed_tokio::{Dialect, FeedKey, Layout};
+
+use crate::sharing::{Sharing, feed_key};
 
 /// Append-only feeds by many writers, in a folder, synced with others over TCP.
 ///
@@ -65,6 +67,17 @@ pub(crate) enum Command {
     /// With --json too the output is the bytes of the blocks. A failure is then a JSON line on
     /// standard output only if no block was written before it, else on standard error.
     Cat(Cat),
+    /// Remove feeds from a store and keep them out: their disk space comes back, and they are neither
+    /// offered to peers nor fetched again, until `unblock`.
+    ///
+    /// Blocks of a writer of this store that no peer has are gone for good. Programs with the JavaScript
+    /// packages that open the same folder do not know of this, and may fetch such a feed again.
+    /// --json prints {"event":"blocked","feed"} for each.
+    Block(Block),
+    /// Let feeds in again that `block` keeps out; the next sync fetches them.
+    ///
+    /// --json prints {"event":"unblocked","feed"} for each.
+    Unblock(Block),
     /// Check every hash and signature of a store, by this program or the JavaScript.
     ///
     /// Says which feeds are damaged and what was lost of them. Needs no root key; with one it looks at
@@ -134,6 +147,16 @@ pub(crate) struct Feeds {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Block {
+    /// The folder of the store.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Key of a feed, 64 hexadecimal digits, as `feeds` prints it. It need not be here yet.
+    #[arg(value_name = "KEY", required = true, value_parser = feed_key)]
+    pub(crate) feeds: Vec<FeedKey>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// The folder of the store: with feeds in ab/cd/… or, of multifeed 5 and 6, in 0, 1, ….
     #[arg(value_name = "DIR")]
@@ -176,6 +199,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) speaking: Speaking,
     #[command(flatten)]
+    pub(crate) sharing: Sharing,
+    #[command(flatten)]
     pub(crate) saving: Saving,
 }
 
@@ -195,6 +220,8 @@ pub(crate) struct Sync {
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) speaking: Speaking,
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) saving: Saving,
 }

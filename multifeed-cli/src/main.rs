@@ -8,6 +8,7 @@
 //! | `peers` | what `serve` and `sync` share: addresses, the end of connections |
 //! | `lines` | standard input as batches of blocks |
 //! | `output`, `failure` | what is printed, for people and for programs |
+//! | `sharing` | which feeds are shared with which peers |
 //! | `signals` | Ctrl-C |
 //!
 //! There is no protocol and no storage here: that is `multifeed-tokio` and what is below it.
@@ -21,6 +22,7 @@ mod keys;
 mod lines;
 mod output;
 mod peers;
+mod sharing;
 mod signals;
 mod store;
 
@@ -75,6 +77,8 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         | Command::Append(_)
         | Command::Feeds(_)
         | Command::Cat(_)
+        | Command::Block(_)
+        | Command::Unblock(_)
         | Command::Verify(_)
         | Command::Sync(_) => Builder::new_current_thread(),
     };
@@ -101,6 +105,8 @@ fn check(args: &Args) {
         | Command::Init(_)
         | Command::Feeds(_)
         | Command::Cat(_)
+        | Command::Block(_)
+        | Command::Unblock(_)
         | Command::Verify(_)
         | Command::Serve(_)
         | Command::Sync(_) => false,

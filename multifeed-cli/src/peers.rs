@@ -104,11 +104,11 @@ impl Acquaintance {
             Err(_) | Ok(()) if self.encrypted => {
                 let message = format!(
                     "the peer {peer} left without a multifeed handshake: it has another root key, \
-                     or refuses our protocol version or dialect"
+                     does not let us in, or refuses our protocol version or dialect"
                 );
                 Some(
                     Failure::new("ERR_PEER_LEFT", message)
-                        .advice("see that both sides use the same root key")
+                        .advice("see that both sides use the same root key, and whether the peer has a list of those it lets in")
                         .detail("peer", peer),
                 )
             }

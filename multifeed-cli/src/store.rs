@@ -32,7 +32,7 @@ pub(crate) async fn with_store<T>(
     missing: Missing,
     work: impl AsyncFnOnce(&Multifeed) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let store = open(context, directory, missing, Dialect::default()).await?;
+    let store = open(context, directory, missing, Dialect::default(), None).await?;
     let result = tokio::select! {
         result = work(&store) => result,
         signal = context.signals.received() => Err(Failure::interrupted(signal)),
@@ -43,15 +43,19 @@ pub(crate) async fn with_store<T>(
     closed.map(|()| value)
 }
 
-/// Opens the store in `directory` with the key that was given or saved.
+/// Opens the store in `directory` with the key that was given or saved. `max_feeds`: feeds at most.
 pub(crate) async fn open(
     context: &Context,
     directory: &Path,
     missing: Missing,
     dialect: Dialect,
+    max_feeds: Option<usize>,
 ) -> Result<Multifeed, Failure> {
     let key = find_key(context, directory, missing)?;
-    let options = Options::default().root_key(key).dialect(dialect);
+    let mut options = Options::default().root_key(key).dialect(dialect);
+    if let Some(feeds) = max_feeds {
+        options = options.max_feeds(feeds);
+    }
     let options = match missing {
         Missing::Make(saving) => laid_out(options, saving),
         Missing::Refuse => options,

@@ -1,5 +1,5 @@
 //! Which peers are let in, and what the others learn.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
 

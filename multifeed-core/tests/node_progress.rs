@@ -1,5 +1,5 @@
 //! What a node tells of each feed and peer while they sync.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
 

@@ -64,6 +64,14 @@ impl Options {
         self
     }
 
+    /// Feeds in the store at most: more are not accepted from peers, and no more writers are made. 131,072
+    /// by default.
+    #[must_use]
+    pub const fn max_feeds(mut self, feeds: usize) -> Self {
+        self.node.max_feeds = feeds;
+        self
+    }
+
     /// All limits of the node, in place of the defaults.
     #[must_use]
     pub fn node_config(self, node: NodeConfig) -> Self {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use indicatif::HumanBytes;
-use multifeed_tokio::{FeedInfo, Multifeed};
+use multifeed_tokio::{FeedInfo, FeedKey, Multifeed};
 use serde_json::{Value, json};
 
 use crate::args::Feeds;
@@ -28,7 +28,8 @@ pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
                 }
             }
         }
-        context.output.result(|| line(&feeds), || table(&feeds))?;
+        let blocked: Vec<_> = store.store().blocked().iter().map(FeedKey::to_hex).collect();
+        context.output.result(|| line(&feeds, &blocked), || table(&feeds, &blocked))?;
         failure.map_or(Ok(()), Err)
     })
     .await
@@ -36,7 +37,7 @@ pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
 
 type Listed = (FeedInfo, Option<&'static str>);
 
-fn line(feeds: &[Listed]) -> Value {
+fn line(feeds: &[Listed], blocked: &[String]) -> Value {
     let feeds = feeds.iter().map(|(info, error)| {
         let mut feed = json!({
             "key": info.key.to_hex(),
@@ -54,14 +55,23 @@ fn line(feeds: &[Listed]) -> Value {
         }
         feed
     });
-    json!({ "feeds": feeds.collect::<Vec<_>>() })
+    let mut line = json!({ "feeds": feeds.collect::<Vec<_>>() });
+    if !blocked.is_empty() {
+        line["blocked"] = blocked.into();
+    }
+    line
 }
 
 /// Aligned columns. Keys are whole: they are there to be copied.
-fn table(feeds: &[Listed]) -> String {
+fn table(feeds: &[Listed], blocked: &[String]) -> String {
+    let kept_out = blocked.iter().fold(String::new(), |mut text, key| {
+        let _infallible = write!(text, "\nblocked: {key}");
+        text
+    });
     if feeds.is_empty() {
         return "no feeds yet with this root key; `append` makes one, `sync` and `serve` bring those of others"
-            .to_owned();
+            .to_owned()
+            + &kept_out;
     }
     let heading = ["NAME", "KEY", "BLOCKS", "SIZE", ""].map(str::to_owned);
     let rows = feeds.iter().map(|(info, error)| {
@@ -92,7 +102,7 @@ fn table(feeds: &[Listed]) -> String {
         text.push('\n');
     }
     text.pop();
-    text
+    text + &kept_out
 }
 
 #[cfg(test)]
@@ -109,13 +119,14 @@ mod tests {
             key: FeedKey([0xab; 32]),
             name: name.to_owned(),
             loaded: true,
+            blocked: false,
             writable: name == "grüße",
             length,
             lost: 0,
             blocks,
             bytes: 2048,
         };
-        let text = table(&[(feed("grüße", 1, 1), None), (feed("a\tb", 100, 99), None)]);
+        let text = table(&[(feed("grüße", 1, 1), None), (feed("a\tb", 100, 99), None)], &[]);
         let key = "ab".repeat(32);
         let pad = " ".repeat(61);
         assert_eq!(

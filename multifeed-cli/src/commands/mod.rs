@@ -1,6 +1,7 @@
 //! The commands, one module each. What they share is beside this folder.
 
 mod append;
+mod block;
 mod cat;
 mod demo;
 mod feeds;
@@ -23,6 +24,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<ExitCode,
         Command::Append(args) => append::run(context, args).await?,
         Command::Feeds(args) => feeds::run(context, args).await?,
         Command::Cat(args) => cat::run(context, args).await?,
+        Command::Block(args) => block::run(context, args, true).await?,
+        Command::Unblock(args) => block::run(context, args, false).await?,
         Command::Verify(args) => return verify::run(context, args).await,
         Command::Serve(args) => return serve::run(context, args).await,
         Command::Sync(args) => sync::run(context, args).await?,

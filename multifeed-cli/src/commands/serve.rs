@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use multifeed_tokio::{
-    Event, Events, Listener, Multifeed, Replication, ReplicationError, ReplicationEvent,
-    ReplicationOptions, Role,
+    ConnectOptions, Event, Events, Listener, Multifeed, Replication, ReplicationError,
+    ReplicationEvent, ReplicationOptions, Role,
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -23,7 +23,8 @@ use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
     let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
-    let store = store::open(context, &args.directory, missing, dialect).await?;
+    let store =
+        store::open(context, &args.directory, missing, dialect, args.sharing.max_feeds).await?;
     let result = serve(context, &args, &store).await;
     let closed = store::close(&store, &args.directory).await;
     let code = result?;
@@ -31,6 +32,8 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Fail
 }
 
 async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<ExitCode, Failure> {
+    let replication = ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() };
+    let options = args.sharing.connecting(context, replication)?;
     let listener = listen(&args.listen).await?;
     let address = listener.local_addr().map_err(|error| not_listening(&args.listen, &error))?;
     context.output.say(
@@ -41,12 +44,7 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         },
     );
     let (stop, stopped) = watch::channel(false);
-    let server = Server {
-        output: context.output.clone(),
-        store: store.clone(),
-        options: ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() },
-        stopped,
-    };
+    let server = Server { output: context.output.clone(), store: store.clone(), options, stopped };
     let mut peers = JoinSet::new();
     let watcher = tokio::spawn(report_failed_feeds(context.output.clone(), store.events()));
     let result = tokio::select! {
@@ -79,7 +77,7 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
 struct Server {
     output: Output,
     store: Multifeed,
-    options: ReplicationOptions,
+    options: ConnectOptions,
     /// Becomes true when the server ends.
     stopped: watch::Receiver<bool>,
 }
@@ -100,7 +98,8 @@ impl Server {
             let (stream, address) = accepted.map_err(|error| {
                 Failure::new("ERR_LISTEN", format!("cannot wait for peers any more: {error}"))
             })?;
-            let connection = self.store.replicate_with(stream, Role::Responder, self.options);
+            let connection =
+                self.store.replicate_with(stream, Role::Responder, self.options.clone());
             let peer = Peer {
                 output: self.output.clone(),
                 address,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{
     Counters, Event, Events, FeedKey, Multifeed, NodeError, Replication, ReplicationError,
-    ReplicationEvent, Role,
+    ReplicationEvent, ReplicationOptions, Role,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, args: Sync) -> Result<(), Failure> {
     let directory = &args.directory;
     let deadline = args.timeout.map(|limit| Instant::now() + limit);
     let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
-    let store = store::open(context, directory, missing, dialect).await?;
+    let store = store::open(context, directory, missing, dialect, args.sharing.max_feeds).await?;
     let result = sync(context, &args, &store, deadline).await;
     let closed = store::close(&store, directory).await;
     let synced = result?;
@@ -58,6 +58,7 @@ async fn sync(
     store: &Multifeed,
     deadline: Option<Instant>,
 ) -> Result<Option<Synced>, Failure> {
+    let options = args.sharing.connecting(context, ReplicationOptions::default())?;
     let stream = tokio::select! {
         stream = peers::connect(&args.peer) => stream?,
         signal = context.signals.received() => return Err(Failure::interrupted(signal)),
@@ -69,7 +70,7 @@ async fn sync(
         context,
         args,
         progress: context.output.progress(),
-        connection: store.replicate(stream, Role::Initiator),
+        connection: store.replicate_with(stream, Role::Initiator, options),
         started: Instant::now(),
         peer: Acquaintance::new(),
         in_sync: false,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject};
 use crate::disk::Disk;
-use crate::format::{corestore, list, numbered};
+use crate::format::{blocked, corestore, list, numbered, sleep};
 use crate::node::{LOCK_FILE, Layout};
 use crate::storage::{Answer, Batch, BatchId, FilePath, Op, StorageError};
 
@@ -39,6 +39,12 @@ pub enum StoreFinding {
         /// Its key.
         key: FeedKey,
     },
+    /// The list of blocked feeds holds something else: the store cannot be opened.
+    #[error(
+        "a line of {} is no feed key: the store cannot be opened until the line is removed",
+        blocked::FILE
+    )]
+    BlockedList,
     /// A number is missing: multifeed 6 does not open the feeds after it.
     #[error("there is no folder {number}: multifeed 6 does not open the feeds after it")]
     Gap {
@@ -53,7 +59,10 @@ impl StoreFinding {
     #[must_use]
     pub const fn is_damage(&self) -> bool {
         match self {
-            Self::MasterKeyMissing | Self::MasterKeyOther | Self::Gap { .. } => true,
+            Self::MasterKeyMissing
+            | Self::MasterKeyOther
+            | Self::BlockedList
+            | Self::Gap { .. } => true,
             Self::NoList | Self::NotListed { .. } | Self::NoFolder { .. } => false,
         }
     }
@@ -67,6 +76,7 @@ impl StoreFinding {
             Self::NoList => "no-list",
             Self::NotListed { .. } => "not-listed",
             Self::NoFolder { .. } => "no-folder",
+            Self::BlockedList => "blocked-list",
             Self::Gap { .. } => "gap",
         }
     }
@@ -101,6 +111,9 @@ pub struct StoreCheck<'a> {
     root: Option<RootKey>,
     master: Option<Zeroizing<[u8; 32]>>,
     folders: Vec<FeedFolder>,
+    /// Feeds that are kept out of the store: what is left of them is not looked at. `None`: the list of
+    /// them is damaged.
+    blocked: Option<BTreeSet<FeedKey>>,
     next_batch: u64,
 }
 
@@ -112,12 +125,19 @@ impl<'a> StoreCheck<'a> {
     ///
     /// If the store is in use, or cannot be read.
     pub fn new(disk: &'a Disk, root: Option<RootKey>) -> Result<Self, StorageError> {
-        let mut check = Self { disk, root, master: None, folders: Vec::new(), next_batch: 0 };
+        let (folders, blocked) = (Vec::new(), Some(BTreeSet::new()));
+        let mut check = Self { disk, root, master: None, folders, blocked, next_batch: 0 };
         check.run_all(Vec::from([Op::Lock { path: FilePath::new(&[LOCK_FILE]) }]))?;
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         let read = check.run_all(Vec::from([Op::Read { path, offset: 0, len: 32 }]))?;
         if let Some(Answer::Bytes(bytes)) = read.first() {
             check.master = <[u8; 32]>::try_from(&bytes[..]).ok().map(Zeroizing::new);
+        }
+        let path = FilePath::new(&[blocked::FILE]);
+        let len = blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1;
+        let read = check.run_all(Vec::from([Op::Read { path, offset: 0, len }]))?;
+        if let Some(Answer::Bytes(bytes)) = read.first() {
+            check.blocked = blocked::decode(bytes);
         }
         let (mut folders, mut ops) = Folders::new();
         check.folders = loop {
@@ -158,6 +178,13 @@ impl<'a> StoreCheck<'a> {
             findings.push(StoreFinding::Gap { number });
         }
 
+        let blocked = self.blocked.clone().unwrap_or_else(|| {
+            findings.push(StoreFinding::BlockedList);
+            BTreeSet::new()
+        });
+        let discovery: BTreeSet<String> =
+            blocked.iter().map(|key| key.discovery_key().to_hex()).collect();
+
         let list = self.list_folder();
         let mut listed = Listed::default();
         if let Some(list) = list.as_ref().filter(|_| corestore) {
@@ -178,6 +205,16 @@ impl<'a> StoreCheck<'a> {
         let (mut named, mut misnamed) = (0_u64, 0_u64);
         for folder in &folders {
             if list.as_ref().is_some_and(|list| list.0 == folder.name) {
+                continue;
+            }
+            let kept_out = match folder.layout {
+                Layout::Corestore => discovery.contains(&folder.name),
+                Layout::Numbered => {
+                    !blocked.is_empty()
+                        && self.key_in(folder)?.is_some_and(|key| blocked.contains(&key))
+                }
+            };
+            if kept_out {
                 continue;
             }
             let entry = listed.0.get(&folder.name);
@@ -204,7 +241,10 @@ impl<'a> StoreCheck<'a> {
         if misnamed > 0 && named == 0 {
             findings.push(StoreFinding::MasterKeyOther);
         }
-        let absent = listed.0.iter().filter(|(name, _)| !here.contains(*name));
+        let absent = listed
+            .0
+            .iter()
+            .filter(|(name, entry)| !here.contains(*name) && !blocked.contains(&entry.key));
         findings.extend(absent.map(|(_, entry)| StoreFinding::NoFolder { key: entry.key }));
         self.folders = folders;
         Ok(findings)
@@ -251,6 +291,14 @@ impl<'a> StoreCheck<'a> {
         let read = Op::Read { path, offset: 0, len: numbered::MAX_NAME };
         Ok(match self.run_all(Vec::from([read]))?.first() {
             Some(Answer::Bytes(name)) => Some(numbered::decode_name(name)),
+            _ => None,
+        })
+    }
+
+    fn key_in(&mut self, folder: &FeedFolder) -> Result<Option<FeedKey>, StorageError> {
+        let read = Op::Read { path: folder.path.join(sleep::KEY), offset: 0, len: 32 };
+        Ok(match self.run_all(Vec::from([read]))?.first() {
+            Some(Answer::Bytes(key)) => <[u8; 32]>::try_from(&key[..]).ok().map(FeedKey),
             _ => None,
         })
     }

@@ -125,7 +125,7 @@ impl Node {
         let error = answers.into_iter().find_map(Result::err).map(NodeError::from);
         match (step, error) {
             (BlockStep::Recorded(command, key), None) => match self.by_key.get(&key) {
-                Some(id) => self.when_open(*id, Pending::Block(command)),
+                Some(id) => self.when_open(*id, Pending::Block(*id, command)),
                 None => self.complete(command, Ok(Outcome::Blocked)),
             },
             (BlockStep::Recorded(command, key), Some(error)) => {

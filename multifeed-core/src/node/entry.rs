@@ -78,7 +78,7 @@ pub(super) enum Pending {
     Append(CommandId, Vec<Bytes>),
     Read(super::read::ReadJob),
     Clear(ClearJob),
-    Block(CommandId),
+    Block(FeedId, CommandId),
     Download(CommandId, Range<u64>),
     Update(CommandId, Option<u64>),
     Seek(SeekJob),
@@ -93,9 +93,11 @@ impl Pending {
             Self::Download(id, _) | Self::Update(id, _) => *id == command,
             Self::Seek(job) => job.command == command,
             Self::Read(job) => job.waits_as(command),
-            Self::Load(_) | Self::Append(..) | Self::Clear(_) | Self::Block(_) | Self::Claim(_) => {
-                false
-            }
+            Self::Load(_)
+            | Self::Append(..)
+            | Self::Clear(_)
+            | Self::Block(..)
+            | Self::Claim(_) => false,
         }
     }
 }

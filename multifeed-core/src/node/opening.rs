@@ -16,7 +16,7 @@ impl Node {
         if self.closing.is_some() && entry.list_of.is_none() {
             return self.fail_pending(pending, NodeError::Closed);
         }
-        if entry.blocked && !matches!(pending, Pending::Block(_)) {
+        if entry.blocked && !matches!(pending, Pending::Block(..)) {
             let error = NodeError::Blocked { feed: entry.short_key() };
             return self.fail_pending(pending, error);
         }
@@ -24,10 +24,7 @@ impl Node {
             EntryState::Open(_) => self.run_pending(id, pending),
             EntryState::Failed(error @ (NodeError::Damaged { .. } | NodeError::Blocked { .. })) => {
                 let error = error.clone();
-                match pending {
-                    Pending::Block(command) => self.run_block(id, command),
-                    pending => self.fail_pending(pending, error),
-                }
+                self.fail_pending(pending, error);
             }
             EntryState::Listed
             | EntryState::Failed(_)
@@ -118,11 +115,7 @@ impl Node {
         entry.state = EntryState::Failed(error.clone());
         let pending = core::mem::take(&mut entry.pending);
         for pending in pending {
-            match pending {
-                // What cannot be read can be removed all the same.
-                Pending::Block(command) => self.run_block(id, command),
-                pending => self.fail_pending(pending, error.clone()),
-            }
+            self.fail_pending(pending, error.clone());
         }
         if matches!(error, NodeError::Damaged { .. }) {
             self.close_channels(id);
@@ -149,7 +142,7 @@ impl Node {
             }
             Pending::Read(job) => self.run_read(job),
             Pending::Clear(job) => self.run_clear(job),
-            Pending::Block(command) => self.run_block(id, command),
+            Pending::Block(_, command) => self.run_block(id, command),
             Pending::Download(command, blocks) => self.run_download(id, command, blocks),
             Pending::Update(command, length) => self.run_update(id, command, length),
             Pending::Seek(job) => self.run_seek(job),
@@ -159,7 +152,12 @@ impl Node {
 
     fn fail_pending(&mut self, pending: Pending, error: NodeError) {
         match pending {
-            Pending::Load(command) | Pending::Block(command) => self.complete(command, Err(error)),
+            Pending::Load(command) => self.complete(command, Err(error)),
+            // What cannot be read can be removed all the same.
+            Pending::Block(id, command) if error != NodeError::Closed => {
+                self.run_block(id, command);
+            }
+            Pending::Block(_, command) => self.complete(command, Err(error)),
             Pending::Append(command, _) if self.store.writers.contains_key(&command) => {
                 self.listed(command, Err(error));
             }

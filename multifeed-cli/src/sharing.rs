@@ -1,0 +1,123 @@
+//! What is shared with peers, and with which: the options, and the file of a lasting identity.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use multifeed_tokio::{
+    ConnectOptions, FeedKey, Fetch, PeerSecret, Peers, Policy, ReplicationOptions,
+};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// What is shared, and with whom.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "What is shared, and with whom")]
+pub(crate) struct Sharing {
+    /// Share this feed (64 hexadecimal digits) and no others; may be given several times. Your own
+    /// writers are left out too, unless they are named.
+    #[arg(long, value_name = "KEY", value_parser = feed_key)]
+    only: Vec<FeedKey>,
+    /// Of the feeds of --only, fetch the last N blocks, and those that are added while connected.
+    #[arg(long, value_name = "N", requires = "only")]
+    newest: Option<u64>,
+    /// Accept no new feeds from peers once the store has N.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_feeds: Option<usize>,
+    /// A file with the secret by which peers recognise this program, made if it does not exist. Its
+    /// public key is printed. Without it, nobody recognises it.
+    #[arg(long, value_name = "PATH")]
+    identity: Option<PathBuf>,
+    /// Talk only with peers of this public key, which their --identity prints; may be given several
+    /// times. Others learn nothing, not even which multifeed this is.
+    #[arg(long, value_name = "KEY", value_parser = peer_key)]
+    allow_peer: Vec<PeerKey>,
+}
+
+type PeerKey = [u8; 32];
+
+impl Sharing {
+    /// The options of every connection. Makes the file of the identity, and prints its public key.
+    pub(crate) fn connecting(
+        &self,
+        context: &Context,
+        replication: ReplicationOptions,
+    ) -> Result<ConnectOptions, Failure> {
+        let identity = self.identity.as_deref().map(identity).transpose()?;
+        if let Some(identity) = &identity {
+            let key = multifeed_proto::to_hex(&identity.public());
+            context.output.say(
+                || json!({ "event": "identity", "public_key": key }),
+                || format!("our public key: {key}"),
+            );
+        }
+        Ok(ConnectOptions {
+            replication,
+            policy: self.policy(),
+            peers: self.peers(),
+            identity,
+            ..ConnectOptions::default()
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        if self.only.is_empty() {
+            return Policy::AcceptAll;
+        }
+        let fetch = self.newest.map_or(Fetch::All, Fetch::Newest);
+        let feeds = self.only.iter().map(|key| (*key, fetch.clone()));
+        Policy::AllowList(feeds.collect::<BTreeMap<_, _>>())
+    }
+
+    fn peers(&self) -> Peers {
+        if self.allow_peer.is_empty() {
+            return Peers::Any;
+        }
+        Peers::Listed(self.allow_peer.iter().copied().collect::<BTreeSet<_>>())
+    }
+}
+
+/// Reads a feed key from the command line.
+pub(crate) fn feed_key(text: &str) -> Result<FeedKey, String> {
+    FeedKey::from_hex(text).map_err(|error| error.to_string())
+}
+
+fn peer_key(text: &str) -> Result<PeerKey, String> {
+    FeedKey::from_hex(text).map(|key| key.0).map_err(|error| error.to_string())
+}
+
+/// The identity in a file, drawn at random and saved if there is none.
+fn identity(path: &Path) -> Result<PeerSecret, Failure> {
+    let place = path.display();
+    match fs::read_to_string(path) {
+        Ok(text) => PeerSecret::from_hex(text.trim()).map_err(|error| {
+            Failure::new("ERR_IDENTITY", format!("{place} holds no identity: {error}"))
+                .advice("name another file, and it is made")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => save_new(path).map_err(|error| {
+            Failure::new("ERR_IDENTITY", format!("cannot make {place}: {error}"))
+                .advice("see whether the folder exists and you may write there")
+        }),
+        Err(error) => Err(Failure::new("ERR_IDENTITY", format!("cannot read {place}: {error}"))
+            .advice("see who owns the file")),
+    }
+}
+
+/// Readable by its owner only, all of it or nothing.
+fn save_new(path: &Path) -> io::Result<PeerSecret> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    let secret = PeerSecret::new(bytes);
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new().prefix(".identity-").tempfile_in(folder)?;
+    writeln!(file, "{}", multifeed_proto::to_hex(secret.expose()))?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    Ok(secret)
+}

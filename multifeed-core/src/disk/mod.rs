@@ -110,7 +110,11 @@ impl Disk {
     pub fn close(&self) {
         let mut shared = self.shared();
         shared.pool.forget(&FilePath::root());
-        shared.locks.clear();
+        for file in std::mem::take(&mut shared.locks).into_values() {
+            // Dropping the file is not enough while a child process that is being started shares it.
+            // Should this fail, dropping it has to do.
+            let _ = FileExt::unlock(&file);
+        }
     }
 
     fn run(&self, op: &Op) -> io::Result<Answer> {
@@ -438,6 +442,20 @@ mod tests {
         assert_eq!(sorted(io::ErrorKind::PermissionDenied), StorageErrorKind::Denied);
         assert_eq!(sorted(io::ErrorKind::ReadOnlyFilesystem), StorageErrorKind::Denied);
         assert!(matches!(sorted(io::ErrorKind::TimedOut), StorageErrorKind::Io(_)));
+    }
+
+    /// As by a child process between its fork and the start of its program.
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_is_given_up_is_free_although_its_file_is_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = FilePath::new(&["lock"]);
+        let (one, two) = (Disk::open(folder.path()).unwrap(), Disk::open(folder.path()).unwrap());
+        one.lock(&path).unwrap();
+        let _shared = one.shared().locks.values().next().unwrap().try_clone().unwrap();
+        two.lock(&path).unwrap_err();
+        one.close();
+        two.lock(&path).unwrap();
     }
 
     #[cfg(target_os = "linux")]

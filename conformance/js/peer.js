@@ -4,6 +4,7 @@
 // answering with JSON lines on stdout. What it can do and what it answers is in ../README.md.
 
 const net = require('net')
+const { EventEmitter, once } = require('events')
 const crypto = require('crypto')
 const readline = require('readline')
 const raf = require('random-access-file')
@@ -11,7 +12,7 @@ const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--also HEX] [--announce-version V] [--announce-client NAME]' +
   ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME]' +
-  ' [--sparse] [--no-live] [--master-key HEX]'
+  ' [--sparse] [--no-live] [--master-key HEX] [--json] [--latency MS] [--networker] [--muxers] [--existing-protocol]'
 
 function main () {
   const options = parse(process.argv.slice(2))
@@ -26,11 +27,11 @@ function main () {
 
 function parse (args) {
   const known = ['key', 'also', 'announce-version', 'announce-client', 'expect-version', 'expect-client', 'timeout', 'package',
-    'master-key']
+    'master-key', 'latency']
   const options = { package: 'hypermultifeed', live: true }
   while (args.length) {
     const arg = args.shift()
-    if (arg === '--sparse') options.sparse = true
+    if (['--sparse', '--json', '--networker', '--muxers', '--existing-protocol'].includes(arg)) options[arg.slice(2)] = true
     else if (arg === '--no-live') options.live = false
     else if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
@@ -75,7 +76,10 @@ function replaced (source, from, to) {
 class Peer {
   constructor (options) {
     this.multifeed = require(options.package)
-    this.files = path => raf(`${options.directory}/${path}`)
+    const latency = Number(options.latency || 0)
+    this.files = path => slowed(raf(`${options.directory}/${path}`), latency)
+    this.json = options.json
+    this.feedNames = []
     // A store of our own, because closing a multifeed leaves the feeds of its own store open. Multifeed 6
     // has none.
     const masterKey = options['master-key'] && Buffer.from(options['master-key'], 'hex')
@@ -84,6 +88,9 @@ class Peer {
     this.options = { live: options.live }
     this.multis = []
     this.listings = new Map()
+    this.existingProtocol = options['existing-protocol']
+    this.swarms = options.networker
+    if (options.networker || options.muxers) this.startNetworker()
     this.add(options.key)
     if (options.also) this.add(options.also)
     this.live = new Map()
@@ -97,8 +104,11 @@ class Peer {
 
   add (rootKey) {
     const options = rootKey ? { rootKey, encryptionKey: rootKey } : {}
+    if (this.json) options.valueEncoding = 'json'
     const multi = this.multifeed(this.store || this.files, options)
     multi.on('error', report)
+    multi.on('feed', (feed, name) => this.feedNames.push(name))
+    if (this.swarms) this.swarm.swarm(multi)
     this.listings.set(multi, this.watchList(multi))
     this.multis.push(multi)
     return multi
@@ -109,6 +119,39 @@ class Peer {
       await call(done => multi.ready(done))
       await this.readyFeeds(multi)
     }
+  }
+
+  // The networkers of corestore and of hypermultifeed over connections that are made by command.
+  startNetworker () {
+    const Networker = require('@corestore/networker')
+    const MultifeedNetworker = require('hypermultifeed/networker')
+    this.connections = new EventEmitter()
+    const nothing = (...args) => { const done = args.pop(); if (typeof done === 'function') process.nextTick(done) }
+    Object.assign(this.connections, { join: nothing, leave: nothing, flush: nothing, destroy: nothing })
+    this.networker = new Networker(this.store, { swarm: this.connections })
+    this.networker.on('replication-error', error => say({ event: 'replication-error', message: error.message }))
+    this.networker.listen()
+    this.swarm = new MultifeedNetworker(this.networker)
+  }
+
+  // Joins these root keys with a muxer alone, and adds a feed to all of them: one that is made, with one
+  // block, or the one with this key.
+  async mux ({ keys, value, feed: key }) {
+    await this.store.ready()
+    const feed = key ? this.store.get({ key }) : this.store.get()
+    await call(done => feed.ready(done))
+    if (value) await call(done => feed.append(Buffer.from(value), done))
+    for (const root of keys) this.swarm.join(root, { live: true }).addFeed(feed)
+    return { key: feed.key.toString('hex') }
+  }
+
+  // The feeds of a muxer as soon as there are so many, or the first block of one of them.
+  async muxed ({ key, count = 0, get }) {
+    const muxer = this.swarm.muxers.get(key)
+    while (muxer.feeds().length < count) await once(muxer, 'feed')
+    const feeds = muxer.feeds().map(feed => feed.key.toString('hex')).sort()
+    if (!get) return { feeds }
+    return { value: (await call(done => this.store.get({ key: get }).get(0, done))).toString() }
   }
 
   // Opens one more multifeed and adds it to the streams that run.
@@ -177,9 +220,16 @@ class Peer {
   replicate (initiator, socket) {
     socket.setNoDelay(true)
     this.sockets.add(socket)
+    if (this.connections) {
+      // The networker takes no socket of this machine.
+      Object.defineProperty(socket, 'remoteAddress', { value: '192.0.2.1' })
+      socket.on('close', () => { this.sockets.delete(socket); say({ event: 'closed', errors: [] }) })
+      return this.connections.emit('connection', socket, { client: initiator, deduplicate: () => false })
+    }
     const options = { ...this.options }
     if (this.timeout) options.timeout = this.timeout
-    const stream = this.multis[0].replicate(initiator, options)
+    const Protocol = require('hypercore-protocol')
+    const stream = this.multis[0].replicate(this.existingProtocol ? new Protocol(initiator) : initiator, options)
     for (const multi of this.multis.slice(1)) multi.replicate(initiator, { ...options, stream })
     this.live.set(stream, initiator)
     const registered = new Map()
@@ -281,7 +331,8 @@ class Peer {
 
   async feeds ({ multifeed }) {
     const multi = this.of({ multifeed })
-    const feeds = (await this.readyFeeds(multi)).map(feed => ({
+    const feeds = (await this.readyFeeds(multi)).map((feed, index) => ({
+      index,
       key: feed.key.toString('hex'),
       name: [...(multi._feedsByName || Object.entries(multi._feeds))].filter(([, named]) => named === feed).map(([name]) => name)[0],
       writable: feed.writable,
@@ -304,7 +355,7 @@ class Peer {
         const last = info.ranges[info.ranges.length - 1]
         if (last && last[1] === i) last[1]++
         else info.ranges.push([i, i + 1])
-        const value = await call(done => feed.get(i, { wait: false }, done))
+        const value = await call(done => feed.get(i, { wait: false, valueEncoding: 'binary' }, done))
         const length = Buffer.alloc(8)
         length.writeBigUInt64LE(BigInt(value.length))
         hash.update(length).update(value)
@@ -350,7 +401,20 @@ class Peer {
     return { key: feed.key.toString('hex'), length: feed.length }
   }
 
-  // The value of a block in an encoding of hypercore's.
+  // Appends values to a feed in its own encoding, under one signature.
+  async append ({ key, values }) {
+    const feed = await this.feed(key)
+    await call(done => feed.append(values, done))
+    await this.flush()
+    return { length: feed.length }
+  }
+
+  // The names that `feed` events said, in their order.
+  async feedEvents () {
+    return { names: this.feedNames }
+  }
+
+  // The value of a block in an encoding of hypercore's, or in that of the feed.
   async getValue ({ key, index, encoding }) {
     const feed = await this.feed(key)
     return { value: await call(done => feed.get(index, { valueEncoding: encoding }, done)) }
@@ -426,9 +490,9 @@ class Peer {
 
 function listenToCommands (peer) {
   const commands = ['write', 'writeMany', 'join', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
-    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend', 'named']
+    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend', 'named', 'append', 'feedEvents', 'mux', 'muxed']
   // Those that may have to wait for another peer.
-  const waiting = ['wait', 'get', 'download', 'update', 'seek']
+  const waiting = ['wait', 'get', 'getValue', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })
   let last = Promise.resolve()
   lines.on('line', line => {
@@ -448,6 +512,15 @@ function listenToCommands (peer) {
     if (command.do === 'close') last.then(leave)
   })
   lines.on('close', () => last.then(leave))
+}
+
+// The file with `latency` milliseconds before each operation.
+function slowed (file, latency) {
+  for (const operation of latency ? ['_open', '_openReadonly', '_read', '_write', '_del', '_stat'] : []) {
+    const run = file[operation]
+    file[operation] = request => setTimeout(() => run.call(file, request), latency)
+  }
+  return file
 }
 
 function call (start) {

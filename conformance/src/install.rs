@@ -22,6 +22,12 @@ pub(crate) fn javascript() -> &'static Path {
     }
 }
 
+/// The program `js/mux.js`, with its packages installed.
+#[must_use]
+pub fn mux_program() -> PathBuf {
+    javascript().join("mux.js")
+}
+
 fn install() -> Result<PathBuf, String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("js");
     require("node")?;

@@ -5,6 +5,9 @@
 //!
 //! - [`JsPeer`]: a Node process that holds one hypermultifeed (`js/peer.js`), driven by JSON lines;
 //! - [`Store`]: a directory and its root key, opened by either side; runs our program `multifeed`;
+//! - [`Side`]: our library or a JavaScript peer, spoken to in the same words;
+//! - [`upstream`]: the list of the JavaScript packages' own test cases;
+//! - [`Link`]: a connection of `multifeed-proto` without a store;
 //! - [`Contents`]: what a store holds, as one SHA-256 a feed, and [`Held`], what it should hold;
 //! - [`CuttingProxy`]: a TCP proxy that cuts a connection after so many bytes.
 //!
@@ -18,17 +21,25 @@ mod contents;
 mod install;
 mod javascript;
 mod library;
+mod link;
 mod process;
 mod program;
 mod proxy;
 mod random;
+mod side;
+mod slow;
 mod store;
+pub mod upstream;
 
 pub use contents::{Contents, Held, block, line, lines, root_key};
+pub use install::mux_program;
 pub use javascript::{JsPeer, Pending};
 pub use library::contents;
+pub use link::Link;
 pub use process::{Process, json_u64};
 pub use program::{multifeed, program};
 pub use proxy::{CuttingProxy, Transfer};
 pub use random::Random;
+pub use side::{Player, Side, connect};
+pub use slow::SlowStorage;
 pub use store::{Serving, Store};

@@ -3,15 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::wildcard_enum_match_arm, reason = "each wait looks for one output")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
-use conformance::{Store, block, root_key};
+use conformance::{Link, Store, block, root_key};
 use multifeed_proto::messages::{Request, Span};
-use multifeed_proto::{
-    Config, Connection, Entropy, FeedKey, FeedOptions, Now, Output, PeerError, Role, RootKey,
-};
+use multifeed_proto::{Config, FeedKey, FeedOptions, Output, PeerError, Role};
 
 #[test]
 fn a_connection_that_connects_shakes_hands_with_javascript() {
@@ -99,107 +96,10 @@ fn a_wrong_root_key_ends_in_a_multifeed_timeout() {
     let mut peer = store.javascript();
     let config = Config { multifeed_timeout: Duration::from_millis(500), ..Config::default() };
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, peer.listen())).unwrap();
-    let mut link = Link::with(stream, Role::Initiator, &root_key("protocol wrong"), config);
+    let mut link = Link::with(stream, Role::Initiator, &root_key("protocol wrong"), None, config);
     let error = link.until("Closed", |output| match output {
         Output::Closed { error } => Some(error.clone()),
         _ => None,
     });
     assert_eq!(error, Some(PeerError::MultifeedTimeout));
-}
-
-/// A connection and its socket: the whole of a blocking driver.
-struct Link {
-    connection: Connection,
-    stream: TcpStream,
-    start: Instant,
-    root: multifeed_proto::RootId,
-}
-
-impl Link {
-    fn connect(port: u16, key: &str) -> Self {
-        Self::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), Role::Initiator, key)
-    }
-
-    fn new(stream: TcpStream, role: Role, key: &str) -> Self {
-        Self::with(stream, role, key, Config::default())
-    }
-
-    fn with(stream: TcpStream, role: Role, key: &str, config: Config) -> Self {
-        stream.set_nodelay(true).unwrap();
-        let seed = std::array::from_fn(|_| rand_byte());
-        let mut connection =
-            Connection::new(role, config, Entropy::from_seed(seed), Now::default());
-        let root = connection.join(Now::default(), RootKey::from_hex(key).unwrap(), None).unwrap();
-        Self { connection, stream, start: clock(), root }
-    }
-
-    fn now(&self) -> Now {
-        Now(self.start.elapsed())
-    }
-
-    fn until_ready(&mut self) -> multifeed_proto::RootId {
-        let root = self.root;
-        self.until("Ready", |output| match output {
-            Output::Ready { root: ready, version, .. } => {
-                assert_eq!((*ready, version.as_str()), (root, "4.0.0"));
-                Some(root)
-            }
-            _ => None,
-        })
-    }
-
-    /// Runs the connection until an output is the one looked for; any other end is a failure.
-    fn until<T>(&mut self, what: &str, find: impl Fn(&Output) -> Option<T>) -> T {
-        let deadline = self.now().after(Duration::from_secs(30));
-        let mut seen = Vec::new();
-        let mut buffer = [0; 64 * 1024];
-        loop {
-            while let Some(output) = self.connection.poll_output() {
-                if let Some(found) = find(&output) {
-                    return found;
-                }
-                let closed = matches!(output, Output::Closed { .. });
-                seen.push(output);
-                assert!(!closed, "no {what}: {seen:?}");
-            }
-            while !self.connection.transmit().is_empty() {
-                let written = self.stream.write(self.connection.transmit()).unwrap();
-                let now = self.now();
-                self.connection.transmitted(now, written);
-            }
-            if self.connection.is_shut_down() {
-                self.stream.shutdown(Shutdown::Write).unwrap();
-            }
-            let now = self.now();
-            assert!(now < deadline, "no {what}: {seen:?}");
-            let next = self.connection.poll_timeout().unwrap_or(deadline).min(deadline);
-            let wait = next.0.saturating_sub(now.0).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(wait)).unwrap();
-            match self.stream.read(&mut buffer) {
-                Ok(0) => self.connection.handle_eof(now),
-                Ok(read) => {
-                    let now = self.now();
-                    self.connection.handle_bytes(now, &buffer[..read]);
-                }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    let now = self.now();
-                    self.connection.handle_timeout(now);
-                }
-                Err(error) => panic!("no {what}: {error}; {seen:?}"),
-            }
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
-/// From the keys of the standard hasher, which are random.
-fn rand_byte() -> u8 {
-    let state = std::collections::hash_map::RandomState::new();
-    std::hash::BuildHasher::hash_one(&state, 0).to_le_bytes()[0]
 }

@@ -22,6 +22,7 @@ mod install;
 mod javascript;
 mod library;
 mod link;
+pub mod matrix;
 mod process;
 mod program;
 mod proxy;

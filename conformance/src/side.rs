@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::contents::Contents;
+use crate::contents::{Contents, block};
 use crate::javascript::JsPeer;
 use crate::library;
 use crate::process::json_u64;
@@ -62,6 +62,11 @@ pub struct Listed {
 }
 
 impl Side {
+    /// Opens the store, with JSON as the encoding of JavaScript; `arguments` are for `peer.js`.
+    pub async fn open_json(player: Player, store: &Store, arguments: &[&str]) -> Self {
+        Self::open(player, store, &[&["--json"], arguments].concat()).await
+    }
+
     /// Opens the store; `arguments` are for `peer.js`.
     pub async fn open(player: Player, store: &Store, arguments: &[&str]) -> Self {
         match player {
@@ -69,7 +74,7 @@ impl Side {
                 Multifeed::open(store.path(), options(store).layout(layout)).await.unwrap(),
             ),
             Player::JavaScript(package) => {
-                let all = [&["--package", package, "--json"], arguments].concat();
+                let all = [&["--package", package], arguments].concat();
                 let peer = JsPeer::open(&store.path(), store.key(), &all).patient(PATIENCE);
                 Self::JavaScript(Box::new(peer), package)
             }
@@ -86,7 +91,7 @@ impl Side {
             }
             Player::JavaScript(_) => {
                 let latency = latency.as_millis().to_string();
-                Self::open(player, store, &["--latency", &latency]).await
+                Self::open_json(player, store, &["--latency", &latency]).await
             }
         }
     }
@@ -142,6 +147,20 @@ impl Side {
             Self::JavaScript(peer, _) => {
                 peer.call(json!({"do": "append", "key": key, "values": values}));
             }
+        }
+    }
+
+    /// Makes a writer with blocks as `Held::written` has them; gives its key.
+    pub async fn write(&mut self, name: &str, blocks: u64, sizes: &[usize]) -> String {
+        match self {
+            Self::Rust(side) => {
+                let writer = side.multifeed.writer(name).await.unwrap();
+                let size = |index: u64| sizes[usize::try_from(index).unwrap() % sizes.len()];
+                let blocks = (0..blocks).map(|index| block(name, index, size(index)));
+                writer.append_batch(blocks).await.unwrap();
+                writer.key().to_hex()
+            }
+            Self::JavaScript(peer, _) => peer.write(name, blocks, sizes),
         }
     }
 
@@ -275,6 +294,34 @@ impl Side {
             _ => None,
         };
         side.until("Closed", wanted).await
+    }
+
+    /// Waits until this side holds all of `contents`, and compares it.
+    pub async fn wait_for(&mut self, contents: &Contents) {
+        match self {
+            Self::Rust(side) => {
+                within("all feeds", async {
+                    let mut events = side.multifeed.events();
+                    while side.multifeed.feeds().len() < contents.len() {
+                        events.next().await.expect("the store is open");
+                    }
+                })
+                .await;
+                for (key, held) in contents {
+                    for index in 0..held.length {
+                        feed_of(&side.multifeed, key).get(index).timeout(PATIENCE).await.unwrap();
+                    }
+                }
+                assert_eq!(&library::contents(&side.multifeed).await, contents);
+            }
+            Self::JavaScript(peer, _) => peer.wait_for(contents),
+        }
+    }
+
+    /// Waits for the end of a connection of a JavaScript peer, however it comes.
+    pub async fn left(&mut self) {
+        let Self::JavaScript(peer, _) = self else { panic!("this side is Rust") };
+        peer.process().expect_event("closed");
     }
 
     /// Whether a connection of our side agreed on feeds or came in sync so far, and nobody waited for

@@ -43,7 +43,7 @@ impl Cast {
     }
 
     pub(crate) async fn open(self, which: usize, store: &Store, arguments: &[&str]) -> Side {
-        Side::open(self.players[which], store, arguments).await
+        Side::open_json(self.players[which], store, arguments).await
     }
 
     /// A new folder; all of a case have the same root key.
@@ -53,7 +53,7 @@ impl Cast {
 
     /// What JavaScript finds in a folder that nobody has open.
     pub(crate) async fn javascript(self, store: &Store) -> Side {
-        Side::open(Player::JavaScript(self.family.package()), store, &[]).await
+        Side::open_json(Player::JavaScript(self.family.package()), store, &[]).await
     }
 }
 

@@ -236,7 +236,7 @@ pub(crate) async fn corestore_to_multifeed_over_hyperswarm(cast: Cast) {
         }
     };
     let folder = Store::new(&root);
-    let mut two = Side::open(cast.players[1], &folder, &[]).await;
+    let mut two = Side::open_json(cast.players[1], &folder, &[]).await;
     let writer = two.writer(Some("local")).await;
     two.append(&writer, &["hello".into()]).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod check;
+pub mod convert;
 pub mod crypto;
 #[cfg(feature = "std")]
 pub mod disk;

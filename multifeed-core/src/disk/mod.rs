@@ -18,7 +18,8 @@ use fs4::fs_std::FileExt;
 
 use self::pool::{Mode, Pool};
 pub use self::system::is_too_many_files;
-use self::system::{create_secret, read_fully, sync_folder, write_fully};
+pub(crate) use self::system::sync_folder;
+use self::system::{create_secret, read_fully, write_fully};
 use crate::storage::{
     Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
 };

@@ -72,7 +72,7 @@ pub(super) fn create_secret(path: &Path) -> io::Result<File> {
 
 /// Waits until the names in a folder are on stable storage, where folders can be opened; Windows
 /// keeps them in its journal.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 

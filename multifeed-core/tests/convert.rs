@@ -1,0 +1,218 @@
+//! Stores converted from one layout to the other: all that was in them is in the new one, and writers go on.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod util;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use multifeed_core::convert::{Convert, ConvertError, Converted, Step};
+use multifeed_core::storage::{Batch, BatchId, Fault, FilePath, Memory, Op, StorageErrorKind};
+use multifeed_core::{Layout, NodeConfig};
+use multifeed_proto::RootKey;
+use util::{FIRST, Sim};
+
+const BOTH: [Layout; 2] = [Layout::Corestore, Layout::Numbered];
+
+/// Converts the store of [`util::ROOT`]; gives the new one.
+fn convert(from: &Memory, to: Layout) -> Result<(Memory, Converted), ConvertError> {
+    let mut target = Memory::new();
+    let converted = convert_into(from, &mut target, to, util::ROOT)?;
+    Ok((target, converted))
+}
+
+fn convert_into(
+    from: &Memory,
+    target: &mut Memory,
+    to: Layout,
+    root: [u8; 32],
+) -> Result<Converted, ConvertError> {
+    let mut source = from.clone();
+    source.unlock();
+    let before = files(&source);
+    let (mut convert, ops) = Convert::new(RootKey::new(root), to, [9; 32]);
+    let mut step = Step::Read(ops);
+    let mut id = 0;
+    let result = loop {
+        id += 1;
+        let answers = match step {
+            Step::Read(ops) => source.execute(&Batch { id: BatchId(id), after: None, ops }).answers,
+            Step::Write(ops) => {
+                target.execute(&Batch { id: BatchId(id), after: None, ops }).answers
+            }
+            Step::Done(converted) => break Ok(*converted),
+            Step::Failed(error) => break Err(error),
+        };
+        step = convert.answered(answers);
+    };
+    let mut after = files(&source);
+    after.retain(|(path, _)| path != "multifeed.lock");
+    assert_eq!(after, before.into_iter().filter(|(path, _)| path != "multifeed.lock").collect());
+    result
+}
+
+fn files(memory: &Memory) -> BTreeSet<(String, Vec<u8>)> {
+    let of = |path: &FilePath| (path.as_str().to_owned(), memory.contents(path).unwrap());
+    memory.paths().map(of).collect()
+}
+
+/// A store with two writers, a feed of others of which it lacks blocks, and one of which it has nothing.
+fn store(layout: Layout) -> Memory {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party_in(Memory::new(), layout, NodeConfig::default());
+    let b = sim.party(Memory::new());
+    let first = sim.writer(a, "first");
+    sim.append_all(a, first, (0..9_000).map(|n: u32| Bytes::from(n.to_string())).collect());
+    let theirs = sim.writer(b, "theirs");
+    sim.append_all(b, theirs, (0..40).map(|n: u8| Bytes::from(vec![n; 500])).collect());
+    sim.writer(b, "empty");
+    sim.connect(a, b);
+    sim.sync();
+    let last = sim.writer(a, "last");
+    sim.append(a, last, &[b"", b"x"]);
+    let key = sim.parties[b].node.feed(theirs).unwrap().key;
+    let copy = sim.parties[a].node.feeds(FIRST).find(|feed| feed.key == key).unwrap().id;
+    let command = sim.parties[a].node.clear(copy, 10..30);
+    sim.finish(a, command).unwrap();
+    memory(&sim, a)
+}
+
+fn memory(sim: &Sim, at: usize) -> Memory {
+    let mut memory = sim.parties[at].disk.memory().clone();
+    memory.unlock();
+    memory
+}
+
+/// Opens a store: its names in order, and which of them are writers.
+fn open(memory: Memory) -> (Sim, Vec<(String, bool)>) {
+    let mut sim = Sim::new(65_536);
+    let at = sim.party(memory);
+    let ids: Vec<_> = sim.parties[at].node.feeds(FIRST).map(|feed| feed.id).collect();
+    let names = ids.into_iter().map(|id| sim.load(at, id)).map(|info| (info.name, info.writable));
+    let names = names.collect();
+    (sim, names)
+}
+
+#[test]
+fn all_feeds_names_blocks_and_gaps_are_the_same_in_the_new_store_and_writers_go_on() {
+    for from in BOTH {
+        for to in BOTH {
+            let old = store(from);
+            let (new, converted) = convert(&old, to).unwrap();
+            assert_eq!((converted.feeds, converted.writers), (4, 2), "{from:?} to {to:?}");
+            assert!(converted.left_out.is_empty() && converted.renamed.is_empty());
+            let (mut before, names_before) = open(old);
+            let (mut after, names) = open(new);
+            assert_eq!(after.parties[0].node.layout(), to);
+            assert_eq!(names, names_before);
+            let expected = before.contents(0);
+            assert_eq!(expected.values().flatten().filter(|block| block.is_none()).count(), 20);
+            assert_eq!(after.contents(0), expected);
+
+            for name in ["first", "last"] {
+                let feed = after.writer(0, name);
+                let length = after.load(0, feed).length;
+                after.append(0, feed, &[b"more"]);
+                assert_eq!(after.load(0, feed).length, length + 1);
+            }
+            assert_eq!(after.parties[0].node.feeds(FIRST).count(), 4, "no writer was made anew");
+            let reader = after.party(Memory::new());
+            after.connect(0, reader);
+            after.sync();
+            assert_eq!(after.contents(reader).len(), 4);
+        }
+    }
+}
+
+#[test]
+fn there_and_back_again_the_files_of_the_feeds_are_the_same_bytes() {
+    let old = store(Layout::Numbered);
+    let (between, _) = convert(&old, Layout::Corestore).unwrap();
+    let (new, _) = convert(&between, Layout::Numbered).unwrap();
+    let plain = |memory: &Memory| {
+        let mut files = files(memory);
+        files.retain(|(path, _)| path != "multifeed.lock");
+        files
+    };
+    assert_eq!(plain(&new), plain(&old));
+}
+
+#[test]
+fn an_empty_store_becomes_an_empty_store() {
+    for from in BOTH {
+        for to in BOTH {
+            let mut sim = Sim::new(65_536);
+            let at = sim.party_in(Memory::new(), from, NodeConfig::default());
+            let (new, converted) = convert(&memory(&sim, at), to).unwrap();
+            assert_eq!(converted, Converted::default());
+            let (sim, names) = open(new);
+            assert_eq!((sim.parties[0].node.layout(), names.len()), (to, 0));
+        }
+    }
+    assert_eq!(convert(&Memory::new(), Layout::Numbered).unwrap_err(), ConvertError::NoStore);
+}
+
+#[test]
+fn what_numbered_folders_cannot_hold_is_said() {
+    let mut sim = Sim::new(65_536);
+    let at = sim.party(Memory::new());
+    sim.writer(at, "ours");
+    let other = sim.join(at, [3; 32]);
+    sim.writer_of(at, other, "of another multifeed");
+    let command = sim.parties[at].node.named("by name");
+    sim.finish(at, command).unwrap();
+    let old = memory(&sim, at);
+    let (new, converted) = convert(&old, Layout::Numbered).unwrap();
+    // The other multifeed's writer and list of feeds, and the feed by name.
+    assert_eq!((converted.feeds, converted.left_out.len()), (1, 3));
+    assert_eq!(open(new).1, [("ours".to_owned(), true)]);
+    let (new, converted) = convert(&old, Layout::Corestore).unwrap();
+    assert!(converted.left_out.is_empty());
+    assert_eq!(new.paths().count(), old.paths().filter(|p| p.as_str() != "multifeed.lock").count());
+
+    let target = &mut Memory::new();
+    let wrong = convert_into(&old, target, Layout::Numbered, [4; 32]);
+    assert_eq!((wrong.unwrap_err(), target.paths().count()), (ConvertError::NoMultifeed, 0));
+}
+
+#[test]
+fn a_writer_called_by_a_number_that_is_not_its_own_is_not_put_into_numbered_folders() {
+    let mut sim = Sim::new(65_536);
+    let at = sim.party(Memory::new());
+    sim.writer(at, "0");
+    assert!(convert(&memory(&sim, at), Layout::Numbered).is_ok());
+    sim.writer(at, "7");
+    let refused = convert(&memory(&sim, at), Layout::Numbered).unwrap_err();
+    assert!(matches!(refused, ConvertError::Name { number: 1, .. }), "{refused:?}");
+}
+
+#[test]
+fn a_damaged_secret_key_is_not_lost_in_silence() {
+    let mut old = store(Layout::Numbered);
+    let path = FilePath::new(&["0", "secret_key"]);
+    let ops = vec![Op::Write { path, offset: 40, data: Bytes::from_static(b"x") }];
+    old.execute(&Batch { id: BatchId(1), after: None, ops });
+    let refused = convert(&old, Layout::Corestore).unwrap_err();
+    assert!(matches!(refused, ConvertError::Damaged { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_disk_that_fails_at_any_moment_fails_the_conversion() {
+    for to in BOTH {
+        let old = store(if to == Layout::Corestore { Layout::Numbered } else { Layout::Corestore });
+        let mut failed = 0;
+        for at in 0.. {
+            let mut target = Memory::new();
+            target.set_fault(Some(Fault { after: at, kind: StorageErrorKind::Full }));
+            match convert_into(&old, &mut target, to, util::ROOT) {
+                Ok(_) => break,
+                Err(ConvertError::Write(error)) => {
+                    assert_eq!(error.kind, StorageErrorKind::Full);
+                    failed += 1;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(failed > 20, "{failed}");
+    }
+}

@@ -86,6 +86,20 @@ pub(crate) enum Command {
     /// --json prints {"event":"feed",…} for each feed, with its "findings", and last
     /// {"event":"verified","sound","feeds","damaged","blocks","lost","findings"}.
     Verify(Verify),
+    /// Make a new store with the same feeds, names, order and writers in another layout.
+    ///
+    /// So that the data of a multifeed 6 application can go on with hypermultifeed, or the other way
+    /// round. DIR is only read; end the JavaScript that uses it first. NEW appears when it is complete:
+    /// until then, and if this program is killed, the folder is called NEW.unfinished-1 or so.
+    ///
+    /// Both then have the same writers: append to one of the two only, or they contradict each other and no
+    /// peer can sync them.
+    ///
+    /// Numbered folders hold one multifeed: other feeds in DIR are left out, named, and make the exit
+    /// code 1, though NEW is there. --json prints {"event":"progress","feeds","feeds_total","bytes",
+    /// "bytes_total"}, at most ten a second, and last {"event":"converted","directory","layout",
+    /// "feeds","writers","bytes","left_out","renamed","key_saved"}.
+    Convert(Convert),
     /// Wait for peers and sync with all that come, until stopped (Ctrl-C).
     ///
     /// With --json the first line is {"event":"listening","address"}. Then, for each peer:
@@ -165,6 +179,23 @@ pub(crate) struct Verify {
     /// Sound blocks are never touched.
     #[arg(long)]
     pub(crate) repair: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Convert {
+    /// The folder of the store that is there.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The folder of the new store; must not exist, or be empty.
+    #[arg(value_name = "NEW")]
+    pub(crate) new: PathBuf,
+    /// The layout of the new store: `corestore` for hypermultifeed, `numbered` for multifeed 5 and 6. With
+    /// the layout that DIR has it becomes a copy.
+    #[arg(long, value_name = "LAYOUT", value_enum)]
+    pub(crate) layout: Folders,
+    /// Do not save the root key in NEW/root_key: it must be given each time.
+    #[arg(long)]
+    pub(crate) no_save_key: bool,
 }
 
 #[derive(Debug, clap::Args)]

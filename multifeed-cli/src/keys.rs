@@ -118,11 +118,16 @@ pub(crate) fn save(directory: &Path, key: &RootKey) -> Result<bool, Failure> {
 
 /// A key that nobody else has.
 pub(crate) fn random() -> Result<RootKey, Failure> {
+    random_bytes().map(RootKey::new)
+}
+
+/// A secret that nobody else has.
+pub(crate) fn random_bytes() -> Result<[u8; 32], Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::new("ERR_ENTROPY", format!("no randomness from the operating system: {error}"))
     })?;
-    Ok(RootKey::new(bytes))
+    Ok(bytes)
 }
 
 /// The digits of a key, to be shown to its owner or saved.

@@ -80,6 +80,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         | Command::Block(_)
         | Command::Unblock(_)
         | Command::Verify(_)
+        | Command::Convert(_)
         | Command::Sync(_) => Builder::new_current_thread(),
     };
     builder.enable_all().build()
@@ -108,6 +109,7 @@ fn check(args: &Args) {
         | Command::Block(_)
         | Command::Unblock(_)
         | Command::Verify(_)
+        | Command::Convert(_)
         | Command::Serve(_)
         | Command::Sync(_) => false,
     };

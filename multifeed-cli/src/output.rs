@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use multifeed_tokio::Counters;
+use multifeed_tokio::core::convert::Progress as Copied;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -142,6 +143,26 @@ impl Progress {
                 let mut line = counts("progress", counters);
                 line["missing"] = counters.missing.into();
                 line
+            });
+        }
+    }
+
+    /// Shows how a conversion goes.
+    pub(crate) fn show_copied(&self, copied: &Copied) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(copied.bytes);
+            bar.set_position(copied.bytes_done);
+            let (done, all) = (HumanBytes(copied.bytes_done), HumanBytes(copied.bytes));
+            bar.set_message(format!("bytes copied ({done} of {all})"));
+        } else {
+            self.output.say_to_program(|| {
+                json!({
+                    "event": "progress",
+                    "feeds": copied.feeds_done,
+                    "feeds_total": copied.feeds,
+                    "bytes": copied.bytes_done,
+                    "bytes_total": copied.bytes,
+                })
             });
         }
     }

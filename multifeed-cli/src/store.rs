@@ -94,7 +94,12 @@ pub(crate) fn exists(directory: &Path) -> bool {
     files.iter().chain([&numbered]).any(|file| file.exists())
 }
 
-fn find_key(context: &Context, directory: &Path, missing: Missing) -> Result<RootKey, Failure> {
+/// The root key of the store in `directory`, given or saved.
+pub(crate) fn find_key(
+    context: &Context,
+    directory: &Path,
+    missing: Missing,
+) -> Result<RootKey, Failure> {
     let given = keys::given(&context.global)?;
     warn_of_default(context, given.as_ref());
     let saved = keys::saved(directory)?;

@@ -115,3 +115,19 @@ fn a_sync_to_a_full_disk_fails_by_name_and_goes_on_when_there_is_room() {
     serving.end().good();
     assert_eq!(contents(&source), contents(&store));
 }
+
+#[test]
+fn a_conversion_to_a_full_disk_fails_by_name_and_leaves_nothing() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (source, store) = (disk.folder.at("source"), disk.folder.at("small/store"));
+    run(["init", &source]).good();
+    let input = lines(0..12_000);
+    run_with_input(["append", &source, "w", "--lines"], input.as_bytes()).good();
+    let convert = || run(["convert", &source, &store, "--layout", "numbered", "--json"]);
+    convert().failed("ERR_DISK_FULL");
+    let left: Vec<_> = fs::read_dir(disk.folder.path("small")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    disk.make_room();
+    convert().good();
+    assert_eq!(contents(&store), contents(&source));
+}

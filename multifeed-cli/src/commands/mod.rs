@@ -3,6 +3,7 @@
 mod append;
 mod block;
 mod cat;
+mod convert;
 mod demo;
 mod feeds;
 mod init;
@@ -27,6 +28,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<ExitCode,
         Command::Block(args) => block::run(context, args, true).await?,
         Command::Unblock(args) => block::run(context, args, false).await?,
         Command::Verify(args) => return verify::run(context, args).await,
+        Command::Convert(args) => return convert::run(context, args).await,
         Command::Serve(args) => return serve::run(context, args).await,
         Command::Sync(args) => sync::run(context, args).await?,
     }

@@ -173,7 +173,7 @@ impl Found {
                 if key < 4 {
                     let rest = self.sources.split_off(at);
                     let rest = rest.into_iter().filter_map(|source| source.folder);
-                    let rest = rest.map(|folder| folder.as_str().to_owned());
+                    let rest = rest.map(|folder| folder.as_str().to_string());
                     self.left_out.splice(0..0, rest);
                     return Ok(false);
                 }
@@ -198,7 +198,7 @@ impl Source {
             return Ok(());
         }
         let damaged = |name: &str, problem| ConvertError::Damaged {
-            path: folder.join(name).as_str().to_owned(),
+            path: folder.join(name).as_str().to_string(),
             problem,
         };
         let in_file = self.key_file.as_ref().and_then(|file| file.first_chunk::<32>());
@@ -228,7 +228,7 @@ impl Source {
 }
 
 fn paths(folders: &[FeedFolder]) -> Vec<String> {
-    folders.iter().map(|feed| feed.path.as_str().to_owned()).collect()
+    folders.iter().map(|feed| feed.path.as_str().to_string()).collect()
 }
 
 fn contents(answer: Answer) -> Option<Bytes> {

@@ -77,7 +77,6 @@ use hashes::SeekJob;
 use link::Link;
 use multifeed::Multifeed;
 use read::ReadJob;
-#[cfg(feature = "std")]
 pub(crate) use store::LOCK_FILE;
 use store::Store;
 

@@ -14,9 +14,9 @@ use super::place::{self, Place};
 use super::source::{Found, Kind, Source};
 use super::{ConvertError, Converted, Progress, Renamed, list};
 use crate::check::{self, Check, FeedFolder, Folders, FoldersStep, Subject};
-use crate::format::{corestore, numbered};
+use crate::format::{blocked, corestore, numbered};
 use crate::node::{LOCK_FILE, Layout};
-use crate::storage::{Answer, FilePath, Op, StorageError};
+use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError};
 
 /// What to do next.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub struct Convert {
     from: Layout,
     /// The master key of the store that is read, if it has one; else the one for the new store.
     master: Zeroizing<[u8; 32]>,
+    /// The file that lists the feeds that are kept out of the store, as it is.
+    blocked: Option<Bytes>,
     folders: Vec<FeedFolder>,
     found: Found,
     places: Vec<Place>,
@@ -81,6 +83,7 @@ impl Convert {
             to,
             from: to,
             master: Zeroizing::new(master),
+            blocked: None,
             folders: Vec::new(),
             found: Found { sources: Vec::new(), left_out: Vec::new() },
             places: Vec::new(),
@@ -161,7 +164,10 @@ impl Convert {
         self.stage = Stage::Look;
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         let key = Op::Read { path, offset: 0, len: 32 };
-        Step::Read(Vec::from([key, Op::List { path: FilePath::root() }]))
+        let path = FilePath::new(&[blocked::FILE]);
+        let len = blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1;
+        let blocked = Op::Read { path, offset: 0, len };
+        Step::Read(Vec::from([key, Op::List { path: FilePath::root() }, blocked]))
     }
 
     fn looked(&mut self, answers: &[Answer]) -> Result<Step, ConvertError> {
@@ -169,6 +175,13 @@ impl Convert {
             Some(Answer::Names(names)) => &names[..],
             _ => &[],
         };
+        if let Some(Answer::Bytes(bytes)) = answers.get(2) {
+            if blocked::decode(bytes).is_none() {
+                let (path, problem) = (blocked::FILE.into(), "a line of it is no feed key");
+                return Err(ConvertError::Damaged { path, problem });
+            }
+            self.blocked = Some(bytes.clone());
+        }
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         self.from = if has(corestore::MASTER_KEY) {
             let master = match answers.first() {
@@ -312,18 +325,24 @@ impl Convert {
         }
         self.progress.feeds_done = self.progress.feeds;
         let mut batches = VecDeque::new();
+        let kept_out = self.blocked.take().map(|file| {
+            let path = FilePath::new(&[blocked::FILE]);
+            Vec::from([Op::CreateSecret { path, data: SecretBytes::from(&file[..]) }])
+        });
         match self.to {
             Layout::Corestore => {
                 if self.from != self.to {
                     let (sources, places) = (&self.found.sources, &self.places);
                     batches = list::batches(&self.root, &self.master, sources, places)?;
                 }
+                batches.extend(kept_out);
                 // Last of all: without it there are feeds, but no store.
                 let path = FilePath::new(&[corestore::MASTER_KEY]);
-                let data = Bytes::copy_from_slice(&self.master[..]);
+                let data = SecretBytes::from(&self.master[..]);
                 batches.push_back(Vec::from([Op::CreateSecret { path, data }]));
             }
             Layout::Numbered => {
+                batches.extend(kept_out);
                 let path = FilePath::new(&[numbered::MARK]);
                 let data = Bytes::new();
                 batches.push_back(Vec::from([Op::Write { path: path.clone(), offset: 0, data }]));

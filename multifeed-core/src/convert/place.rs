@@ -10,7 +10,7 @@ use super::source::{Kind, Source};
 use super::{ConvertError, Renamed};
 use crate::format::{corestore, numbered, sleep};
 use crate::node::Layout;
-use crate::storage::{FilePath, Op};
+use crate::storage::{FilePath, Op, SecretBytes};
 
 /// The place of one feed in the new store.
 pub(super) struct Place {
@@ -91,7 +91,7 @@ pub(super) fn small_files(source: &Source, place: &Place, from: Layout, to: Layo
     let write = |name: &str, data: Bytes| Op::Write { path: folder.join(name), offset: 0, data };
     let secret = |data: &[u8]| Op::CreateSecret {
         path: folder.join(sleep::SECRET_KEY),
-        data: Bytes::copy_from_slice(data),
+        data: SecretBytes::from(data),
     };
     let name_file = match to {
         Layout::Corestore => corestore::NAME,

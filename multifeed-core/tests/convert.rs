@@ -216,3 +216,23 @@ fn a_disk_that_fails_at_any_moment_fails_the_conversion() {
         assert!(failed > 20, "{failed}");
     }
 }
+
+#[test]
+fn a_feed_that_is_kept_out_stays_out_of_the_new_store() {
+    for from in BOTH {
+        for to in BOTH {
+            let mut sim = Sim::new(65_536);
+            let a = sim.party_in(store(from), from, NodeConfig::default());
+            let last = sim.writer(a, "last");
+            let key = sim.load(a, last).key;
+            let block = sim.parties[a].node.block(key);
+            sim.finish(a, block).unwrap();
+            let (new, _) = convert(&memory(&sim, a), to).unwrap();
+            let (mut after, names) = open(new);
+            assert_eq!(names.len(), 3, "{from:?} to {to:?}: {names:?}");
+            assert_eq!(after.parties[0].node.blocked().collect::<Vec<_>>(), [&key]);
+            let writer = after.parties[0].node.writer(FIRST, Some("last"), None);
+            assert!(after.finish(0, writer).is_err());
+        }
+    }
+}

@@ -187,7 +187,7 @@ fn what_was_refused_can_be_allowed_later() {
     assert_eq!(held(&mut sim, 1).into_keys().collect::<Vec<_>>(), [x.to_hex()]);
     let (now, [to_b, to_a]) = (sim.now, [sim.id(wire, 0), sim.id(wire, 1)]);
     // The peer offered this one before, and refuses the other as long as it is not on its list.
-    let part = Fetch::Ranges(vec![0..4]);
+    let part = Fetch::Ranges(vec![0..2, 2..4]);
     sim.parties[1].node.allow(now, to_a, FIRST, &[(y, part)]).unwrap();
     sim.parties[0].node.allow(now, to_b, FIRST, &[(z, Fetch::All)]).unwrap();
     sim.sync();

@@ -231,3 +231,20 @@ fn a_body_on_the_stream_that_is_no_json_ends_the_connection() {
     let result = on_stream(&mut alone, HANDSHAKE, "nope");
     assert!(matches!(result, Err(PeerError::Json { .. })), "{result:?}");
 }
+
+#[test]
+fn on_the_stream_too_an_empty_request_is_not_answered_before_feeds_that_are_offered_are_open() {
+    let mut alone = met(Dialect::Stream);
+    on_stream(&mut alone, HANDSHAKE, GOOD).unwrap();
+    alone.session.offer(ROOT, &[]).unwrap();
+    alone.messages();
+    // Both come at once from a multifeed 6 that has a feed.
+    on_stream(&mut alone, MANIFEST, &manifest(&[feed(1)])).unwrap();
+    on_stream(&mut alone, REQUEST, "[]").unwrap();
+    assert_eq!(alone.messages(), []);
+    alone.session.request_feeds(ROOT, &[feed(1)]).unwrap();
+    let sent = alone.messages();
+    assert_eq!((sent.len(), text(&sent[0])), (1, (REQUEST, hex_list(&[feed(1)]))));
+    on_stream(&mut alone, REPLICATE, "[]").unwrap();
+    assert_eq!(text(&alone.messages()[0]), (REPLICATE, "[]".to_owned()));
+}

@@ -399,10 +399,11 @@ impl Mux {
     /// Whether an answer without feeds has to wait until one is open that the remote gives.
     ///
     /// `@frando/corestore-multifeed` 0.0.1 closes the channel of the root key when it gets such an answer while
-    /// no feed is open, and then can offer nothing any more. The remote is not kept waiting for anything
-    /// but that: answers with feeds never wait.
+    /// no feed is open, and then can offer nothing any more. `multifeed` 6 closes it too, and a stream that
+    /// is not live ends with it. The remote is not kept waiting for anything but that: answers with feeds
+    /// never wait.
     fn holds_empty(&self) -> bool {
-        self.way() == Way::RootChannel && (!self.requested || self.asked > 0 || self.opening)
+        !self.requested || self.asked > 0 || self.opening
     }
 
     /// Channels of feeds opened or closed: the empty answers that may go out.

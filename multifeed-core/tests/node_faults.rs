@@ -111,10 +111,14 @@ fn blocks_that_counted_on_one_that_was_taken_back_are_asked_for_again() {
     // Just long enough that the first block, on which all others build, is given up.
     sim.parties[a].unreadable = Some(("/data", 7));
     let wire = sim.connect(a, b);
-    sim.pass(Duration::from_secs(10));
+    sim.pass(Duration::from_secs(6));
     assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
     let held = sim.contents(b).values().next().unwrap().iter().flatten().count();
     assert_eq!(held, 99);
+    // It is offered again later.
+    sim.pass(Duration::from_secs(6));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
 }
 
 /// A writer restored from an old copy asks a peer for the blocks that it lost, and appends one of them
@@ -233,4 +237,62 @@ fn a_disk_that_stays_full_is_tried_ever_more_rarely_and_the_stall_is_named() {
     sim.pass(Duration::from_secs(80));
     assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
     assert_eq!(sim.contents(a), sim.contents(b));
+}
+
+#[test]
+fn nothing_of_an_append_that_is_not_stored_gets_out_with_an_older_block() {
+    let (mut sim, feed, key, mut liar) = setup(8);
+    let channel = liar.ask(&mut sim, key);
+    sim.parties[0].disk_held = true;
+    sim.parties[0].node.append(feed, vec![Bytes::from_static(b"lost")]);
+    liar.run(&mut sim);
+    liar.connection.request(channel, Request { index: 0, ..Request::default() }).unwrap();
+    liar.run(&mut sim);
+    sim.parties[0].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    sim.parties[0].disk_held = false;
+    liar.run(&mut sim);
+    let [data] = &liar.data()[..] else { panic!("block 0 was not sent once") };
+    assert!(data.signature.is_some());
+    assert_eq!(data.nodes.len(), 3, "the nodes of a log of 8 blocks");
+}
+
+#[test]
+fn blocks_found_when_a_feed_is_opened_again_are_told_to_peers() {
+    for after in 0..12 {
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+        let feed = sim.writer(a, "w");
+        sim.append_all(a, feed, numbered(3));
+        sim.connect(a, b);
+        sim.sync();
+        sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
+        sim.parties[a].node.append(feed, numbered(4).split_off(3));
+        sim.run();
+        sim.parties[a].disk.set_fault(None);
+        sim.pass(Duration::from_secs(30));
+        assert_eq!(sim.contents(a), sim.contents(b), "after {after} changes");
+    }
+}
+
+#[test]
+fn a_feed_whose_line_could_not_be_written_is_in_the_list_after_the_disk_was_full() {
+    for after in 0..30 {
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+        for name in ["v", "w"] {
+            let feed = sim.writer(a, name);
+            sim.append_all(a, feed, numbered(3));
+        }
+        sim.parties[b].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
+        let wire = sim.connect(a, b);
+        sim.pass(Duration::from_secs(2));
+        let third = sim.writer(a, "x");
+        sim.append_all(a, third, numbered(3));
+        sim.pass(Duration::from_secs(2));
+        sim.parties[b].disk.set_fault(None);
+        sim.pass(Duration::from_secs(30));
+        assert_eq!(sim.sync_state(wire, 1), SyncState::InSync, "after {after} changes");
+        sim.restart(b);
+        assert_eq!(sim.contents(a), sim.contents(b), "after {after} changes");
+    }
 }

@@ -133,6 +133,20 @@ impl Feed {
         self.bits.count_blocks(0..self.length).saturating_sub(self.unstored.count())
     }
 
+    /// Whether its key is the hash of its tree, so that it needs no signature.
+    pub(crate) fn is_static(&self) -> bool {
+        tree::hash::root(&self.roots) == self.key.0
+    }
+
+    /// Blocks in the log without those that were appended here and are not stored. They may be lost with
+    /// the process, so that a signature over them must not get out.
+    pub(crate) fn stored_length(&self) -> u64 {
+        match self.unstored.iter().last() {
+            Some(tail) if self.secret.is_some() && tail.end == self.length => tail.start,
+            _ => self.length,
+        }
+    }
+
     /// First digits of the key, for messages.
     pub(crate) fn short_key(&self) -> String {
         short(&self.key)

@@ -247,7 +247,8 @@ impl Node {
     }
 
     /// Appends blocks to a local writer, under one signature. Answered with [`Outcome::Appended`] when they
-    /// are as durable as [`NodeConfig::durability`] says; after an error none of them is in the log.
+    /// are as durable as [`NodeConfig::durability`] says. After an error none of them is in the log, but for one
+    /// of the storage: then they may be, as after a crash, which shows when the feed is loaded again.
     pub fn append(&mut self, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
         let command = self.command();
         let max = self.config.max_block;

@@ -188,6 +188,10 @@ impl Node {
             return;
         }
         link.asking.insert(id);
+        if link.channels.get(&id).is_some_and(|channel| channel.told_last) {
+            // It was open before, and its files may hold more than was announced.
+            self.tell_held(connection, id);
+        }
         self.send_wants(connection, id);
         self.touch_channel(connection, id);
         if let Some(link) = self.links.get_mut(&connection) {

@@ -9,18 +9,19 @@
 //! planned by its own digest alone, which repeats what counts for it: so a claim on an answer that
 //! never came harms no later request.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
+use multifeed_proto::{ChannelId, UsageError};
 
 use super::link::{Barrier, Channel};
 use super::sync::TICK;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::{Feed, Located, Place};
 use crate::format::sleep;
-use crate::storage::{Answer, BatchId, Op, StorageError};
+use crate::storage::{Answer, BatchId, FilePath, Op, StorageError, StorageErrorKind};
 use crate::tree::proof::{self, ProofPlan};
 use crate::tree::{NodeIndex, RemoteTree};
 
@@ -234,11 +235,11 @@ impl Node {
             Err(error) => return self.serve_failed(id, channel, job, error.into()),
         };
         let Some(feed_id) = self.feed_of(id, channel) else { return };
+        let is_static = self.feeds[feed_id.0 as usize].feed().is_some_and(Feed::is_static);
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        state.failures = 0;
-        let (mut broken, mut lost) = (None, Vec::new());
+        let (mut broken, mut lost, mut unsigned) = (None, Vec::new(), Vec::new());
         // What was asked for before uploading was switched off is not sent any more.
         let items = if state.ours.uploading { job.items } else { Vec::new() };
         for item in items {
@@ -257,12 +258,22 @@ impl Node {
             });
             // A blank signature proves nothing; a static feed has none.
             let signature = signature.filter(|signature| *signature != [0; 64]);
+            if let Some(entry) = item.plan.signature.filter(|_| signature.is_none() && !is_static) {
+                // Its write failed; without it the answer would prove nothing.
+                unsigned.push((entry, item));
+                continue;
+            }
             let bytes = value.as_ref().map_or(0, Bytes::len) as u64;
             let sent = value.is_some();
             let data = Data { index, value, nodes: item.nodes, signature };
-            if link.connection.send_data(channel, data).is_err() {
-                broken = Some("a block is too large for the protocol");
-                continue;
+            match link.connection.send_data(channel, data) {
+                Ok(()) => {}
+                Err(UsageError::TooLarge { .. }) => {
+                    broken = Some("a block is too large for the protocol");
+                    continue;
+                }
+                // The connection is over, or the peer closed the feed.
+                Err(_) => break,
             }
             if sent {
                 link.counters.blocks_sent += 1;
@@ -275,8 +286,11 @@ impl Node {
                 }
             }
         }
-        if !state.parked.is_empty() {
-            link.serving.push_back(channel);
+        if unsigned.is_empty() {
+            state.failures = 0;
+            if !state.parked.is_empty() {
+                link.serving.push_back(channel);
+            }
         }
         link.progress(now);
         self.touch_channel(id, channel);
@@ -288,10 +302,19 @@ impl Node {
         if !lost.is_empty() {
             self.blocks_lost(feed_id, &lost);
         }
+        if let Some((entry, _)) = unsigned.first() {
+            let path = self.feeds[feed_id.0 as usize].folder.as_ref();
+            let path = path.map_or_else(FilePath::root, |folder| folder.join(sleep::SIGNATURES));
+            let kind = StorageErrorKind::Io(format!("entry {entry} is blank"));
+            let error = StorageError { doing: "read", path, kind };
+            let items = unsigned.into_iter().map(|(_, item)| item).collect();
+            let job = Job { items, loads: 0, batch: None, reads: Vec::new() };
+            self.serve_failed(id, channel, job, error.into());
+        }
     }
 
     /// Our own storage failed: the requests are tried again, one by one, at the next ticks. What still
-    /// cannot be read is taken back, so that the peer asks others for it.
+    /// cannot be read is taken back, so that the peer asks others for it, and offered again later.
     fn serve_failed(&mut self, id: ConnectionId, channel: ChannelId, job: Job, error: NodeError) {
         let Some(feed) = self.feed_of(id, channel) else { return };
         let next_tick = self.now.after(TICK);
@@ -309,6 +332,7 @@ impl Node {
                 let _ = link.connection.unhave(channel, span);
             }
             link.serving.push_back(channel);
+            self.retry_later(feed);
         }
         if first {
             self.event(super::Event::FeedFailed { feed, error });
@@ -419,7 +443,8 @@ fn plan(feed: &Feed, request: &Request) -> Option<ProofPlan> {
         return None;
     }
     let mut claims = RemoteTree::new();
-    proof::plan(&feed.bits, &mut claims, request.index, request.hash, request.nodes).ok()
+    let Request { index, hash, nodes, .. } = *request;
+    proof::plan_below(&feed.bits, &mut claims, index, hash, nodes, feed.stored_length()).ok()
 }
 
 /// Cuts the block of a request out of what was read.

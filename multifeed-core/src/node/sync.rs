@@ -125,7 +125,9 @@ impl Node {
         }
         self.judge_multifeeds(id);
         let Some(link) = self.links.get(&id) else { return };
-        let in_sync = self.link_waits(link, false).is_none();
+        // Once our side is shut down, feeds are no longer opened, and nothing says that they are in sync.
+        let open = link.in_sync || !link.connection.is_shut_down();
+        let in_sync = open && self.link_waits(link, false).is_none();
         let Some(link) = self.links.get_mut(&id) else { return };
         if in_sync != link.in_sync {
             link.in_sync = in_sync;
@@ -147,7 +149,8 @@ impl Node {
         let Some(link) = self.links.get(&id) else { return };
         let mut changed = Vec::new();
         for (at, root) in link.roots.iter().enumerate() {
-            let in_sync = root.is_ready() && self.root_waits(link, root, false).is_none();
+            let open = root.in_sync || !link.connection.is_shut_down();
+            let in_sync = open && root.is_ready() && self.root_waits(link, root, false).is_none();
             if in_sync != root.in_sync {
                 changed.push((at, root.multifeed, in_sync));
             }
@@ -225,8 +228,9 @@ impl Node {
         if !state.parked.is_empty() || state.job.is_some() {
             return Some(WaitingFor::Requests(key));
         }
-        if !state.unacked.is_empty() {
-            return Some(WaitingFor::Acknowledgement { feed: key, blocks: state.unacked.count() });
+        let unacked = unacknowledged(state, peer);
+        if unacked > 0 {
+            return Some(WaitingFor::Acknowledgement { feed: key, blocks: unacked });
         }
         let settled =
             !peer.status().downloading || !state.ours.uploading || state.barrier == Barrier::Passed;
@@ -240,6 +244,32 @@ impl Node {
     pub(super) fn lacks(&self, feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> bool {
         let (missing, refused) = first_missing(feed, wishes, state, peer);
         missing > refused
+    }
+
+    /// Tells the peer again of all blocks that are stored here.
+    pub(super) fn tell_held(&mut self, id: ConnectionId, channel: ChannelId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let Some((feed, _, peer)) = self.parts(link, channel) else { return };
+        if !peer.remote_wants() {
+            return;
+        }
+        let mut held = Vec::new();
+        for run in stored_runs(feed).take(MAX_RUNS) {
+            let mut at = run.start;
+            for unstored in feed.unstored.iter() {
+                if unstored.start < run.end && unstored.end > at {
+                    held.push(at..unstored.start.max(at));
+                    at = unstored.end;
+                }
+            }
+            held.push(at..run.end);
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
+        for run in held.into_iter().filter(|run| !run.is_empty()) {
+            let span = Span { start: run.start, length: run.end - run.start };
+            // Only a closed channel refuses it, and then there is nobody to tell.
+            let _ = link.connection.have(channel, span);
+        }
     }
 
     /// Asks the peer for blocks that cannot exist: what it wants of us it asks for before it answers.
@@ -278,6 +308,12 @@ impl Node {
                 match entry.list_of {
                     Some(multifeed) => self.list_failed(multifeed),
                     None if entry.folder.is_none() => self.pump_folders(),
+                    None if entry.feed().is_some() => {
+                        // Blocks that could not be read, and were taken back.
+                        for (connection, channel) in entry.channels.clone() {
+                            self.tell_held(connection, channel);
+                        }
+                    }
                     None => self.ensure_open(feed),
                 }
             }
@@ -332,11 +368,12 @@ impl Node {
             return;
         }
         let busy = link.channels.values().any(|state| {
-            !state.parked.is_empty()
-                || state.job.is_some()
-                || !state.unacked.is_empty()
-                || !state.flights.is_empty()
+            !state.parked.is_empty() || state.job.is_some() || !state.flights.is_empty()
         });
+        let busy = busy
+            || link.channels.iter().any(|(channel, state)| {
+                link.connection.peer(*channel).is_some_and(|peer| unacknowledged(state, peer) > 0)
+            });
         if busy && self.now >= by && by.since(link.progress_at) >= self.config.leave_timeout {
             // Nothing has moved since then: an orderly end would not reach the peer either.
             link.connection.close(None);
@@ -370,6 +407,13 @@ fn offers_wait(link: &Link, root: &LinkRoot) -> Option<WaitingFor> {
     }
     let open = mux.awaiting_request() > 0 || mux.awaiting_replicate() > 0;
     (open || !root.to_offer.is_empty()).then_some(WaitingFor::OfferAnswer)
+}
+
+/// Blocks that were sent and that the peer neither acknowledged nor announced: it may have lost ours with
+/// its storage, and got them from elsewhere.
+fn unacknowledged(state: &Channel, peer: &Peer) -> u64 {
+    let open = state.unacked.iter().filter(|run| !peer.remote().contains_all(run.clone()));
+    open.map(|run| run.end - run.start).sum()
 }
 
 /// The runs of blocks that the peer has and that are wanted and not here, in order.

@@ -411,11 +411,17 @@ impl Bitfield {
     /// Source: `lib/tree-index.js`, `verifiedBy`.
     #[must_use]
     pub fn verified_by(&self, node: NodeIndex) -> u64 {
-        if !self.has_node(node) {
+        self.verified_below(node, u64::MAX)
+    }
+
+    /// As [`verified_by`](Self::verified_by), in a log of `length` blocks: nodes of later ones do not count.
+    pub(crate) fn verified_below(&self, node: NodeIndex, length: u64) -> u64 {
+        let has = |node: NodeIndex| self.has_node_below(node, length);
+        if !has(node) {
             return 0;
         }
         let mut top = node;
-        while self.has_node(top.sibling()) && self.has_node(top.parent()) && top.parent() != top {
+        while has(top.sibling()) && has(top.parent()) && top.parent() != top {
             top = top.parent();
         }
         let mut depth = top.depth();
@@ -423,12 +429,17 @@ impl Bitfield {
             let right = NodeIndex::at(depth, top.offset() + 1);
             top = right.left_child().unwrap_or(right);
             depth -= 1;
-            while depth > 0 && !self.has_node(top) {
+            while depth > 0 && !has(top) {
                 top = top.left_child().unwrap_or(top);
                 depth -= 1;
             }
         }
-        if self.has_node(top) { top.0 + 2 } else { top.0 }
+        if has(top) { top.0 + 2 } else { top.0 }
+    }
+
+    /// Whether the node is held and all blocks below it are among the first `length`.
+    pub(crate) fn has_node_below(&self, node: NodeIndex, length: u64) -> bool {
+        self.has_node(node) && node.blocks().end <= length
     }
 
     fn pages_of(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Page)> {

@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 use super::{Bitfield, MAX_LENGTH, Node, NodeIndex, flat, hash};
 
 pub use request::{digest, expected_nodes};
+pub(crate) use sender::plan_below;
 pub use sender::{NoProof, ProofPlan, plan};
 pub use verify::{MAX_NODES, NewLog, Proof, TreeView, Unverified, Verified, verify};
 

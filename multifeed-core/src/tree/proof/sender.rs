@@ -39,8 +39,20 @@ pub fn plan(
     hash: bool,
     digest: u64,
 ) -> Result<ProofPlan, NoProof> {
+    plan_below(bits, remote, block, hash, digest, u64::MAX)
+}
+
+/// As [`plan`], in a log of `length` blocks: nodes of later ones, and what is signed with them, stay out.
+pub(crate) fn plan_below(
+    bits: &Bitfield,
+    remote: &mut RemoteTree,
+    block: u64,
+    hash: bool,
+    digest: u64,
+    length: u64,
+) -> Result<ProofPlan, NoProof> {
     let leaf = NodeIndex::leaf(block);
-    if block >= MAX_LENGTH || !bits.has_node(leaf) {
+    if block >= MAX_LENGTH || !bits.has_node_below(leaf, length) {
         return Err(NoProof);
     }
     let mut nodes = Vec::with_capacity(if digest == 0 { 24 } else { 4 });
@@ -55,8 +67,8 @@ pub fn plan(
     let mut node = leaf;
     while !remote.contains(node) {
         let sibling = node.sibling();
-        if !bits.has_node(sibling) {
-            let length = bits.verified_by(node) / 2;
+        if !bits.has_node_below(sibling, length) {
+            let length = bits.verified_below(node, length) / 2;
             let index = length.checked_sub(1).ok_or(NoProof)?;
             nodes.extend(
                 flat::full_roots(length).filter(|&root| root != node && !remote.contains(root)),

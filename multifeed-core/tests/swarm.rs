@@ -1,0 +1,36 @@
+//! Many nodes under one clock, with everything going wrong: see `swarm/mod.rs`. The long run is a
+//! command: `cargo run --release -p multifeed-core --example swarm -- --seeds 1000`.
+#![allow(missing_docs)]
+
+#[path = "swarm/mod.rs"]
+mod swarm;
+
+use swarm::{Setup, run};
+
+#[track_caller]
+fn passes(seed: u64, nodes: usize, seconds: u64) -> swarm::Report {
+    match run(Setup { seed, nodes, seconds, strict: false, verbose: false }) {
+        Ok(report) => report,
+        Err(problem) => panic!("{problem}"),
+    }
+}
+
+#[test]
+fn a_swarm_comes_to_hold_the_same_after_everything_went_wrong() {
+    for seed in 0..3 {
+        let report = passes(seed, 10, 30);
+        assert!(report.counts.crashes > 0 && report.counts.cuts > 0 && report.counts.blocks > 0);
+    }
+}
+
+#[test]
+fn a_swarm_of_fifty_comes_to_hold_the_same() {
+    passes(1000, 50, 10);
+}
+
+#[test]
+fn a_swarm_with_the_same_seed_does_the_same() {
+    let first = passes(7, 8, 20);
+    assert_eq!(first, passes(7, 8, 20));
+    assert_ne!(first.trace, passes(8, 8, 20).trace);
+}

@@ -86,12 +86,16 @@ impl World {
             if state != SyncState::InSync {
                 let flow = &self.wires[*wire].flow;
                 lines.push(format!(
-                    "host {host} on wire {wire}: {state:?}; reads: {}, to send: {}, on the way there: {}, here: {}, unread: {}",
+                    "host {host} on wire {wire}: {state:?}; reads: {}, to send: {}, on the way there: {}, here: {}, unread: {}; sent {} received {}, counted {:?}; {:?}",
                     running.node.wants_read(*connection),
                     running.node.transmit(*connection).len(),
                     flow[*end].on_the_way,
                     flow[1 - *end].on_the_way,
                     flow[1 - *end].unread.len(),
+                    flow[*end].sent,
+                    flow[1 - *end].received,
+                    running.node.counters(*connection),
+                    self.wires[*wire].profile,
                 ));
             }
         }

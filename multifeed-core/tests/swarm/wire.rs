@@ -69,10 +69,13 @@ pub struct Wire {
 
 impl Profile {
     pub fn draw(rng: &mut Rng) -> Self {
+        let latency = rng.magnitude(17);
         Self {
-            latency: rng.magnitude(17),
-            rate: if rng.chance(15) { rng.within(20..200) } else { rng.within(500..100_000) },
-            room: rng.magnitude(20) as usize + 64,
+            latency,
+            rate: if rng.chance(15) { rng.within(60..300) } else { rng.within(500..100_000) },
+            // No less than 60 bytes a millisecond: a block that takes longer than
+            // `NodeConfig::request_timeout` is given up.
+            room: rng.magnitude(20).max(60 * latency / 1000 + 64) as usize,
             dribble: if rng.chance(25) { rng.magnitude(13) } else { 0 },
             chunk_bits: rng.within(6..17) as u32,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
-use multifeed_core::{Event, SyncState};
+use multifeed_core::{Durability, Event, NodeConfig, SyncState};
 use multifeed_proto::messages::Request;
 use util::Sim;
 use util::liar::setup;
@@ -294,5 +294,30 @@ fn a_feed_whose_line_could_not_be_written_is_in_the_list_after_the_disk_was_full
         assert_eq!(sim.sync_state(wire, 1), SyncState::InSync, "after {after} changes");
         sim.restart(b);
         assert_eq!(sim.contents(a), sim.contents(b), "after {after} changes");
+    }
+}
+
+#[test]
+fn blocks_whose_sync_failed_are_synced_before_they_count() {
+    for after in 0..20 {
+        let config = NodeConfig { durability: Durability::Power, ..NodeConfig::default() };
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (sim.party_with(Memory::new(), config), sim.party(Memory::new()));
+        let feed = sim.writer(a, "w");
+        sim.append_all(a, feed, numbered(3));
+        sim.connect(a, b);
+        sim.sync();
+        sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
+        sim.parties[a].node.append(feed, numbered(4).split_off(3));
+        sim.run();
+        sim.parties[a].disk.set_fault(None);
+        sim.pass(Duration::from_secs(30));
+        let held = sim.contents(b).into_values().next().unwrap().len();
+        let count = sim.parties[a].disk.effects().len();
+        let memory = sim.parties[a].disk.state_after_power_loss(count, |_| false);
+        let mut again = Sim::new(65_536);
+        let a = again.party(memory);
+        let feed = again.writer(a, "w");
+        assert!(again.load(a, feed).length >= held as u64, "after {after} changes");
     }
 }

@@ -3,9 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState};
+use super::{
+    Durability, Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState,
+};
 use crate::feed::{OpenStep, Opening};
-use crate::storage::{Answer, StorageError};
+use crate::format::sleep;
+use crate::storage::{Answer, Op, StorageError};
 
 impl Node {
     /// Does `pending` as soon as the feed is open, and opens it if it is not.
@@ -55,10 +58,26 @@ impl Node {
             let Some(id) = self.to_open.pop_front() else { return };
             let entry = &mut self.feeds[id.0 as usize];
             let Some(folder) = entry.folder.clone() else { continue };
-            let (opening, ops) = Opening::new(entry.key, folder);
+            // What is read may be what an operation left that failed, and a sync that failed tells of nothing
+            // that it lasts.
+            let unsure = entry.failures > 0 && self.config.durability == Durability::Power;
+            let (opening, ops) = Opening::new(entry.key, folder.clone());
             entry.state = EntryState::Opening(Some(Box::new(opening)));
             self.opening += 1;
-            self.submit(None, ops, Task::Open(id));
+            let after = unsure.then(|| {
+                let names = [
+                    sleep::KEY,
+                    sleep::DATA,
+                    sleep::TREE,
+                    sleep::SIGNATURES,
+                    sleep::BITFIELD,
+                    sleep::SEALED,
+                    sleep::CLEARED,
+                ];
+                let sync = names.map(|name| Op::Sync { path: folder.join(name) });
+                self.submit(None, sync.into(), Task::Nothing)
+            });
+            self.submit(after, ops, Task::Open(id));
         }
     }
 

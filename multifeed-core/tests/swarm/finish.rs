@@ -151,7 +151,14 @@ impl World {
                 let wanted = self.writers[writer].blocks.clone();
                 let blocks = self.read_all(host, feed, wanted.len() as u64)?;
                 if let Some(at) = (0..wanted.len()).find(|at| blocks.get(*at) != wanted.get(*at)) {
-                    return Err(format!("host {host} has another block {at} of writer {writer}"));
+                    let home = self.writers[writer].host;
+                    return Err(format!(
+                        "host {host} has another block {at} of writer {writer} of host {home}: {:?}, not {:?}; {} of {} blocks",
+                        blocks.get(at).map(|block| block.slice(..block.len().min(20))),
+                        wanted.get(at).map(|block| block.slice(..block.len().min(20))),
+                        blocks.len(),
+                        wanted.len(),
+                    ));
                 }
                 let length = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.length);
                 if length != wanted.len() as u64 {

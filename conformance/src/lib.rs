@@ -27,6 +27,7 @@ mod process;
 mod program;
 mod proxy;
 mod random;
+pub mod results;
 mod side;
 mod slow;
 mod store;

@@ -150,13 +150,15 @@ impl Side {
         }
     }
 
-    /// Makes a writer with blocks as `Held::written` has them; gives its key.
+    /// Appends so many blocks to a writer, as `Held::written` has them; gives its key.
     pub async fn write(&mut self, name: &str, blocks: u64, sizes: &[usize]) -> String {
         match self {
             Self::Rust(side) => {
                 let writer = side.multifeed.writer(name).await.unwrap();
                 let size = |index: u64| sizes[usize::try_from(index).unwrap() % sizes.len()];
-                let blocks = (0..blocks).map(|index| block(name, index, size(index)));
+                let start = writer.load().await.unwrap().length;
+                let indices = start..start + blocks;
+                let blocks = indices.map(|index| block(name, index, size(index)));
                 writer.append_batch(blocks).await.unwrap();
                 writer.key().to_hex()
             }

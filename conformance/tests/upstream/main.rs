@@ -13,9 +13,9 @@ mod mux;
 mod regression;
 mod swarm;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::collections::BTreeSet;
 
+use conformance::results;
 use conformance::upstream::{Family, cases};
 
 use crate::cast::{Cast, play};
@@ -123,22 +123,16 @@ cases! {
     }
 }
 
-/// The tests of this file, by case: the modules of the list, and who plays.
-fn tests() -> BTreeMap<String, BTreeSet<String>> {
-    let listing = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
-    let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in String::from_utf8(listing.stdout).unwrap().lines() {
-        let Some(path) = line.strip_suffix(": test") else { continue };
-        if let Some((case, role)) = path.rsplit_once("::") {
-            tests.entry(case.to_owned()).or_default().insert(role.to_owned());
-        }
-    }
-    tests
-}
-
 #[test]
 fn every_case_of_the_packages_has_its_tests_and_nothing_else_is_here() {
     let wanted: BTreeSet<_> = cases().iter().map(|case| case.module()).collect();
     assert_eq!(wanted.len(), 59);
-    assert_eq!(tests().into_keys().collect::<BTreeSet<_>>(), wanted);
+    let tests = results::own_tests();
+    let modules = tests.keys().filter_map(|test| Some(test.rsplit_once("::")?.0.to_owned()));
+    assert_eq!(modules.collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
+fn the_committed_results_list_exactly_these_tests_and_all_of_them_as_good() {
+    results::check(&results::render_cases(&results::own_tests()));
 }

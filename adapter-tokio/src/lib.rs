@@ -43,11 +43,11 @@ mod tcp;
 pub use multifeed_core as core;
 pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
-    ByteStream, Bytes, ConnectOptions, ConnectionId, Counters, Decision, Dialect, DiskStorage,
-    Download, Driver, Durability, Entropy, Error, Event, Events, Execution, Feed, FeedInfo,
-    FeedKey, Fetch, Get, Hosted, HostedStore, Layout, MemoryStorage, MultifeedId, Namespace,
-    NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerInfo, PeerSecret, Peers, Policy,
-    Question, QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle,
+    Backoff, ByteStream, Bytes, ConnectOptions, ConnectionId, Counters, Decision, Dialect,
+    DiskStorage, Download, Driver, Durability, Entropy, Error, Event, Events, Execution, Feed,
+    FeedInfo, FeedKey, Fetch, Get, Hosted, HostedStore, Layout, MemoryStorage, MultifeedId,
+    Namespace, NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerInfo, PeerSecret,
+    Peers, Policy, Question, QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle,
     ReplicationOptions, Role, RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening,
     Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
 };

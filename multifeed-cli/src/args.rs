@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,7 +104,8 @@ pub(crate) enum Command {
     /// Wait for peers and sync with all that come, until stopped (Ctrl-C).
     ///
     /// With --json the first line is {"event":"listening","address"}. Then, for each peer:
-    /// connected, in_sync (again after every change), error if it failed, closed.
+    /// connected, in_sync (again after every change), error if it failed, closed. When all places are
+    /// taken {"event":"full","connections"}.
     Serve(Serve),
     /// Connect to a peer, sync both ways, and end when both sides have everything.
     ///
@@ -111,7 +113,8 @@ pub(crate) enum Command {
     /// {"event":"in_sync","feeds","blocks_received","blocks_sent","bytes_received","bytes_sent",
     /// "milliseconds"}: the feeds that both sides share, the blocks that moved, the bytes of these
     /// blocks (the network carries a little more), and the time from the connection until both sides
-    /// had everything.
+    /// had everything. With --live that comes again after every change, and before each new connection
+    /// {"event":"reconnecting","code","message","attempt","milliseconds"}: why, and after what time.
     Sync(Sync),
 }
 
@@ -227,6 +230,9 @@ pub(crate) struct Serve {
     /// End each connection when both sides have everything. Without it peers get what is added later.
     #[arg(long)]
     pub(crate) no_live: bool,
+    /// Peers that are served at once. More wait until one has left, which is said.
+    #[arg(long, value_name = "N", default_value_t = NonZeroU16::new(512).expect("not 0"))]
+    pub(crate) max_connections: NonZeroU16,
     #[command(flatten)]
     pub(crate) speaking: Speaking,
     #[command(flatten)]
@@ -243,9 +249,16 @@ pub(crate) struct Sync {
     /// Where the peer waits.
     #[arg(value_name = "HOST:PORT", value_parser = address)]
     pub(crate) peer: String,
-    /// Stay connected and pass on what is added, until Ctrl-C or until the peer leaves.
+    /// Stay connected and pass on what is added, until Ctrl-C.
+    ///
+    /// Once both sides had everything, a connection that ends is made again: after a second, then after
+    /// twice as long each time, up to a minute, less a random part of up to half.
     #[arg(long)]
     pub(crate) live: bool,
+    /// Connect again from the beginning, as --live does later, where the peer cannot be reached or the
+    /// connection breaks; without --live until both sides had everything.
+    #[arg(long)]
+    pub(crate) retry: bool,
     /// Give up if the two are not in sync after S seconds. With --live: for the first time.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,

@@ -42,7 +42,12 @@ impl Failure {
     pub(crate) fn interrupted(signal: Signal) -> Self {
         let message = format!("stopped by {} before it was done", signal.name());
         let advice = "everything that was stored stays; the same command goes on from there";
-        Self { exit: signal.exit_code(), ..Self::new("ERR_INTERRUPTED", message).advice(advice) }
+        Self { exit: signal.exit_code(), ..Self::new(INTERRUPTED, message).advice(advice) }
+    }
+
+    /// Whether a signal is the reason.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.code == INTERRUPTED
     }
 
     /// The store in `directory` could not do something.
@@ -119,6 +124,9 @@ impl Failure {
         }
     }
 }
+
+/// The code of a command that a signal ended.
+const INTERRUPTED: &str = "ERR_INTERRUPTED";
 
 /// What to do about blocks of one's own that are damaged.
 pub(crate) const LOST_ADVICE: &str =

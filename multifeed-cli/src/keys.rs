@@ -130,6 +130,12 @@ pub(crate) fn random_bytes() -> Result<[u8; 32], Failure> {
     Ok(bytes)
 }
 
+/// A number that nobody can guess.
+pub(crate) fn random_number() -> Result<u32, Failure> {
+    let bytes = random_bytes()?;
+    Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
 /// The digits of a key, to be shown to its owner or saved.
 pub(crate) fn hex(key: &RootKey) -> String {
     multifeed_proto::to_hex(key.expose())

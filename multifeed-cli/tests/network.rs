@@ -134,15 +134,96 @@ fn a_live_sync_passes_on_what_comes_later() {
 }
 
 #[test]
-fn ctrl_c_at_the_server_ends_a_live_sync_well_too() {
+fn a_live_sync_connects_again_when_its_server_is_back_and_fetches_what_came_meanwhile() {
     let folder = pair();
     let (serving, address) = Running::serve(&folder.at("a"), &[]);
     let mut live = Running::start(["sync", &folder.at("b"), &address, "--live", "--json"]);
     live.event("in_sync");
     serving.signal("INT");
     serving.end().good();
+    let again = live.event("reconnecting");
+    assert_eq!((&again["attempt"], &again["code"]), (&1.into(), &serde_json::Value::Null));
+    assert!((500..=1_000).contains(&again["milliseconds"].as_u64().unwrap()), "{again}");
+    let refused = live.event("reconnecting");
+    assert_eq!((&refused["attempt"], &refused["code"]), (&2.into(), &"ERR_REFUSED".into()));
+    assert!((1_000..=2_000).contains(&refused["milliseconds"].as_u64().unwrap()), "{refused}");
+
+    run(["append", &folder.at("a"), "many", "meanwhile"]).good();
+    let mut serving = Running::start(["serve", &folder.at("a"), "--listen", &address, "--json"]);
+    serving.event("listening");
+    assert_eq!(live.event("in_sync")["blocks_received"], 1);
+    // That was a good one: the next wait is a short one again.
+    serving.signal("TERM");
+    serving.end().good();
+    assert_eq!(live.event("reconnecting")["attempt"], 1);
+    live.signal("INT");
     live.end().good();
     assert_eq!(contents(&folder.at("a")), contents(&folder.at("b")), "both locks are free");
+}
+
+#[test]
+fn people_are_told_that_it_connects_again() {
+    let folder = pair();
+    let (serving, address) = Running::serve(&folder.at("a"), &[]);
+    let mut live = Running::start(["sync", &folder.at("b"), &address, "--live"]);
+    assert!(live.text_line().starts_with("in sync with"));
+    serving.signal("INT");
+    serving.end().good();
+    let again = live.text_line();
+    assert!(again.starts_with(&format!("{address} left; connecting again in ")), "{again}");
+    let refused = live.text_line();
+    assert!(refused.contains("connection refused; connecting again in "), "{refused}");
+    live.signal("INT");
+    live.end().good();
+}
+
+#[test]
+fn a_sync_tries_again_from_the_beginning_only_if_it_is_asked_to() {
+    let folder = pair();
+    let (serving, address) = Running::serve(&folder.at("a"), &[]);
+    serving.signal("INT");
+    serving.end().good();
+    let b = folder.at("b");
+    run(["sync", &b, &address, "--json"]).failed("ERR_REFUSED");
+    run(["sync", &b, &address, "--json", "--live"]).failed("ERR_REFUSED");
+    run(["sync", &b, &address, "--json", "--retry", "--timeout", "0.1"]).failed("ERR_REFUSED");
+    let mut syncing = Running::start(["sync", &b, &address, "--json", "--retry"]);
+    assert_eq!(syncing.event("reconnecting")["code"], "ERR_REFUSED");
+    let _serving = Running::start(["serve", &folder.at("a"), "--listen", &address, "--json"]);
+    syncing.event("in_sync");
+    syncing.end().good();
+}
+
+#[test]
+fn peers_beyond_the_limit_wait_until_one_has_left() {
+    let folder = pair();
+    let key = saved_key(&folder.path("a"));
+    let options = ["--max-connections", "1"];
+    let (mut serving, address) = Running::serve(&folder.at("a"), &options);
+    let first = folder.at("first");
+    let mut first = Running::start(["sync", &first, &address, "--key", &key, "--live", "--json"]);
+    first.event("in_sync");
+    // The two are said by different tasks.
+    let (mut connected, mut full) = (false, false);
+    while !(connected && full) {
+        let line = serving.line();
+        connected |= line["event"] == "connected";
+        full |= line["event"] == "full" && line["connections"] == 1;
+    }
+    let mut second = command(["sync", &folder.at("second"), &address, "--key", &key, "--json"]);
+    let second = second.spawn().unwrap();
+    first.signal("INT");
+    first.end().good();
+    let mut line = serving.line();
+    while line["event"] != "closed" {
+        assert_eq!(line["event"], "in_sync", "the second one is not let in yet");
+        line = serving.line();
+    }
+    serving.event("connected");
+    ended(second.wait_with_output().unwrap()).good();
+    assert_eq!(run(["serve", "x", "--listen", ":0", "--max-connections", "0"]).code, Some(2));
+    serving.signal("INT");
+    serving.end().good();
 }
 
 #[test]

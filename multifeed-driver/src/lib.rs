@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod backoff;
 mod command;
 mod disk;
 mod driver;
@@ -44,6 +45,7 @@ mod subscription;
 mod traits;
 
 pub use accept::accept;
+pub use backoff::Backoff;
 pub use disk::DiskStorage;
 pub use driver::Driver;
 pub use error::{Error, ReplicationError};

@@ -44,7 +44,13 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         },
     );
     let (stop, stopped) = watch::channel(false);
-    let server = Server { output: context.output.clone(), store: store.clone(), options, stopped };
+    let server = Server {
+        output: context.output.clone(),
+        store: store.clone(),
+        options,
+        max_peers: args.max_connections.get().into(),
+        stopped,
+    };
     let mut peers = JoinSet::new();
     let watcher = tokio::spawn(report_failed_feeds(context.output.clone(), store.events()));
     let result = tokio::select! {
@@ -78,6 +84,8 @@ struct Server {
     output: Output,
     store: Multifeed,
     options: ConnectOptions,
+    /// Peers served at once; more wait in the queue of the operating system until one has left.
+    max_peers: usize,
     /// Becomes true when the server ends.
     stopped: watch::Receiver<bool>,
 }
@@ -90,8 +98,11 @@ impl Server {
         peers: &mut JoinSet<bool>,
         once: bool,
     ) -> Result<ExitCode, Failure> {
-        let room = Arc::new(Semaphore::new(MAX_PEERS));
+        let room = Arc::new(Semaphore::new(self.max_peers));
         loop {
+            if room.available_permits() == 0 && !once {
+                self.say_full();
+            }
             let permit = Arc::clone(&room).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             let accepted = listener.accept().await;
@@ -120,6 +131,19 @@ impl Server {
             // Takes the results of those who have left.
             while peers.try_join_next().is_some() {}
         }
+    }
+}
+
+impl Server {
+    fn say_full(&self) {
+        let max = self.max_peers;
+        self.output.say(
+            || json!({ "event": "full", "connections": max }),
+            || {
+                let peers = plural(max as u64, "peer");
+                format!("{peers} connected, as many as are let in: others wait until one leaves")
+            },
+        );
     }
 }
 
@@ -263,6 +287,3 @@ fn not_listening(address: &str, error: &std::io::Error) -> Failure {
         .advice(advice)
         .detail("address", address)
 }
-
-/// Peers served at once; more wait until one has left.
-const MAX_PEERS: usize = 512;

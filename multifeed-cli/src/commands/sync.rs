@@ -4,15 +4,17 @@ use std::future::pending;
 use std::time::Duration;
 
 use multifeed_tokio::{
-    Counters, Event, Events, FeedKey, Multifeed, NodeError, Replication, ReplicationError,
-    ReplicationEvent, ReplicationOptions, Role,
+    Backoff, ConnectOptions, Counters, Event, Events, FeedKey, Multifeed, NodeError, Replication,
+    ReplicationError, ReplicationEvent, ReplicationOptions, Role,
 };
+use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::args::Sync;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::keys;
 use crate::output::{Progress, counts, summary};
 use crate::peers::{self, Acquaintance, LEAVE};
 use crate::signals::Signal;
@@ -52,6 +54,23 @@ enum Left {
     Closed(Result<(), ReplicationError>),
 }
 
+/// How an attempt to sync ended.
+enum End {
+    /// There is nothing more to be done.
+    Over(Result<Option<Synced>, Failure>),
+    /// There is no connection any more; without a failure both sides had everything before.
+    Lost(Option<Failure>),
+}
+
+/// How far an attempt came.
+#[derive(Debug, Default)]
+struct Seen {
+    connected: bool,
+    /// Both sides had everything at some time.
+    in_sync: bool,
+}
+
+/// Connects, and again while that is wanted and of use.
 async fn sync(
     context: &Context,
     args: &Sync,
@@ -59,11 +78,101 @@ async fn sync(
     deadline: Option<Instant>,
 ) -> Result<Option<Synced>, Failure> {
     let options = args.sharing.connecting(context, ReplicationOptions::default())?;
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut reached = false;
+    // The last peer left when both sides had everything: a user who stops then lacks nothing.
+    let mut settled = false;
+    loop {
+        let mut seen = Seen::default();
+        let limit = if reached { None } else { deadline };
+        let failure = match attempt(context, args, store, limit, options.clone(), &mut seen).await {
+            End::Over(Err(failure)) if settled && !seen.connected && failure.is_interruption() => {
+                return Ok(None);
+            }
+            End::Over(result) => return result,
+            End::Lost(failure) => failure,
+        };
+        reached |= seen.in_sync;
+        if seen.in_sync {
+            backoff.succeeded();
+        }
+        settled = failure.is_none() || (settled && !seen.connected);
+        let wanted = args.retry || (args.live && reached);
+        // A sync that is not live is over once both sides had everything.
+        let wanted = wanted && (args.live || failure.is_some());
+        if !wanted || !failure.as_ref().is_none_or(|failure| may_pass(failure.code)) {
+            return failure.map_or(Ok(None), Err);
+        }
+        let wait = backoff.failed(keys::random_number()?);
+        say_reconnecting(context, args, failure.as_ref(), backoff.failures(), wait);
+        let limit = if reached { None } else { deadline };
+        tokio::select! {
+            () = sleep(wait) => {}
+            signal = context.signals.received() => {
+                return if settled { Ok(None) } else { Err(Failure::interrupted(signal)) };
+            }
+            () = at(limit) => return Err(failure.unwrap_or_else(|| not_connected_in_time(args))),
+        }
+    }
+}
+
+/// Whether what failed like this may go well the next time, without anybody doing something here.
+fn may_pass(code: &str) -> bool {
+    matches!(
+        code,
+        "ERR_REFUSED"
+            | "ERR_CONNECT"
+            | "ERR_CONNECT_TIMEOUT"
+            | "ERR_UNKNOWN_HOST"
+            | "ERR_PEER_LEFT"
+            | "ERR_STREAM"
+            | "ERR_TRUNCATED"
+            | "ERR_HANDSHAKE_TIMEOUT"
+            | "ERR_REQUEST_TIMEOUT"
+            | "ETIMEDOUT"
+    )
+}
+
+fn say_reconnecting(
+    context: &Context,
+    args: &Sync,
+    failure: Option<&Failure>,
+    attempt: u32,
+    wait: Duration,
+) {
+    let left = || format!("{} left", args.peer);
+    let why = failure.map_or_else(left, |failure| failure.message.clone());
+    context.output.say(
+        || {
+            json!({
+                "event": "reconnecting",
+                "code": failure.map(|failure| failure.code),
+                "message": why,
+                "attempt": attempt,
+                "milliseconds": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            })
+        },
+        || format!("{why}; connecting again in {:.1} s", wait.as_secs_f64()),
+    );
+}
+
+async fn attempt(
+    context: &Context,
+    args: &Sync,
+    store: &Multifeed,
+    deadline: Option<Instant>,
+    options: ConnectOptions,
+    seen: &mut Seen,
+) -> End {
     let stream = tokio::select! {
-        stream = peers::connect(&args.peer) => stream?,
-        signal = context.signals.received() => return Err(Failure::interrupted(signal)),
-        () = at(deadline) => return Err(not_connected_in_time(args)),
+        stream = peers::connect(&args.peer) => match stream {
+            Ok(stream) => stream,
+            Err(failure) => return End::Lost(Some(failure)),
+        },
+        signal = context.signals.received() => return End::Over(Err(Failure::interrupted(signal))),
+        () = at(deadline) => return End::Over(Err(not_connected_in_time(args))),
     };
+    seen.connected = true;
     context.output.note(format_args!("connected to {}", args.peer));
     let events = store.events();
     let mut session = Session {
@@ -79,15 +188,15 @@ async fn sync(
     };
     let left = session.run(events, deadline).await;
     session.progress.end();
-    let result = session.end(left).await;
+    let end = session.end(left).await;
+    seen.in_sync = session.took.is_some();
     // A feed that failed is not in sync, whatever the rest is.
     if let Some(failure) = peers::first_unusable(store, &session.failed_feeds).await {
-        return Err(failure);
+        return End::Over(Err(failure));
     }
-    let synced = result?;
-    match peers::first_incomplete(store, &args.peer) {
-        Some(failure) if synced.is_some() => Err(failure),
-        Some(_) | None => Ok(synced),
+    match (end, peers::first_incomplete(store, &args.peer)) {
+        (End::Over(Ok(Some(_))), Some(failure)) => End::Over(Err(failure)),
+        (end, _) => end,
     }
 }
 
@@ -184,35 +293,34 @@ impl Session<'_> {
     }
 
     /// Leaves the peer, and says how it went.
-    async fn end(&mut self, left: Left) -> Result<Option<Synced>, Failure> {
+    async fn end(&mut self, left: Left) -> End {
         match left {
             Left::Done => {
                 self.leave(None).await;
                 let took = self.took.unwrap_or_default();
-                Ok(Some(Synced { counters: self.connection.counters(), took }))
+                End::Over(Ok(Some(Synced { counters: self.connection.counters(), took })))
             }
             // The user ends a live sync like this; it lacks nothing.
             Left::Signal(_) if self.args.live && self.in_sync => {
                 self.leave(Some(LEAVE)).await;
-                Ok(None)
+                End::Over(Ok(None))
             }
             Left::Signal(signal) => {
                 self.leave(Some(LEAVE)).await;
-                Err(Failure::interrupted(signal))
+                End::Over(Err(Failure::interrupted(signal)))
             }
             Left::Failed(failure) => {
                 self.connection.handle().abort();
-                Err(failure)
+                End::Over(Err(failure))
             }
             Left::Closed(result)
                 if self.in_sync && result.as_ref().err().is_none_or(peers::is_a_cut) =>
             {
-                self.context.output.note(format_args!("{} left", self.args.peer));
-                Ok(None)
+                End::Lost(None)
             }
             Left::Closed(result) => {
                 let failure = self.peer.failure(&self.args.peer, &result);
-                Err(failure.unwrap_or_else(|| self.left_early()))
+                End::Lost(Some(failure.unwrap_or_else(|| self.left_early())))
             }
         }
     }
@@ -312,3 +420,9 @@ async fn at(deadline: Option<Instant>) {
         None => pending().await,
     }
 }
+
+/// Longest wait before a connection is made again for the first time.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest wait before a connection is made again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);

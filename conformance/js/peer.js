@@ -12,7 +12,8 @@ const { block } = require('./contents')
 
 const usage = 'peer.js DIR [--key HEX] [--also HEX] [--announce-version V] [--announce-client NAME]' +
   ' [--expect-version V] [--expect-client NAME] [--timeout MS] [--package NAME]' +
-  ' [--sparse] [--no-live] [--master-key HEX] [--json] [--latency MS] [--networker] [--muxers] [--existing-protocol]'
+  ' [--sparse] [--no-live] [--master-key HEX] [--json] [--latency MS] [--networker] [--muxers] [--existing-protocol]' +
+  ' [--unencrypted]'
 
 function main () {
   const options = parse(process.argv.slice(2))
@@ -31,7 +32,7 @@ function parse (args) {
   const options = { package: 'hypermultifeed', live: true }
   while (args.length) {
     const arg = args.shift()
-    if (['--sparse', '--json', '--networker', '--muxers', '--existing-protocol'].includes(arg)) options[arg.slice(2)] = true
+    if (['--sparse', '--json', '--networker', '--muxers', '--existing-protocol', '--unencrypted'].includes(arg)) options[arg.slice(2)] = true
     else if (arg === '--no-live') options.live = false
     else if (arg.startsWith('--') && known.includes(arg.slice(2))) options[arg.slice(2)] = args.shift()
     else if (!options.directory && !arg.startsWith('-')) options.directory = arg
@@ -86,6 +87,7 @@ class Peer {
     const Corestore = require('corestore')
     this.store = options.package === 'multifeed' ? null : new Corestore(this.files, masterKey ? { masterKey } : {})
     this.options = { live: options.live }
+    if (options.unencrypted) this.options.encrypted = false
     this.multis = []
     this.listings = new Map()
     this.existingProtocol = options['existing-protocol']

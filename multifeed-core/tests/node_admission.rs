@@ -91,3 +91,36 @@ fn a_peer_that_nobody_decides_on_is_given_up() {
     assert_eq!(sim.sync_state(wire, 0), SyncState::Closed);
     assert_eq!(sim.sync_state(wire, 1), SyncState::Closed);
 }
+
+#[test]
+fn two_that_agree_to_it_sync_without_encryption_and_a_third_can_read_along() {
+    let mut sim = two_parties(65_536);
+    let feed = sim.writer(0, "a");
+    let told = b"anybody on the path reads this";
+    sim.append(0, feed, &[told]);
+    let clear = || ConnectOptions { unencrypted: true, ..options(1, Peers::Any) };
+    let wire = sim.connect_for(0, 1, [clear(), clear()]);
+    let mut seen = Vec::new();
+    loop {
+        let (party, id) = sim.wires[wire].ends[0];
+        let busy = sim.parties[party].drain(sim.now);
+        seen.extend_from_slice(sim.parties[party].node.transmit(id));
+        if !sim.step() && !busy {
+            break;
+        }
+    }
+    sim.sync();
+    assert_eq!(sim.contents(0), sim.contents(1));
+    assert!(seen.windows(told.len()).any(|window| window == told));
+}
+
+#[test]
+fn one_that_encrypts_and_one_that_does_not_part_without_harm() {
+    let mut sim = two_parties(65_536);
+    let clear = ConnectOptions { unencrypted: true, ..options(1, Peers::Any) };
+    let wire = sim.connect_for(0, 1, [clear, options(2, Peers::Any)]);
+    sim.pass(Duration::from_secs(60));
+    assert_eq!(sim.sync_state(wire, 0), SyncState::Closed);
+    assert_eq!(sim.sync_state(wire, 1), SyncState::Closed);
+    assert_eq!((sim.contents(0).len(), sim.contents(1).len()), (1, 1));
+}

@@ -67,6 +67,12 @@ pub struct ConnectOptions {
     pub peers: Peers,
     /// What the peer recognises this side by. `None`: an identity that is made for this connection.
     pub identity: Option<PeerSecret>,
+    /// The stream is not encrypted, for tests and for bridges to what is encrypted in another way: anybody on
+    /// the path reads and changes everything. Both sides have to be told; peers that are not see
+    /// garbage.
+    ///
+    /// Source: option `encrypted: false` of `hypercore-protocol@8.0.7`.
+    pub unencrypted: bool,
 }
 
 /// What an acknowledged append, or an acknowledged download, survives.

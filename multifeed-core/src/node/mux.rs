@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use multifeed_proto::messages::Span;
 use multifeed_proto::session::FeedOptions;
+use multifeed_proto::wire::Wire;
 use multifeed_proto::{
     self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, rle,
 };
@@ -39,10 +40,12 @@ impl Node {
         self.next_connection += 1;
         let entropy = self.entropy.split();
         let config = self.config.connection.clone();
-        let mut connection = match &options.identity {
-            Some(secret) => Connection::with_static_key(role, config, entropy, secret, self.now),
-            None => Connection::new(role, config, entropy, self.now),
+        let wire = match &options.identity {
+            Some(secret) => Wire::with_static_key(role, entropy, &config, *secret.expose()),
+            None => Wire::new(role, entropy, &config),
         };
+        let wire = if options.unencrypted { wire.into_unencrypted() } else { wire };
+        let mut connection = Connection::with_wire(wire, config, self.now);
         for name in &self.extensions {
             connection.register_extension(name);
         }

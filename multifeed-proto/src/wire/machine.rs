@@ -100,7 +100,13 @@ impl Wire {
     /// (`encrypted: false` in the JavaScript). Anyone on the path reads and changes everything.
     #[must_use]
     pub fn unencrypted(role: Role, entropy: Entropy, config: &Config) -> Self {
-        Self::start(Handshake::new(role, entropy), Encryption::Clear, config)
+        Self::new(role, entropy, config).into_unencrypted()
+    }
+
+    /// The same for an end of any identity, before any bytes came.
+    #[must_use]
+    pub fn into_unencrypted(self) -> Self {
+        Self { encryption: Encryption::Clear, ..self }
     }
 
     pub(super) fn start(mut handshake: Handshake, encryption: Encryption, config: &Config) -> Self {

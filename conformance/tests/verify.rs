@@ -216,9 +216,7 @@ fn every_damage_that_is_known_of_the_javascript_is_found_and_undone_in_copies_of
     undo_each(&stores, "fetched by JavaScript", &stores.by_javascript);
 }
 
-/// `cargo test -p conformance --test verify -- --ignored`
 #[test]
-#[ignore = "known to fail: a writer whose tree was cut far back is sealed, fetches its blocks and then lacks a node"]
 fn every_damage_that_is_known_of_the_javascript_is_found_and_undone_in_a_writer() {
     let stores = Stores::new("table of a writer", 10, &[90, 0, 13]);
     undo_each(&stores, "written by JavaScript", &stores.written);

@@ -136,6 +136,15 @@ impl Ledger {
                 any = true;
             }
         }
+        // Where blocks were held, what reaches over the first of them should have been proven, too. A
+        // sparse log may have such nodes before it has what is below them.
+        let mut above = NodeIndex::leaf(blocks.start).parent();
+        while held > 0 && above.depth() < node.depth() {
+            if self.bits.has_node(above) {
+                self.bits.unset_node(above);
+            }
+            above = above.parent();
+        }
         let mut at = blocks.start;
         while let Some(block) = self.bits.first_block(at..blocks.end) {
             self.bits.set_block(block, false);

@@ -88,6 +88,8 @@ pub struct Check {
     bad_pages: Vec<u64>,
     /// The files must stay as they are: the next opening then finds the same.
     protect: bool,
+    /// What is told beyond the proven log stays: a writer must know how long it was, also to the JavaScript.
+    keep_end: bool,
     /// Findings before a walk that may have to be forgotten.
     findings_before: usize,
     stage: Stage,
@@ -158,6 +160,7 @@ impl Check {
             stored: None,
             bad_pages: Vec::new(),
             protect: false,
+            keep_end: false,
             findings_before: 0,
             stage: Stage::Files,
         };
@@ -598,7 +601,7 @@ impl Check {
             }
             self.ledger.find(Finding::LengthUnproven { recorded, proven });
             if self.secret.is_some() {
-                self.protect = true;
+                self.keep_end = true;
             } else {
                 self.fixes.cut_signatures = Some(proven).filter(|proven| *proven < self.signed);
                 self.ledger.bits.clear_from(proven);
@@ -647,7 +650,11 @@ impl Check {
             }
         }
         self.ledger.report.proven = log.length;
-        if self.holds_beyond(log.length) && !self.protect && self.fixes.cut_signatures.is_none() {
+        if self.holds_beyond(log.length)
+            && !self.protect
+            && !self.keep_end
+            && self.fixes.cut_signatures.is_none()
+        {
             let blocks = self.ledger.told.count_blocks(log.length..MAX_LENGTH);
             self.ledger.find(Finding::BeyondEnd { blocks });
             self.ledger.bits.clear_from(log.length);

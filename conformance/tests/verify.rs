@@ -234,3 +234,45 @@ fn a_writer_continued_by_both_in_turn_is_sound() {
         verify_sound(&store, "written by both");
     }
 }
+
+#[test]
+fn numbered_folders_of_multifeed_6_and_of_rust_are_checked_and_repaired() {
+    let key = root_key("numbered folders");
+    let [written, fetched] = [(); 2].map(|()| Store::new(&key));
+    let mut writer = written.multifeed6();
+    let feed = writer.write("w", 9, &[90, 0, 13]);
+    let port = writer.listen();
+    fetched.run("sync", &[&format!("127.0.0.1:{port}"), "--layout", "numbered"], &[]);
+    writer.close();
+    verify_sound(&written, "written by multifeed 6");
+    verify_sound(&fetched, "fetched by Rust");
+    let contents = Contents::from([(feed, Held::written("w", 9, &[90, 0, 13]))]);
+    for (place, store) in [("written by multifeed 6", &written), ("fetched by Rust", &fetched)] {
+        for (damage, file, act) in DAMAGES {
+            // Without its `key`, multifeed 6 makes another feed in its place.
+            if file == "key" {
+                continue;
+            }
+            let what = format!("{damage}, {place}");
+            let damaged = store.copied();
+            let path = damaged.path().join("0").join(file);
+            let len = fs::metadata(&path).unwrap().len();
+            act(path, len);
+            let (_, lines) = verify(&damaged, &[]);
+            let found =
+                |line: &Value| line["findings"].as_array().is_some_and(|all| !all.is_empty());
+            assert!(lines.iter().any(found), "{what}: nothing found");
+            verify(&damaged, &["--repair"]);
+            let serving = written.copied();
+            let serving = serving.serve(&["--once"]);
+            damaged.sync(serving.port);
+            drop(serving);
+            assert_eq!(damaged.contents(), contents, "{what}: as Rust opens it");
+            let mut peer = damaged.multifeed6();
+            assert_eq!(peer.contents(), contents, "{what}: as multifeed 6 opens it");
+            peer.close();
+            let (code, lines) = verify(&damaged, &["--repair"]);
+            assert_eq!(code, 0, "{what}: {lines:#?}");
+        }
+    }
+}

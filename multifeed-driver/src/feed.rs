@@ -108,6 +108,21 @@ impl Feed {
         Ok(self.read(index, 1, usize::MAX).await?.into_iter().next())
     }
 
+    /// The last block of the log as far as it is proven here, waited for as by [`get`](Self::get); `None`: the
+    /// log is empty. What peers have beyond that is not asked for: [`update`](Self::update) does that.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], or as [`try_get`](Self::try_get).
+    pub async fn head(&self) -> Result<Option<Bytes>, Error> {
+        match self.load().await?.length.checked_sub(1) {
+            Some(last) => Ok(Some(self.get(last).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// Up to `count` blocks from `index` on: as many as are here without a gap and together have at
     /// most `max_bytes` bytes, but at least one if that at `index` is here.
     ///

@@ -243,6 +243,13 @@ impl Multifeed {
         self.store().close().await
     }
 
+    /// Whether the whole store is closed, in whichever way it came to that, and its lock free. `false` while
+    /// it still closes.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.store().is_closed()
+    }
+
     /// Whether it is of this store.
     pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(self.handle.shared(), shared)

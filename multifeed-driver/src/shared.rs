@@ -261,6 +261,11 @@ impl State {
         Poll::Pending
     }
 
+    /// Whether the store is closed and its lock free.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
     /// Whether the driver has nothing more to do than to close the storage.
     pub(crate) fn is_flushed(&self) -> bool {
         matches!(self.stage, Stage::Flushed(_)) && self.running == 0

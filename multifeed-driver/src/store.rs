@@ -225,6 +225,13 @@ impl Store {
         let closed = poll_fn(|cx| self.handle.shared().peek(|state| state.poll_closed(cx.waker())));
         Ok(closed.await?)
     }
+
+    /// Whether the store is closed, in whichever way it came to that, and its lock free. `false` while it
+    /// still closes.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.shared().peek(|state| state.is_closed())
+    }
 }
 
 impl Future for StoreOpening {

@@ -46,6 +46,31 @@ fn a_sparse_store_fetches_what_its_handles_ask_for() {
 }
 
 #[test]
+fn the_head_is_the_last_block_that_is_proven_fetched_if_it_is_not_here() {
+    let mut runtime = Runtime::new(11);
+    let (here, there) = (runtime.storage(false), runtime.storage(false));
+    let a = runtime.try_open(&here, Options::default()).unwrap();
+    let b = runtime.try_open(&there, Options::default().sparse(true)).unwrap();
+    let ours = writer(&mut runtime, &a, "a", 0);
+    let feed = ours.clone();
+    assert_eq!(runtime.wait(async move { feed.head().await }).unwrap(), None);
+    let feed = ours.clone();
+    runtime.wait(async move { feed.append_batch(["0", "1", "2"]).await }).unwrap();
+    let feed = ours.clone();
+    assert_eq!(runtime.wait(async move { feed.head().await }).unwrap().unwrap(), "2");
+
+    let ends = connect(&mut runtime, (&a, &b), stream(1_000));
+    in_sync(&mut runtime, &ends);
+    let theirs = b.feed(&ours.key()).expect("the feed");
+    runtime.wait(async move {
+        assert_eq!(theirs.update(Some(3)).await.unwrap(), 3);
+        assert_eq!(theirs.info().blocks, 0);
+        assert_eq!(theirs.head().await.unwrap().unwrap(), "2");
+        assert_eq!(theirs.info().blocks, 1);
+    });
+}
+
+#[test]
 fn a_replication_that_is_not_live_ends_by_itself() {
     let mut runtime = Runtime::new(4);
     let (here, there) = (runtime.storage(true), runtime.storage(true));

@@ -117,6 +117,32 @@ fn futures_dropped_after_any_number_of_polls_harm_nothing() {
 }
 
 #[test]
+fn a_store_is_closed_when_its_lock_is_free() {
+    let mut runtime = Runtime::new(12);
+    let storage = runtime.storage(true);
+    let multi = runtime.open(&storage);
+    assert!(!multi.is_closed());
+    let store = multi.clone();
+    let closed = runtime.spawn(async move { store.close().await });
+    assert!(!multi.is_closed());
+    runtime.run_until(|| {
+        assert_eq!(multi.is_closed(), storage.closed() > 0);
+        closed.lock().unwrap().is_some()
+    });
+    assert!(multi.is_closed());
+    assert!(multi.store().is_closed());
+}
+
+#[test]
+fn a_store_whose_driver_is_gone_is_closed() {
+    let mut runtime = Runtime::new(13);
+    let storage = runtime.storage(false);
+    let multi = runtime.open(&storage);
+    runtime.drop_tasks();
+    assert!(multi.is_closed());
+}
+
+#[test]
 fn a_close_dropped_after_its_first_poll_goes_on() {
     for slow in [false, true] {
         let mut runtime = Runtime::new(1);

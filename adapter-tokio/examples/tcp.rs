@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The client: its connection goes on in the background, and the handle ends it.
     let stream = multifeed_tokio::connect(address).await?;
     let connection = client.replicate(stream, Role::Initiator);
-    let handle = connection.handle().clone();
+    let handle = connection.handle();
     let syncing = tokio::spawn(connection);
 
     // Feeds come as events, blocks by asking for them or as a stream.

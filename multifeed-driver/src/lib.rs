@@ -18,6 +18,8 @@
 //! Who calls a handle does the work at once, under the lock: verification, signatures, and storage
 //! that the page cache answers. What may take long is given away by [`Storage::execute`] and watched by the
 //! driver. So a burst of bytes becomes blocks on disk without a hop between tasks.
+//!
+//! [`javascript`] says what each name of the JavaScript packages is here.
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -43,6 +45,9 @@ mod shared;
 mod store;
 mod subscription;
 mod traits;
+
+#[doc = include_str!("../docs/javascript.md")]
+pub mod javascript {}
 
 pub use accept::accept;
 pub use backoff::Backoff;

@@ -62,7 +62,7 @@ pub use multifeed_driver::{
     Namespace, NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerInfo, PeerSecret,
     Peers, Policy, Question, QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle,
     ReplicationOptions, Role, RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening,
-    Subscription, SyncState, Task, Timer, WaitingFor, Work, Wrap,
+    Subscription, SyncState, Task, Timer, UserData, UserDataError, WaitingFor, Work, Wrap,
 };
 
 #[cfg(feature = "smol")]

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use multifeed_proto::{Config, Connection, Entropy, Now, Output, Role, RootId, RootKey};
+use multifeed_proto::{Config, Connection, Entropy, Now, Output, Role, RootId, RootKey, UserData};
 
 /// A connection and its socket: the whole of a blocking driver.
 #[derive(Debug)]
@@ -40,7 +40,11 @@ impl Link {
         let mut connection =
             Connection::new(role, config, Entropy::from_seed(seed), Now::default());
         let root = connection
-            .join(Now::default(), RootKey::from_hex(key).unwrap(), user_data.map(str::to_owned))
+            .join(
+                Now::default(),
+                RootKey::from_hex(key).unwrap(),
+                user_data.map(|text| UserData::from_json(text).unwrap()),
+            )
             .unwrap();
         Self { connection, stream, start: clock(), root }
     }

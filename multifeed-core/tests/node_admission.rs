@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use multifeed_core::storage::Memory;
-use multifeed_core::{ConnectOptions, Event, Peers, SyncState};
-use multifeed_proto::{PeerError, PeerSecret};
+use multifeed_core::{ConnectOptions, Event, MultifeedId, Peers, SyncState};
+use multifeed_proto::{Dialect, PeerError, PeerSecret, UserData};
 use util::Sim;
 
 fn options(secret: u8, peers: Peers) -> ConnectOptions {
@@ -41,6 +41,33 @@ fn peers_on_each_others_lists_sync() {
         let remote_public_key = PeerSecret::new([2; 32]).public();
         let connected = |event: &Event| matches!(event, Event::Connected { remote_public_key: key, .. } if *key == remote_public_key);
         assert!(sim.parties[0].events.iter().any(connected));
+    }
+}
+
+#[test]
+fn user_data_reaches_the_other_application_with_the_handshake() {
+    let says = |text: &str| Some(UserData::from_json(text).unwrap());
+    for chunk in [1, 65_536] {
+        for data in [[says(r#"{"a": 1}"#), says("0")], [None, says(r#""b""#)], [None, None]] {
+            let mut sim = two_parties(chunk);
+            let options = data
+                .clone()
+                .map(|user_data| ConnectOptions { user_data, ..ConnectOptions::default() });
+            let wire = sim.connect_for(0, 1, options);
+            sim.sync();
+            let other = [&data[1], &data[0]];
+            for (end, expected) in other.into_iter().enumerate() {
+                let expected = Event::Ready {
+                    connection: sim.id(wire, end),
+                    multifeed: MultifeedId(0),
+                    dialect: Dialect::RootChannel,
+                    user_data: expected.clone(),
+                };
+                let events = &sim.parties[end].events;
+                let ready = events.iter().filter(|event| matches!(event, Event::Ready { .. }));
+                assert_eq!(ready.collect::<Vec<_>>(), [&expected], "chunk {chunk}");
+            }
+        }
     }
 }
 

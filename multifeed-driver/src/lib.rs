@@ -75,4 +75,6 @@ pub use multifeed_core::{
     MultifeedId, NodeConfig, NodeError, PeerInfo, Peers, Policy, Question, QuestionId,
     ReplicationOptions, SyncState, WaitingFor,
 };
-pub use multifeed_proto::{Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey};
+pub use multifeed_proto::{
+    Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey, UserData, UserDataError,
+};

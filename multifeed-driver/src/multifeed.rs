@@ -185,7 +185,8 @@ impl Multifeed {
     /// The same, with other options than the defaults: in one direction only, or not live
     /// ([`ReplicationOptions`]; a connection that is not live ends by itself when the two have what they want of
     /// each other); for some feeds or parts of them ([`Policy`](crate::Policy)); with some peers only
-    /// ([`Peers`](crate::Peers)); under a lasting identity ([`PeerSecret`](crate::PeerSecret)).
+    /// ([`Peers`](crate::Peers)); under a lasting identity ([`PeerSecret`](crate::PeerSecret)); with a word to the
+    /// peer ([`UserData`](crate::UserData)).
     pub fn replicate_with<S: ByteStream>(
         &self,
         stream: S,

@@ -13,7 +13,7 @@ use multifeed_core::{
     ConnectOptions, ConnectionId, Counters, Fetch, MultifeedId, NodeError, Question, QuestionId,
     SyncState, WaitingFor,
 };
-use multifeed_proto::{FeedKey, Now, PeerError, Role};
+use multifeed_proto::{Dialect, FeedKey, Now, PeerError, Role, UserData};
 
 use crate::error::{Error, ReplicationError};
 use crate::link::Ending;
@@ -30,6 +30,16 @@ pub enum ReplicationEvent {
     Connected {
         /// The peer's static Noise public key.
         remote_public_key: [u8; 32],
+    },
+    /// The handshake of a multifeed is over: the peer knows the root key.
+    Ready {
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// What the peer speaks: [`Dialect::Stream`] or [`Dialect::RootChannel`].
+        dialect: Dialect,
+        /// What the peer's application said by [`ConnectOptions::user_data`], or as the `userData` of the
+        /// JavaScript; what is longer than [`UserData::MAX`] is left out.
+        user_data: Option<UserData>,
     },
     /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the
     /// peer? To be answered with [`ReplicationHandle::answer`], in any time. One that was missed is among

@@ -414,6 +414,10 @@ impl State {
                 self.publish(Event::Connected { connection }, None);
                 self.tell(connection, ReplicationEvent::Connected { remote_public_key });
             }
+            NodeEvent::Ready { connection, multifeed, dialect, user_data } => {
+                let ready = ReplicationEvent::Ready { multifeed, dialect, user_data };
+                self.tell(connection, ready);
+            }
             NodeEvent::Question(question) => {
                 self.tell(question.connection, ReplicationEvent::Question(question));
             }

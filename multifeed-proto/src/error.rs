@@ -222,9 +222,6 @@ pub enum UsageError {
     /// All channel numbers of the connection were used.
     #[error("no channel number is left on the connection")]
     Channels,
-    /// The user data of a handshake is no JSON text.
-    #[error("the user data is not JSON")]
-    UserData,
     /// No extension of this name was registered on the stream or channel.
     #[error("no extension of this name is registered here")]
     UnknownExtension,

@@ -95,6 +95,7 @@ pub mod messages;
 pub mod rle;
 pub mod session;
 mod time;
+mod user_data;
 pub mod wire;
 
 pub use config::Config;
@@ -108,6 +109,7 @@ pub use keys::{
 };
 pub use session::FeedOptions;
 pub use time::Now;
+pub use user_data::{UserData, UserDataError};
 
 /// Which end of the byte stream this is. Noise needs to know who speaks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use multifeed_proto::messages::Message;
 use multifeed_proto::session::FeedOptions;
-use multifeed_proto::{Config, Dialect, FeedKey, Output, PeerError, RootId, RootKey, UsageError};
+use multifeed_proto::{
+    Config, Dialect, FeedKey, Output, PeerError, RootId, RootKey, UsageError, UserData,
+};
 use util::sessions::{
     Alone, GOOD, HANDSHAKE, MANIFEST, NAMES, REPLICATE, REQUEST, Two, close, hex_list, manifest,
     options, text,
@@ -164,7 +166,7 @@ fn offers_need_the_handshake_and_requests_only_the_channel() {
 fn user_data_arrives_as_its_json_text() {
     let mut two = Two::new(&Config::default());
     let text = r#"{"b":[1.50,null],"a":"ü"}"#;
-    two.sessions[0].join(at(0), root(), Some(text.to_owned())).unwrap();
+    two.sessions[0].join(at(0), root(), Some(UserData::from_json(text).unwrap())).unwrap();
     two.sessions[1].join(at(0), root(), None).unwrap();
     two.settle();
     let user_data = |output: &Output| match output {
@@ -173,10 +175,8 @@ fn user_data_arrives_as_its_json_text() {
     };
     assert_eq!(user_data(&two.take(1)[0]).as_deref(), Some(text));
     assert_eq!(user_data(&two.take(0)[0]), None);
-    let mut alone = Alone::new(&Config::default());
-    let bad = alone.session.join(at(0), root(), Some("{nope".into()));
-    assert_eq!(bad, Err(UsageError::UserData));
-    let huge = Some(format!("\"{}\"", "x".repeat(9 << 20)));
+    let mut alone = Alone::new(&Config { max_frame_body: 1_000, ..Config::default() });
+    let huge = Some(UserData::from_json(format!("\"{}\"", "x".repeat(1_000))).unwrap());
     assert!(matches!(alone.session.join(at(0), root(), huge), Err(UsageError::TooLarge { .. })));
 }
 

@@ -210,7 +210,8 @@ impl Peer {
                 );
             }
             // The others are of interest to those who debug.
-            ReplicationEvent::RemoteFeeds { .. }
+            ReplicationEvent::Ready { .. }
+            | ReplicationEvent::RemoteFeeds { .. }
             | ReplicationEvent::Progress(_)
             | ReplicationEvent::Lagged { .. }
             | ReplicationEvent::Closed { .. }

@@ -285,6 +285,7 @@ impl Session<'_> {
             ReplicationEvent::Closed { result } => return Some(Left::Closed(result)),
             // The others are of interest to those who debug.
             ReplicationEvent::Connected { .. }
+            | ReplicationEvent::Ready { .. }
             | ReplicationEvent::RemoteFeeds { .. }
             | ReplicationEvent::Lagged { .. }
             | _ => {}

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use multifeed_proto::{Config, PeerSecret};
+use multifeed_proto::{Config, PeerSecret, UserData};
 use zeroize::Zeroizing;
 
 use super::{MultifeedId, Peers, Policy};
@@ -73,6 +73,9 @@ pub struct ConnectOptions {
     ///
     /// Source: option `encrypted: false` of `hypercore-protocol@8.0.7`.
     pub unencrypted: bool,
+    /// What the peer is told with the handshake of each multifeed, after it has proven to know the root key;
+    /// it comes there with [`Event::Ready`](crate::Event::Ready).
+    pub user_data: Option<UserData>,
 }
 
 /// What an acknowledged append, or an acknowledged download, survives.

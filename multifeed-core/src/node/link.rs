@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use multifeed_proto::messages::{Data, Request, Span, Status};
-use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId};
+use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId, UserData};
 
 use super::admission::Peers;
 use super::output::Counters;
@@ -31,6 +31,7 @@ pub(super) struct Link {
     /// Known once the Noise handshake is over.
     pub(super) remote_public_key: Option<[u8; 32]>,
     pub(super) policy: Policy,
+    pub(super) user_data: Option<UserData>,
     pub(super) questions: BTreeMap<QuestionId, Question>,
     /// Feeds that the application allowed.
     pub(super) allowed: BTreeMap<FeedKey, Fetch>,
@@ -217,6 +218,7 @@ impl Link {
             peers: Peers::Any,
             remote_public_key: None,
             policy: Policy::AcceptAll,
+            user_data: None,
             questions: BTreeMap::new(),
             allowed: BTreeMap::new(),
             channels: BTreeMap::new(),

@@ -7,7 +7,8 @@ use multifeed_proto::messages::Span;
 use multifeed_proto::session::FeedOptions;
 use multifeed_proto::wire::Wire;
 use multifeed_proto::{
-    self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, rle,
+    self as proto, ChannelId, Connection, DiscoveryKey, FeedKey, PeerError, Role, RootId, UserData,
+    rle,
 };
 
 use super::download::next_block;
@@ -53,6 +54,7 @@ impl Node {
         link.all = all;
         link.options = options.replication;
         link.policy = options.policy;
+        link.user_data = options.user_data;
         link.admit_only(options.peers);
         link.tick_at = Some(self.now);
         self.links.insert(id, link);
@@ -75,15 +77,17 @@ impl Node {
         if link.root_of(multifeed).is_some_and(|root| root.phase != Phase::Ended) {
             return Ok(());
         }
+        let user_data = link.user_data.clone();
         #[allow(
             clippy::wildcard_enum_match_arm,
             reason = "the rest is a connection that is over or used up"
         )]
-        let joined = link.connection.join(self.now, root, None).map_err(|error| match error {
-            proto::UsageError::KeyInUse => NodeError::RootKeyInUse,
-            proto::UsageError::OneRoot => NodeError::OneMultifeed,
-            _ => NodeError::UnknownConnection,
-        })?;
+        let joined =
+            link.connection.join(self.now, root, user_data).map_err(|error| match error {
+                proto::UsageError::KeyInUse => NodeError::RootKeyInUse,
+                proto::UsageError::OneRoot => NodeError::OneMultifeed,
+                _ => NodeError::UnknownConnection,
+            })?;
         match link.root_of(multifeed) {
             Some(root) => {
                 *root = LinkRoot { rejoins: root.rejoins, ..LinkRoot::new(multifeed, joined) };
@@ -160,7 +164,7 @@ impl Node {
         use proto::Output as O;
         match output {
             O::Connected { remote_public_key, .. } => self.connected(id, remote_public_key),
-            O::Ready { root, .. } => {
+            O::Ready { root, dialect, user_data, .. } => {
                 let Some(multifeed) = self.multifeed_of(id, root) else { return };
                 let Some(multi) = self.multi(multifeed) else { return };
                 let keys =
@@ -172,6 +176,8 @@ impl Node {
                     root.was_ready = true;
                 }
                 link.progress(self.now);
+                let user_data = user_data.and_then(|text| UserData::from_json(text).ok());
+                self.event(Event::Ready { connection: id, multifeed, dialect, user_data });
                 self.propose(id, multifeed, keys);
             }
             O::Offered { root, keys } => {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
-use multifeed_proto::{FeedKey, PeerError};
+use multifeed_proto::{Dialect, FeedKey, PeerError, UserData};
 
 use super::Question;
 
@@ -154,6 +154,17 @@ pub enum Event {
         connection: ConnectionId,
         /// The peer's static Noise public key.
         remote_public_key: [u8; 32],
+    },
+    /// The handshake of a multifeed on a connection is over: the peer knows the root key.
+    Ready {
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// What the peer speaks: [`Dialect::Stream`] or [`Dialect::RootChannel`].
+        dialect: Dialect,
+        /// What the peer's application said, if anything; what is longer than [`UserData::MAX`] is left out.
+        user_data: Option<UserData>,
     },
     /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the peer? To be answered
     /// with [`Node::answer`](crate::Node::answer), in any time. Until then the peer waits, and learns nothing

@@ -1,8 +1,6 @@
 //! What the application can do with a connection. The rules are those of
 //! [`Session`].
 
-use alloc::string::String;
-
 use bytes::Bytes;
 
 use super::machine::{Connection, Phase};
@@ -10,7 +8,7 @@ use super::output::RootId;
 use super::timers::Timer;
 use crate::messages::{Data, Request, Span, Status};
 use crate::session::{FeedOptions, Mux, Peer, Session};
-use crate::{ChannelId, FeedKey, Now, PeerError, RootKey, UsageError};
+use crate::{ChannelId, FeedKey, Now, PeerError, RootKey, UsageError, UserData};
 
 impl Connection {
     /// Takes part in the multifeed of `root` on this connection; see [`Session::join`].
@@ -24,7 +22,7 @@ impl Connection {
         &mut self,
         now: Now,
         root: RootKey,
-        user_data: Option<String>,
+        user_data: Option<UserData>,
     ) -> Result<RootId, UsageError> {
         self.advance(now);
         let now = self.now;

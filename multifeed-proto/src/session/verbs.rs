@@ -13,7 +13,7 @@ use super::peer::Peer;
 use crate::connection::{Output, RootId};
 use crate::messages::codec::Encoder;
 use crate::messages::{Data, Have, Message, Request, Span, Status};
-use crate::{ChannelId, Dialect, FeedKey, Now, RootKey, UsageError};
+use crate::{ChannelId, Dialect, FeedKey, Now, RootKey, UsageError, UserData};
 
 /// How a feed channel is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,20 +39,19 @@ impl Session {
     /// Opens the channel of a root key and starts its multifeed handshake, which must be over
     /// after [`Config::multifeed_timeout`](crate::Config::multifeed_timeout).
     ///
-    /// `user_data` is JSON text that the remote gets with the handshake. Joining again gives the
-    /// same id as before; if that multifeed has ended since, it starts anew.
+    /// The remote gets `user_data` with the handshake. Joining again gives the same id as before; if that multifeed has ended since, it starts anew.
     ///
     /// # Errors
     ///
-    /// [`UsageError::KeyInUse`] if a feed with this key is open, [`UsageError::UserData`] if the
-    /// user data is no JSON, [`UsageError::TooLarge`] if it does not fit a frame,
+    /// [`UsageError::KeyInUse`] if a feed with this key is open, [`UsageError::TooLarge`] if the user data
+    /// does not fit a frame,
     /// [`UsageError::OneRoot`] if there is another in [`Dialect::Stream`], [`UsageError::Channels`]
     /// or [`UsageError::Closed`].
     pub fn join(
         &mut self,
         now: Now,
         root: RootKey,
-        user_data: Option<String>,
+        user_data: Option<UserData>,
     ) -> Result<RootId, UsageError> {
         self.now = self.now.max(now);
         self.check_open()?;
@@ -65,10 +64,7 @@ impl Session {
         if self.channels.by_key(&discovery_key).is_some() {
             return Err(UsageError::KeyInUse);
         }
-        if user_data.as_deref().is_some_and(|json| !Mux::is_user_data(json)) {
-            return Err(UsageError::UserData);
-        }
-        let len = user_data.as_ref().map_or(0, String::len) + HANDSHAKE_ENVELOPE;
+        let len = user_data.as_ref().map_or(0, |data| data.as_json().len()) + HANDSHAKE_ENVELOPE;
         self.check_len(len)?;
         let dialect = match self.config.dialect {
             Dialect::Stream if !alone => return Err(UsageError::OneRoot),

@@ -59,11 +59,6 @@ pub(super) fn list(keys: &[FeedKey]) -> Vec<u8> {
     out
 }
 
-/// Whether `text` is one JSON value.
-pub(super) fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
 /// Reads a handshake and checks the version, then the client name.
 ///
 /// # Errors

@@ -14,14 +14,14 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::{ChannelId, Config, Dialect, FeedKey, Now, PeerError, RootKey};
+use crate::{ChannelId, Config, Dialect, FeedKey, Now, PeerError, RootKey, UserData};
 
 /// The state of one multifeed (root key) on one connection.
 #[derive(Debug)]
 pub struct Mux {
     root: RootKey,
     channel: ChannelId,
-    user_data: Option<String>,
+    user_data: Option<UserData>,
     /// The ways that are open to it: more than one until the handshake came.
     dialect: Dialect,
     /// Whether the remote proved that it knows the root key.
@@ -100,7 +100,7 @@ impl Mux {
     pub(crate) fn new(
         root: RootKey,
         channel: ChannelId,
-        user_data: Option<String>,
+        user_data: Option<UserData>,
         dialect: Dialect,
         deadline: Option<Now>,
     ) -> Self {
@@ -129,11 +129,6 @@ impl Mux {
     /// The extension names of a multifeed, in the order of their numbers.
     pub(crate) const NAMES: [&'static str; 4] =
         [json::HANDSHAKE, json::MANIFEST, json::REPLICATE, json::REQUEST];
-
-    /// Whether `text` may be the `userData` of a handshake.
-    pub(crate) fn is_user_data(text: &str) -> bool {
-        json::is_json(text)
-    }
 
     /// The root key.
     #[must_use]
@@ -264,7 +259,10 @@ impl Mux {
     }
 
     fn handshake(&self) -> Body {
-        Body { name: json::HANDSHAKE, payload: json::handshake(self.user_data.as_deref()).into() }
+        Body {
+            name: json::HANDSHAKE,
+            payload: json::handshake(self.user_data.as_ref().map(UserData::as_json)).into(),
+        }
     }
 
     /// The manifests that offer what of `keys` must still be offered, and the keys in them.

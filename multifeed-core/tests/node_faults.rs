@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
-use multifeed_core::{Durability, Event, NodeConfig, SyncState};
+use multifeed_core::{Durability, Event, Layout, NodeConfig, Outcome, SyncState};
 use multifeed_proto::messages::Request;
-use util::Sim;
 use util::liar::setup;
+use util::{FIRST, Sim};
 
 fn numbered(count: u64) -> Vec<Bytes> {
     (0..count).map(|n| Bytes::from(format!("block {n} {}", "-".repeat(n as usize % 50)))).collect()
@@ -320,4 +320,77 @@ fn blocks_whose_sync_failed_are_synced_before_they_count() {
         let feed = again.writer(a, "w");
         assert!(again.load(a, feed).length >= held as u64, "after {after} changes");
     }
+}
+
+/// A party with a full disk is asked for a writer, while a peer is connected.
+fn writer_on_a_full_disk(layout: Layout, after: u64) -> (Sim, [usize; 2]) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party_in(Memory::new(), layout, NodeConfig::default());
+    let b = sim.party(Memory::new());
+    sim.connect(a, b);
+    sim.sync();
+    sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
+    sim.parties[a].node.writer(FIRST, Some("w"), None);
+    sim.run();
+    (sim, [a, b])
+}
+
+#[test]
+fn peers_hear_of_no_writer_that_is_not_recorded() {
+    for layout in [Layout::Corestore, Layout::Numbered] {
+        for after in 0..20 {
+            let (mut sim, [a, b]) = writer_on_a_full_disk(layout, after);
+            let mut again = Sim::new(65_536);
+            let mut memory = sim.parties[a].disk.memory().clone();
+            memory.set_fault(None);
+            let crashed = again.party(memory);
+            let known = again.contents(crashed);
+            for key in sim.contents(b).keys() {
+                assert!(known.contains_key(key), "{layout:?}, after {after} changes");
+            }
+            sim.parties[a].disk.set_fault(None);
+            sim.pass(Duration::from_secs(30));
+            assert_eq!(sim.contents(b).len(), 1, "{layout:?}, after {after} changes");
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_was_not_recorded_is_before_it_is_written() {
+    for layout in [Layout::Corestore, Layout::Numbered] {
+        for after in 0..20 {
+            let (mut sim, [a, _]) = writer_on_a_full_disk(layout, after);
+            sim.parties[a].disk.set_fault(None);
+            let command = sim.parties[a].node.writer(FIRST, Some("w"), None);
+            sim.pass(Duration::from_secs(10));
+            let result = sim.parties[a].results.remove(&command);
+            let Some(Ok(Outcome::Feed(feed))) = result else {
+                panic!("{layout:?}, after {after} changes: {result:?}")
+            };
+            sim.append(a, feed, &[b"block"]);
+            let contents = sim.contents(a);
+            let mut again = Sim::new(65_536);
+            let a = again.party(sim.parties[a].disk.memory().clone());
+            assert_eq!(again.contents(a), contents, "{layout:?}, after {after} changes");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let wire = sim.connect(a, b);
+    sim.sync();
+    sim.parties[b].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    sim.writer(a, "w");
+    sim.run();
+    sim.parties[b].unreadable = Some(("/bitfield", u32::MAX));
+    sim.pass(Duration::from_secs(30));
+    sim.parties[b].unreadable = None;
+    sim.parties[b].disk.set_fault(None);
+    sim.pass(Duration::from_secs(100));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    sim.restart(b);
+    assert_eq!(sim.contents(a), sim.contents(b));
 }

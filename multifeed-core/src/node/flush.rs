@@ -34,9 +34,13 @@ impl Node {
         }
     }
 
-    /// Submits the batches of all feeds in the queue, the feed list before the feeds that it names.
+    /// Submits the batches of all feeds in the queue; those of one that is not recorded wait until it is.
     pub(super) fn flush_all(&mut self) {
         while let Some(id) = self.dirty.pop_front() {
+            if !self.may_write(id) {
+                self.feeds[id.0 as usize].dirty = false;
+                continue;
+            }
             let (first, other) = match self.feeds[id.0 as usize].list_of {
                 Some(multifeed) => (self.before_list(multifeed), None),
                 None => (None, self.before_feed(id)),
@@ -153,7 +157,7 @@ impl Node {
         result: Result<(u64, u64), NodeError>,
     ) {
         if self.is_list(id) {
-            self.listed(command, result.map(|_| ()));
+            self.listed(command, &result.map(|_| ()));
             return;
         }
         if let Ok((start, length)) = result {

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use multifeed_proto::FeedKey;
 
 use super::multifeed::State;
 use super::{CommandId, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob};
@@ -14,8 +15,6 @@ use crate::storage::{BatchId, Op, SecretBytes};
 
 /// Bytes of the feed list that are read at once.
 const LIST_CHUNK: usize = 1024 * 1024;
-/// Commands for which the feed list grows; never given to the application.
-const INTERNAL: CommandId = CommandId(0);
 
 impl Node {
     pub(super) fn load_list(&mut self, multifeed: MultifeedId) {
@@ -43,7 +42,13 @@ impl Node {
         let Some(multifeed) = self.feeds[list.0 as usize].list_of else { return };
         let blocks = match blocks {
             Ok(blocks) => blocks,
-            Err(error) => return self.loaded(multifeed, Err(error)),
+            Err(error) => {
+                // Lines may have to be written that are not in it.
+                if self.multi(multifeed).is_some() {
+                    self.retry_later(list);
+                }
+                return self.loaded(multifeed, Err(error));
+            }
         };
         for block in &blocks {
             // A line that is no entry is left where it is, like in the JavaScript.
@@ -55,9 +60,7 @@ impl Node {
                 None => continue,
             };
             self.add_member(multifeed, id, line.name, false);
-            if let Some(member) = self.member_mut(multifeed, id) {
-                member.listed = true;
-            }
+            self.recorded(multifeed, id, Ok(()));
         }
         let next = start + (blocks.len() as u64).max(1);
         let length = self.feeds[list.0 as usize].feed().map_or(0, crate::feed::Feed::length);
@@ -73,39 +76,53 @@ impl Node {
     fn relist(&mut self, multifeed: MultifeedId) {
         let members = &self.multifeeds[multifeed.0 as usize].members;
         let missing: Vec<FeedId> =
-            members.iter().filter(|member| !member.listed).map(|member| member.feed).collect();
-        if !missing.is_empty() {
-            self.list_feeds(multifeed, None, &missing);
-        }
+            members.iter().filter(|member| !member.recorded).map(|member| member.feed).collect();
+        self.list_feeds(multifeed, &missing);
     }
 
-    /// Appends the lines of feeds to the list.
-    pub(super) fn list_feeds(
-        &mut self,
-        multifeed: MultifeedId,
-        command: Option<CommandId>,
-        ids: &[FeedId],
-    ) {
-        let multi = &self.multifeeds[multifeed.0 as usize];
-        let Some(list) = multi.list else { return };
-        if !multi.list_named {
-            let name = corestore::list_name(&multi.root);
-            let key = self.feeds[list.0 as usize].key;
-            let before = self.before_writer(multifeed);
-            let after = self.write_name(before, &key, &name);
-            let multi = &mut self.multifeeds[multifeed.0 as usize];
-            multi.list_named = true;
-            multi.list_after = Some(after);
+    /// Appends the lines of feeds to the list, unless they are on their way.
+    pub(super) fn list_feeds(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
+        let Some(list) = self.multifeeds[multifeed.0 as usize].list else { return };
+        let mut ids = ids.to_vec();
+        for (at, known) in self.store.lines.values() {
+            ids.retain(|id| *at != multifeed || !known.contains(id));
+        }
+        if ids.is_empty() {
+            return;
         }
         let mut lines = Vec::with_capacity(ids.len());
-        for id in ids {
+        for id in &ids {
             let key = self.feeds[id.0 as usize].key;
             let Some(member) = self.member_mut(multifeed, *id) else { continue };
-            member.listed = true;
             let name = member.name.clone();
+            let (local, secret) = (member.local, member.secret.clone());
+            match secret {
+                Some(secret) => self.write_secret(multifeed, *id, &secret),
+                None if local => {
+                    let root = &self.multifeeds[multifeed.0 as usize].root;
+                    let derived = corestore::writer_name(root, &name);
+                    self.write_list_name(multifeed, &key, &derived);
+                }
+                None => {}
+            }
             lines.push(Bytes::from(list::encode(&list::Entry { key, name })));
         }
-        self.when_open(list, Pending::Append(command.unwrap_or(INTERNAL), lines));
+        let multi = &mut self.multifeeds[multifeed.0 as usize];
+        if !core::mem::replace(&mut multi.list_named, true) {
+            let name = corestore::list_name(&multi.root);
+            let key = self.feeds[list.0 as usize].key;
+            self.write_list_name(multifeed, &key, &name);
+        }
+        let command = self.command();
+        self.store.lines.insert(command, (multifeed, ids));
+        self.when_open(list, Pending::Append(command, lines));
+    }
+
+    /// Writes what makes a derived feed writable: before the list grows.
+    fn write_list_name(&mut self, multifeed: MultifeedId, key: &FeedKey, name: &str) {
+        let before = self.before_writer(multifeed);
+        let written = self.write_name(before, key, name);
+        self.multifeeds[multifeed.0 as usize].list_after = Some(written);
     }
 
     /// Writes the secret key of a writer that no name gives: before the list speaks of it.
@@ -140,12 +157,9 @@ impl Node {
 
     /// The storage of a list failed: which lines are in it is known when it is read again.
     pub(super) fn list_failed(&mut self, multifeed: MultifeedId) {
-        let multi = &mut self.multifeeds[multifeed.0 as usize];
+        let multi = &self.multifeeds[multifeed.0 as usize];
         if multi.state != State::Ready {
             return;
-        }
-        for member in &mut multi.members {
-            member.listed = false;
         }
         if let Some(list) = multi.list {
             self.when_open(list, Pending::Read(ReadJob::list(list, 0, LIST_CHUNK)));
@@ -157,14 +171,14 @@ impl Node {
     }
 
     /// Lines of a list are stored, or not.
-    pub(super) fn listed(&mut self, command: CommandId, result: Result<(), NodeError>) {
-        if let (Err(_), Some(id)) = (&result, self.store.writers.get(&command).copied()) {
-            for (multifeed, _) in self.feeds[id.0 as usize].places.clone() {
-                if let Some(member) = self.member_mut(multifeed, id) {
-                    member.listed = false;
-                }
-            }
+    pub(super) fn listed(&mut self, command: CommandId, result: &Result<(), NodeError>) {
+        let Some((multifeed, feeds)) = self.store.lines.remove(&command) else { return };
+        if result.is_err() {
+            // Its name may be what could not be written.
+            self.multifeeds[multifeed.0 as usize].list_named = false;
         }
-        self.recorded(command, result);
+        for feed in feeds {
+            self.recorded(multifeed, feed, result.clone());
+        }
     }
 }

@@ -46,10 +46,14 @@ pub(super) enum State {
 pub(super) struct Member {
     pub(super) feed: FeedId,
     pub(super) name: String,
-    /// It is recorded, or on its way.
-    pub(super) listed: bool,
-    /// Its folder says that it is written here. Only in the layout of multifeed 6.
+    /// It is recorded, so that it is there when the store is opened again. Before that none of its files is
+    /// written, and a local writer is not told of.
+    pub(super) recorded: bool,
+    /// It was made by this node; in the layout of multifeed 6 also if its folder says that it is
+    /// written here.
     pub(super) local: bool,
+    /// Until it is recorded: the key pair of a local writer that does not follow from its name.
+    pub(super) secret: Option<SecretKey>,
 }
 
 /// A writer that is looked for before it is made.
@@ -144,7 +148,7 @@ impl Node {
         }
         let members = &mut self.multifeeds[id.0 as usize].members;
         entry.places.push((id, members.len() as u32));
-        members.push(Member { feed, name, listed: false, local });
+        members.push(Member { feed, name, recorded: false, local, secret: None });
     }
 
     pub(super) fn member_mut(&mut self, id: MultifeedId, feed: FeedId) -> Option<&mut Member> {
@@ -207,7 +211,7 @@ impl Node {
             }
         }
         if !new.is_empty() {
-            self.record(multifeed, None, &new, None);
+            self.record(multifeed, &new);
             self.feeds_added(multifeed, &new);
         }
         ids
@@ -308,10 +312,15 @@ impl Node {
         if let Some(problem) = problem {
             return self.complete(claim.command, Err(NodeError::WriterExists { problem }));
         }
-        if self.feeds[id.0 as usize].place_in(claim.multifeed).is_some() {
-            return self.complete(claim.command, Ok(Outcome::Feed(id)));
+        let Claim { command, multifeed, .. } = claim;
+        match self.member_mut(multifeed, id).map(|member| member.recorded) {
+            Some(true) => self.complete(command, Ok(Outcome::Feed(id))),
+            Some(false) => {
+                self.store.writers.insert(command, (multifeed, id));
+                self.record(multifeed, &[id]);
+            }
+            None => self.add_writer(id, claim),
         }
-        self.add_writer(id, claim);
     }
 
     fn create_writer(&mut self, claim: Claim) {
@@ -327,17 +336,7 @@ impl Node {
         }
         let key = match (&claim.secret, derived, self.store.layout) {
             (Some(secret), ..) => secret.public(),
-            (None, Some(secret), _) => {
-                let key = secret.public();
-                let name = corestore::writer_name(
-                    &self.multifeeds[claim.multifeed.0 as usize].root,
-                    &claim.name,
-                );
-                let before = self.before_writer(claim.multifeed);
-                let after = self.write_name(before, &key, &name);
-                self.multifeeds[claim.multifeed.0 as usize].list_after = Some(after);
-                key
-            }
+            (None, Some(secret), _) => secret.public(),
             (None, None, Layout::Corestore) => {
                 return self.complete(claim.command, Err(NodeError::Closed));
             }
@@ -353,37 +352,48 @@ impl Node {
     fn add_writer(&mut self, id: FeedId, claim: Claim) {
         let Claim { command, multifeed, name, secret, .. } = claim;
         self.add_member(multifeed, id, name, true);
-        self.store.writers.insert(command, id);
-        self.record(multifeed, Some(command), &[id], secret);
-        self.feeds_added(multifeed, &[id]);
+        if let Some(member) = self.member_mut(multifeed, id) {
+            member.secret = secret;
+        }
+        self.store.writers.insert(command, (multifeed, id));
+        self.record(multifeed, &[id]);
     }
 
-    /// Records feeds that joined. `secret` is that of a writer whose key pair does not follow from its
-    /// name.
-    pub(super) fn record(
-        &mut self,
-        multifeed: MultifeedId,
-        command: Option<CommandId>,
-        ids: &[FeedId],
-        secret: Option<SecretKey>,
-    ) {
+    /// Records feeds that joined.
+    fn record(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
         match self.store.layout {
-            Layout::Corestore => {
-                if let (Some(secret), [id]) = (secret, ids) {
-                    self.write_secret(multifeed, *id, &secret);
-                }
-                self.list_feeds(multifeed, command, ids);
-            }
-            Layout::Numbered => self.queue_folders(multifeed, command, ids, secret),
+            Layout::Corestore => self.list_feeds(multifeed, ids),
+            Layout::Numbered => self.queue_folders(ids),
         }
     }
 
-    /// A new writer is recorded, or not: answers its command.
-    pub(super) fn recorded(&mut self, command: CommandId, result: Result<(), NodeError>) {
-        let Some(feed) = self.store.writers.remove(&command) else { return };
-        match result {
-            Ok(()) => self.when_open(feed, Pending::Load(command)),
-            Err(error) => self.complete(command, Err(error)),
+    /// A feed that joined is recorded, or not. What waits for that goes on; a local writer is told of only
+    /// now, since peers would keep it although nobody knew its key pair after a crash.
+    pub(super) fn recorded(
+        &mut self,
+        multifeed: MultifeedId,
+        feed: FeedId,
+        result: Result<(), NodeError>,
+    ) {
+        if result.is_ok() {
+            let Some(member) = self.member_mut(multifeed, feed) else { return };
+            member.secret = None;
+            let new = !core::mem::replace(&mut member.recorded, true);
+            let local = member.local;
+            if new && local && self.multi(multifeed).is_some() {
+                self.feeds_added(multifeed, &[feed]);
+            }
+            self.mark_dirty(feed);
+        }
+        let waits = |(_, at): &(&CommandId, &(MultifeedId, FeedId))| **at == (multifeed, feed);
+        let waiting: Vec<CommandId> =
+            self.store.writers.iter().filter(waits).map(|(command, _)| *command).collect();
+        for command in waiting {
+            self.store.writers.remove(&command);
+            match &result {
+                Ok(()) => self.when_open(feed, Pending::Load(command)),
+                Err(error) => self.complete(command, Err(error.clone())),
+            }
         }
     }
 
@@ -400,11 +410,17 @@ impl Node {
         }
     }
 
-    /// What must be written before the files of a feed: what made it writable, or its record.
+    /// What must be written before the files of a feed: what made it writable.
     pub(super) fn before_feed(&self, id: FeedId) -> Option<BatchId> {
+        self.feeds[id.0 as usize].after.filter(|batch| self.tasks.contains_key(batch))
+    }
+
+    /// Whether files of a feed may be written: it would be found again.
+    pub(super) fn may_write(&self, id: FeedId) -> bool {
         let entry = &self.feeds[id.0 as usize];
-        let own = entry.after.filter(|batch| self.tasks.contains_key(batch));
-        let lists = entry.places.iter().filter_map(|(multifeed, _)| self.list_batch(*multifeed));
-        lists.chain(own).max()
+        let mut members = entry.places.iter().map(|(multifeed, place)| {
+            self.multifeeds[multifeed.0 as usize].members.get(*place as usize)
+        });
+        entry.places.is_empty() || members.any(|member| member.is_some_and(|it| it.recorded))
     }
 }

@@ -463,6 +463,12 @@ impl Node {
         }
         if let Some(command) = self.closing.take_if(|command| command.0 != 0) {
             self.closing = Some(super::CommandId(0));
+            // What waits for a record that could not be written.
+            for id in (0..self.feeds.len() as u32).map(FeedId) {
+                if !self.may_write(id) {
+                    self.give_up(id, &NodeError::Closed);
+                }
+            }
             for entry in &mut self.feeds {
                 for command in entry.wishes.take_commands() {
                     let result = Err(NodeError::Closed);

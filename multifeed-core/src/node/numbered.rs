@@ -13,9 +13,7 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 use super::entry::EntryState;
-use super::{
-    CommandId, Durability, Event, FeedId, MultifeedId, Node, NodeError, Task, multifeed::State,
-};
+use super::{Durability, Event, FeedId, MultifeedId, Node, NodeError, Task, multifeed::State};
 use crate::crypto::SecretKey;
 use crate::format::{numbered, sleep};
 use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError};
@@ -37,17 +35,9 @@ pub(super) struct Folders {
     /// There may be rests of a folder that got no number.
     rests: bool,
     /// Feeds without a folder, in order.
-    queue: VecDeque<Wanted>,
+    queue: VecDeque<FeedId>,
     /// Something is under way.
     busy: bool,
-}
-
-/// A feed that is to get a folder.
-#[derive(Debug)]
-struct Wanted {
-    feed: FeedId,
-    command: Option<CommandId>,
-    secret: Option<SecretKey>,
 }
 
 /// What was asked of the storage.
@@ -68,21 +58,8 @@ impl Folders {
 }
 
 impl Node {
-    pub(super) fn queue_folders(
-        &mut self,
-        multifeed: MultifeedId,
-        command: Option<CommandId>,
-        ids: &[FeedId],
-        secret: Option<SecretKey>,
-    ) {
-        let mut secret = secret;
-        for &feed in ids {
-            if let Some(member) = self.member_mut(multifeed, feed) {
-                member.listed = true;
-            }
-            let secret = secret.take();
-            self.store.folders.queue.push_back(Wanted { feed, command, secret });
-        }
+    pub(super) fn queue_folders(&mut self, ids: &[FeedId]) {
+        self.store.folders.queue.extend(ids);
         self.pump_folders();
     }
 
@@ -105,7 +82,13 @@ impl Node {
                 ops.push(Op::Read { path: name, offset: 0, len: numbered::MAX_NAME + 1 });
             }
             folders.busy = true;
-            self.submit(None, ops, Task::Folders(FolderStep::Read(count)));
+            // What is read may be what was made when its sync failed.
+            let unsure = folders.rests && self.config.durability == Durability::Power;
+            let after = unsure.then(|| {
+                let path = numbered::folder(next).join(sleep::KEY);
+                self.submit(None, Vec::from([Op::Sync { path }]), Task::Nothing)
+            });
+            self.submit(after, ops, Task::Folders(FolderStep::Read(count)));
         } else if !folders.queue.is_empty() {
             folders.busy = true;
             self.make_folder();
@@ -116,10 +99,11 @@ impl Node {
 
     /// Makes the next folder and gives it its number.
     fn make_folder(&mut self) {
-        let Some(Wanted { feed, secret, .. }) = self.store.folders.queue.front() else { return };
-        let (feed, number) = (*feed, self.store.folders.next);
-        let secret = secret.as_ref().map(SecretKey::to_libsodium);
+        let Some(feed) = self.store.folders.queue.front().copied() else { return };
+        let number = self.store.folders.next;
+        let mut secret = None;
         if let Some(member) = self.member_mut(ONLY, feed) {
+            secret = member.secret.as_ref().map(SecretKey::to_libsodium);
             // A number stands for the folder, whichever was thought to come next.
             if numbered::parse_folder(&member.name).is_some() {
                 member.name = number.to_string();
@@ -221,32 +205,30 @@ impl Node {
             let local = name.is_some();
             let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| number.to_string());
             self.add_member(ONLY, id, name, local);
-            added.push(id);
-            if let Some(member) = self.member_mut(ONLY, id) {
-                member.listed = true;
+            if !local {
+                added.push(id);
             }
             self.folder_known(id);
+            self.recorded(ONLY, id, Ok(()));
         }
         // Behind a gap that was filled since, there may be feeds that nobody has heard of.
         if self.multi(ONLY).is_some() {
             self.feeds_added(ONLY, &added);
         }
-        self.store.folders.queue.retain(|wanted| !added.contains(&wanted.feed));
+        self.store.folders.queue.retain(|feed| self.feeds[feed.0 as usize].folder.is_none());
         Ok(())
     }
 
     fn folder_made(&mut self) {
         let folders = &mut self.store.folders;
-        let Some(Wanted { feed, command, .. }) = folders.queue.pop_front() else { return };
+        let Some(feed) = folders.queue.pop_front() else { return };
         let number = folders.next;
         folders.next += 1;
         folders.spoilt = false;
         folders.rests = false;
         self.feeds[feed.0 as usize].folder = Some(numbered::folder(number));
         self.folder_known(feed);
-        if let Some(command) = command {
-            self.recorded(command, Ok(()));
-        }
+        self.recorded(ONLY, feed, Ok(()));
     }
 
     /// Opens a feed that waited for its folder.
@@ -262,12 +244,11 @@ impl Node {
         if multi.state == State::Loading {
             return self.loaded(ONLY, Err(error));
         }
-        if let Some(Wanted { feed, command, .. }) = self.store.folders.queue.front_mut() {
-            let (feed, command) = (*feed, command.take());
-            if let Some(command) = command {
-                self.recorded(command, Err(error.clone()));
-            }
+        if let Some(feed) = self.store.folders.queue.front().copied() {
+            self.recorded(ONLY, feed, Err(error.clone()));
             self.retry_folder(feed);
+            // It may have got its number all the same.
+            self.store.folders.found.insert(self.store.folders.next);
         }
         self.event(Event::StorageFailed { multifeed: ONLY, error });
     }

@@ -44,9 +44,9 @@ impl Node {
         let entry = &mut self.feeds[id.0 as usize];
         if entry.state.is_closed() {
             entry.state = EntryState::Queued;
-            entry.retry_at = None;
             // Without a folder, its making queues it.
             if entry.folder.is_some() {
+                entry.retry_at = None;
                 self.to_open.push_back(id);
             }
         }
@@ -132,9 +132,14 @@ impl Node {
     fn open_failed(&mut self, id: FeedId, error: NodeError) {
         let entry = &mut self.feeds[id.0 as usize];
         entry.state = EntryState::Failed(error.clone());
-        let pending = core::mem::take(&mut entry.pending);
+        let list_of = entry.list_of.filter(|multifeed| self.multi(*multifeed).is_some());
+        let pending = core::mem::take(&mut self.feeds[id.0 as usize].pending);
         for pending in pending {
             self.fail_pending(pending, error.clone());
+        }
+        if list_of.is_some() {
+            // Its lines are written when that is possible.
+            self.retry_later(id);
         }
         if matches!(error, NodeError::Damaged { .. }) {
             self.close_channels(id);
@@ -155,7 +160,7 @@ impl Node {
                         self.unstored_bytes += blocks.iter().map(bytes::Bytes::len).sum::<usize>();
                         self.mark_dirty(id);
                     }
-                    Err(error) if self.is_list(id) => self.listed(command, Err(error)),
+                    Err(error) if self.is_list(id) => self.listed(command, &Err(error)),
                     Err(error) => self.complete(command, Err(error)),
                 }
             }
@@ -177,16 +182,11 @@ impl Node {
                 self.run_block(id, command);
             }
             Pending::Block(_, command) => self.complete(command, Err(error)),
-            Pending::Append(command, _) if self.store.writers.contains_key(&command) => {
-                self.listed(command, Err(error));
+            Pending::Append(command, _) if self.store.lines.contains_key(&command) => {
+                self.listed(command, &Err(error));
             }
             Pending::Claim(claim) => self.complete(claim.command(), Err(error)),
-            Pending::Append(command, _) => {
-                // Lines of feeds that peers offered have no command: they are written again with the list.
-                if command.0 != 0 {
-                    self.complete(command, Err(error));
-                }
-            }
+            Pending::Append(command, _) => self.complete(command, Err(error)),
             Pending::Read(job) => self.fail_read(job, error),
             Pending::Clear(job) => self.fail_clear(&job, error),
             Pending::Download(command, _) | Pending::Update(command, _) => {

@@ -307,7 +307,10 @@ impl Node {
     }
 
     fn is_member(&self, multifeed: MultifeedId, key: &FeedKey) -> bool {
-        let known = self.by_key.get(key).and_then(|id| self.entry(*id));
-        known.is_some_and(|entry| entry.place_in(multifeed).is_some())
+        let known = self.by_key.get(key).filter(|id| self.entry(**id).is_some());
+        let place = known.and_then(|id| self.feeds[id.0 as usize].place_in(multifeed));
+        let members = &self.multifeeds[multifeed.0 as usize].members;
+        let member = place.and_then(|place| members.get(place));
+        member.is_some_and(|member| member.recorded || !member.local)
     }
 }

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::blocked::Blocked;
 use super::numbered::Folders;
 use super::{
-    CommandId, Durability, Entry, FeedId, Layout, Node, NodeError, Outcome, Pending, StoreOptions,
-    Task,
+    CommandId, Durability, Entry, FeedId, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
+    StoreOptions, Task,
 };
 use crate::crypto::SecretKey;
 use crate::format::{blocked, corestore, numbered, sleep};
@@ -33,8 +33,11 @@ pub(super) struct Store {
     opening: Option<CommandId>,
     /// Names of feeds by name, for those that were asked for.
     named: BTreeMap<FeedId, String>,
-    /// Commands that wait for a new writer to be recorded.
-    pub(super) writers: BTreeMap<CommandId, FeedId>,
+    /// Commands that wait for a writer to be recorded.
+    pub(super) writers: BTreeMap<CommandId, (MultifeedId, FeedId)>,
+    /// Lines of lists that are on their way to the disk: the multifeed and the feeds. The commands are never
+    /// given to the application.
+    pub(super) lines: BTreeMap<CommandId, (MultifeedId, Vec<FeedId>)>,
     /// The folders of the layout of multifeed 6.
     pub(super) folders: Folders,
 }

@@ -539,6 +539,26 @@ fn a_feed_with_gaps_whose_data_file_was_cut_gets_the_lost_blocks_again() {
     assert_eq!(sim.contents(a), sim.contents(b));
 }
 
+#[test]
+fn an_empty_block_behind_a_gap_is_still_there_when_the_feed_is_opened_again() {
+    let mut sim = Sim::new(65_536);
+    let config = NodeConfig { sparse: true, ..NodeConfig::default() };
+    let (a, b) = (sim.party(Memory::new()), sim.party_with(Memory::new(), config));
+    let feed = sim.writer(a, "w");
+    sim.append(a, feed, &[b"first", b"not here", b"", b"", b"last"]);
+    sim.connect(a, b);
+    sim.run();
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let theirs = sim.parties[b].node.find(&key).unwrap();
+    for index in [0, 2, 3] {
+        sim.parties[b].node.wait(theirs, index);
+    }
+    sim.run();
+    assert_eq!(sim.load(b, theirs).blocks, 3);
+    sim.restart(b);
+    assert_eq!(sim.load(b, theirs).blocks, 3);
+}
+
 /// What is left when no length of the log has a good signature.
 fn unsigned(memory: &mut Memory, folder: &FilePath) {
     let data = Bytes::from(vec![0x55; 64 * 5]);

@@ -1,7 +1,7 @@
 //! Whether the data file was cut, and which blocks went with that.
 //!
 //! The end of the last block that is held tells: one look at the length of the file, and for a feed
-//! with gaps at its end some nodes of the tree. Only if the file is shorter, the first block that it
+//! with gaps some nodes of the tree. An empty block tells nothing: no byte was written for it. Only if the file is shorter, the first block that it
 //! lacks is searched from the roots down.
 
 use alloc::vec::Vec;
@@ -14,6 +14,9 @@ use crate::storage::Op;
 use crate::tree::flat::full_roots;
 use crate::tree::{Node, NodeIndex};
 
+/// Empty blocks at the end that are passed over.
+const MAX_EMPTY: usize = 256;
+
 /// The search for the end of what is left.
 #[derive(Debug)]
 pub(super) struct Cut {
@@ -24,8 +27,8 @@ pub(super) struct Cut {
 
 #[derive(Debug)]
 enum Step {
-    /// Where does the last block that is held end? At the sum of the sizes of these nodes.
-    Last(Vec<NodeIndex>),
+    /// Where does a block end? At the sum of the sizes of these nodes. Is it empty? So many are known to be.
+    Last(u64, Vec<NodeIndex>, usize),
     /// Does the file end in the left half of this node, which begins at an offset?
     Half(NodeIndex, u64),
 }
@@ -40,29 +43,40 @@ pub(super) enum Next {
 impl Cut {
     /// Starts to look at a feed whose data file has `data_len` bytes.
     pub(super) fn look(feed: &mut Feed, data_len: u64) -> Next {
-        let Some(last) = feed.bits.last_block() else { return Next::Done };
         if data_len >= feed.byte_length {
             return Next::Done;
         }
-        if last + 1 == feed.length {
+        Self::look_before(feed, data_len, u64::MAX, 0)
+    }
+
+    /// Looks at the last block before `end`; all that are held behind it are empty.
+    fn look_before(feed: &mut Feed, data_len: u64, end: u64, empty: usize) -> Next {
+        let Some(last) = feed.bits.last_block_before(end) else { return Next::Done };
+        if empty > MAX_EMPTY {
+            // They are fetched again if the file is not cut at all.
             return Self::search(feed, data_len);
         }
         let nodes: Vec<NodeIndex> = full_roots(last + 1).collect();
         if !nodes.iter().all(|node| feed.bits.has_node(*node)) {
             return Next::Done;
         }
-        let ops = nodes.iter().map(|node| read(feed, *node)).collect();
-        Next::Read(Self { data_len, step: Step::Last(nodes) }, ops)
+        let leaf = NodeIndex::leaf(last);
+        let ops = nodes.iter().chain([&leaf]).map(|node| read(feed, *node)).collect();
+        Next::Read(Self { data_len, step: Step::Last(last, nodes, empty) }, ops)
     }
 
     /// Takes one answer for each operation asked for last.
     pub(super) fn answered(self, feed: &mut Feed, answers: &[Bytes]) -> Next {
         match self.step {
-            Step::Last(nodes) => {
+            Step::Last(last, nodes, empty) => {
                 let sizes = nodes.iter().zip(answers).map(|(node, bytes)| size(*node, bytes));
                 let end = sizes.sum::<Option<u64>>();
                 if end.is_none_or(|end| end <= self.data_len) {
                     return Next::Done;
+                }
+                let leaf = answers.last().and_then(|bytes| size(NodeIndex::leaf(last), bytes));
+                if leaf == Some(0) {
+                    return Self::look_before(feed, self.data_len, last, empty + 1);
                 }
                 Self::search(feed, self.data_len)
             }

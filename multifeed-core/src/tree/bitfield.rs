@@ -340,10 +340,25 @@ impl Bitfield {
     /// The last block that is held.
     #[must_use]
     pub fn last_block(&self) -> Option<u64> {
-        let (number, page) = self.pages.iter().rev().find(|(_, page)| page.held > 0)?;
-        let word = page.blocks.iter().rposition(|&word| word != 0)?;
-        let bit = 63 - u64::from(page.blocks[word].trailing_zeros());
-        Some(number * BLOCKS_PER_PAGE + 64 * word as u64 + bit)
+        self.last_block_before(u64::MAX)
+    }
+
+    /// The last block before `end` that is held. Skips empty pages whole.
+    #[must_use]
+    pub fn last_block_before(&self, end: u64) -> Option<u64> {
+        let pages = self.pages.range(..end.div_ceil(BLOCKS_PER_PAGE)).rev();
+        pages.filter(|(_, page)| page.held > 0).find_map(|(number, page)| {
+            let start = number * BLOCKS_PER_PAGE;
+            page.blocks.iter().enumerate().rev().find_map(|(word, &bits)| {
+                let first = start + 64 * word as u64;
+                let bits = match end.saturating_sub(first) {
+                    0 => 0,
+                    count @ 1..64 => bits & !(u64::MAX >> count),
+                    _ => bits,
+                };
+                (bits != 0).then(|| first + 63 - u64::from(bits.trailing_zeros()))
+            })
+        })
     }
 
     /// Whether all blocks of a range are held; `true` for an empty one.

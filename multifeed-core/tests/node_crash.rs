@@ -274,6 +274,32 @@ fn a_writer_that_syncs_loses_nothing_acknowledged_when_the_power_fails() {
 }
 
 #[test]
+fn what_a_killed_writer_had_not_synced_is_synced_before_it_counts() {
+    let config = NodeConfig { durability: Durability::Power, ..NodeConfig::default() };
+    let (sim, _, _) = writer_history(Layout::Corestore, config.clone());
+    let journal = &sim.parties[0].disk;
+    let open = |memory: Memory| {
+        let mut sim = Sim::new(65_536);
+        let a = sim.party_with(memory, config.clone());
+        let feed = sim.writer(a, "w");
+        (sim.load(a, feed).length, sim)
+    };
+    let mut longer = 0;
+    for count in 0..journal.effects().len() {
+        let (killed, sim) = open(journal.state_after(count));
+        let (lasting, _) = open(journal.state_after_power_loss(count, |_| false));
+        if killed > lasting {
+            longer += 1;
+            let synced = sim.parties[0].disk.effects().iter().any(|effect| {
+                matches!(&effect.op, Op::Sync { path } if path.as_str().ends_with("/signatures"))
+            });
+            assert!(synced, "after {count}: {killed} blocks, and {lasting} of them last");
+        }
+    }
+    assert!(longer > 0);
+}
+
+#[test]
 fn a_download_killed_anywhere_keeps_what_was_told_and_goes_on() {
     let mut sim = Sim::new(300);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));

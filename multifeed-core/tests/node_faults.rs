@@ -394,3 +394,22 @@ fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
     sim.restart(b);
     assert_eq!(sim.contents(a), sim.contents(b));
 }
+
+#[test]
+fn a_list_gets_the_lines_that_it_lacks_also_when_another_came_first() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let wire = sim.connect(a, b);
+    sim.sync();
+    sim.parties[b].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    for name in ["v", "w"] {
+        let feed = sim.writer(a, name);
+        sim.append(a, feed, &[b"block"]);
+        sim.run();
+        sim.parties[b].disk.set_fault(None);
+    }
+    sim.pass(Duration::from_secs(30));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    sim.restart(b);
+    assert_eq!(sim.contents(a), sim.contents(b));
+}

@@ -46,7 +46,10 @@ impl Node {
             entry.state = EntryState::Queued;
             // Without a folder, its making queues it.
             if entry.folder.is_some() {
-                entry.retry_at = None;
+                // A list is also to get the lines that it lacks then.
+                if entry.list_of.is_none() {
+                    entry.retry_at = None;
+                }
                 self.to_open.push_back(id);
             }
         }

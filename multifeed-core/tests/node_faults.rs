@@ -413,3 +413,23 @@ fn a_list_gets_the_lines_that_it_lacks_also_when_another_came_first() {
     sim.restart(b);
     assert_eq!(sim.contents(a), sim.contents(b));
 }
+
+#[test]
+fn a_block_that_takes_longer_than_a_request_may_be_silent_arrives() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    let wire = sim.connect(a, b);
+    sim.sync();
+    sim.wires[wire].chunk = [Some(1000), None];
+    sim.append_all(a, feed, vec![Bytes::from(vec![7; 60_000])]);
+    // A thousand bytes a second.
+    for _ in 0..100 {
+        sim.step();
+        let end = sim.now.after(Duration::from_secs(1));
+        while sim.tick(end) {}
+    }
+    sim.run();
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(a), sim.contents(b));
+}

@@ -22,6 +22,8 @@ use crate::tree::{NodeIndex, proof};
 
 /// Requests made on one channel before the next one has its turn.
 const TURN: usize = 16;
+/// Bytes of a message that is not complete that count as an answer on its way.
+pub(super) const ARRIVING: usize = 512;
 
 impl Node {
     /// Fills the window of a connection with requests.
@@ -228,6 +230,24 @@ impl Node {
         self.touch_channel(id, channel);
     }
 
+    /// Bytes came that complete no message: on a slow link a large block takes its time.
+    pub(super) fn bytes_came(&mut self, id: ConnectionId, count: usize) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.arriving = link.arriving.saturating_add(count);
+        if link.arriving >= ARRIVING {
+            link.arriving = 0;
+            link.arriving_at = self.now;
+            link.progress(self.now);
+        }
+    }
+
+    /// A message is complete.
+    pub(super) fn message_came(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.arriving = 0;
+        }
+    }
+
     /// Gives up requests that saw no answer for too long; the blocks are not asked of this peer again.
     ///
     /// All of a channel when no block comes at all, else those that others overtook by that much: a
@@ -239,7 +259,8 @@ impl Node {
         let mut silent = Vec::new();
         for channel in &link.active {
             let Some(state) = link.channels.get(channel) else { continue };
-            if self.now.since(state.data_at) >= timeout && !state.loading {
+            let heard_at = state.data_at.max(link.arriving_at);
+            if self.now.since(heard_at) >= timeout && !state.loading {
                 silent.push((*channel, None));
                 continue;
             }

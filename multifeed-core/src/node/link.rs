@@ -66,6 +66,10 @@ pub(super) struct Link {
     pub(super) unsynced: BTreeSet<ChannelId>,
     pub(super) in_sync: bool,
     pub(super) progress_at: Now,
+    /// When the last [`ARRIVING`](super::download::ARRIVING) bytes of a message came that is not complete.
+    pub(super) arriving_at: Now,
+    /// Bytes of it since then.
+    pub(super) arriving: usize,
     pub(super) stall_told: bool,
     pub(super) tick_at: Option<Now>,
     /// The moment at which an orderly end stops waiting for the peer: first for its acknowledgements,
@@ -239,6 +243,8 @@ impl Link {
             unsynced: BTreeSet::new(),
             in_sync: false,
             progress_at: now,
+            arriving_at: now,
+            arriving: 0,
             stall_told: false,
             tick_at: None,
             leave_by: None,

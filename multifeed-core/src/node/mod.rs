@@ -351,7 +351,11 @@ impl Node {
         self.advance(now);
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.handle_bytes(self.now, bytes);
-            self.pump_link(connection);
+            if self.pump_link(connection) {
+                self.message_came(connection);
+            } else {
+                self.bytes_came(connection, bytes.len());
+            }
         }
     }
 

@@ -150,14 +150,17 @@ impl Node {
         link.roots.iter().find(|known| known.id == root).map(|known| known.multifeed)
     }
 
-    /// Takes all that a connection has to tell.
-    pub(super) fn pump_link(&mut self, id: ConnectionId) {
+    /// Takes all that a connection has to tell; whether that was anything.
+    pub(super) fn pump_link(&mut self, id: ConnectionId) -> bool {
+        let mut any = false;
         while let Some(output) =
             self.links.get_mut(&id).and_then(|link| link.connection.poll_output())
         {
+            any = true;
             self.touched.insert(id);
             self.connection_output(id, output);
         }
+        any
     }
 
     fn connection_output(&mut self, id: ConnectionId, output: proto::Output) {

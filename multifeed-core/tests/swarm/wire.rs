@@ -72,10 +72,8 @@ impl Profile {
         let latency = rng.magnitude(17);
         Self {
             latency,
-            rate: if rng.chance(15) { rng.within(60..300) } else { rng.within(500..100_000) },
-            // No less than 60 bytes a millisecond: a block that takes longer than
-            // `NodeConfig::request_timeout` is given up.
-            room: rng.magnitude(20).max(60 * latency / 1000 + 64) as usize,
+            rate: if rng.chance(15) { rng.within(10..300) } else { rng.within(500..100_000) },
+            room: rng.magnitude(20).max(10 * latency / 1000 + 64) as usize,
             dribble: if rng.chance(25) { rng.magnitude(13) } else { 0 },
             chunk_bits: rng.within(6..17) as u32,
         }

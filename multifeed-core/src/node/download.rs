@@ -282,7 +282,10 @@ impl Node {
                     self.forget_requests(id, channel, &blocks);
                 }
                 None => {
-                    for &block in state.flights.keys() {
+                    // An answer that waits for one that did not come is asked for again.
+                    let mut blocks: Vec<u64> = state.flights.keys().copied().collect();
+                    blocks.retain(|block| !state.has_answer(*block));
+                    for block in blocks {
                         state.unanswered.insert(block..block + 1);
                     }
                     self.drop_requests(id, channel);

@@ -7,7 +7,8 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use multifeed_driver::{
-    ByteStream, Entropy, PeerError, ReplicationError, Role, RootKey, SyncState, Timer,
+    ByteStream, Entropy, PeerError, ReplicationError, ReplicationEvent, Role, RootKey, SyncState,
+    Timer, UserData,
 };
 use multifeed_proto::Config;
 use multifeed_proto::messages::{Message, Open, Options};
@@ -165,6 +166,37 @@ fn a_peer_that_does_not_end_its_side_after_an_error_is_left_after_two_seconds() 
         runtime.run_until(|| ended.lock().unwrap().is_some());
         assert_eq!(runtime.clock.now().since(start), Duration::from_secs(2));
         assert_mismatch(ended.lock().unwrap().take());
+    }
+}
+
+#[test]
+fn user_data_of_the_peer_that_is_too_long_is_left_out() {
+    for len in [UserData::MAX, UserData::MAX + 1] {
+        let data = format!("\"{}\"", "x".repeat(len - 2));
+        let handshake = format!(r#"{{"client":"MULTIFEED","version":"4.0.0","userData":{data}}}"#);
+        let mut runtime = Runtime::new(1);
+        let storage = runtime.storage(false);
+        let multi = runtime.open(&storage);
+        let (ours, theirs) = stream(700);
+        let mut replication = multi.replicate(ours, Role::Initiator);
+        let ready = runtime.spawn(async move {
+            while let Some(event) = replication.next().await {
+                if let ReplicationEvent::Ready { user_data, .. } = event {
+                    return user_data;
+                }
+            }
+            panic!("the connection ended before it was ready");
+        });
+        let _peer = runtime.spawn(async move {
+            let mut peer = Played::new(theirs, Role::Responder);
+            let keys = peer.connect().await;
+            peer.greet(&keys, &handshake).await;
+            peer
+        });
+        runtime.run();
+        let heard = ready.lock().unwrap().take().expect("the handshake");
+        assert_eq!(heard, UserData::from_json(data).ok(), "{len} bytes");
+        assert_eq!(heard.is_some(), len == UserData::MAX);
     }
 }
 

@@ -701,8 +701,5 @@ impl Check {
 
 /// What was read; nothing for a file that is not there.
 fn bytes(answer: &Answer) -> Bytes {
-    match answer {
-        Answer::Bytes(bytes) => bytes.clone(),
-        Answer::Done | Answer::Length(_) | Answer::Names(_) | Answer::NotFound => Bytes::new(),
-    }
+    answer.bytes().cloned().unwrap_or_default()
 }

@@ -129,15 +129,11 @@ impl<'a> StoreCheck<'a> {
         let mut check = Self { disk, root, master: None, folders, blocked, next_batch: 0 };
         check.run_all(Vec::from([Op::Lock { path: FilePath::new(&[LOCK_FILE]) }]))?;
         let path = FilePath::new(&[corestore::MASTER_KEY]);
-        let read = check.run_all(Vec::from([Op::Read { path, offset: 0, len: 32 }]))?;
-        if let Some(Answer::Bytes(bytes)) = read.first() {
+        if let Some(bytes) = check.read(Op::Read { path, offset: 0, len: 32 })? {
             check.master = <[u8; 32]>::try_from(&bytes[..]).ok().map(Zeroizing::new);
         }
-        let path = FilePath::new(&[blocked::FILE]);
-        let len = blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1;
-        let read = check.run_all(Vec::from([Op::Read { path, offset: 0, len }]))?;
-        if let Some(Answer::Bytes(bytes)) = read.first() {
-            check.blocked = blocked::decode(bytes);
+        if let Some(bytes) = check.read(blocked::read())? {
+            check.blocked = blocked::decode(&bytes);
         }
         let (mut folders, mut ops) = Folders::new();
         check.folders = loop {
@@ -289,18 +285,12 @@ impl<'a> StoreCheck<'a> {
     fn local_name(&mut self, folder: &FeedFolder) -> Result<Option<String>, StorageError> {
         let path = folder.path.join(numbered::LOCAL_NAME);
         let read = Op::Read { path, offset: 0, len: numbered::MAX_NAME };
-        Ok(match self.run_all(Vec::from([read]))?.first() {
-            Some(Answer::Bytes(name)) => Some(numbered::decode_name(name)),
-            _ => None,
-        })
+        Ok(self.read(read)?.map(|name| numbered::decode_name(&name)))
     }
 
     fn key_in(&mut self, folder: &FeedFolder) -> Result<Option<FeedKey>, StorageError> {
         let read = Op::Read { path: folder.path.join(sleep::KEY), offset: 0, len: 32 };
-        Ok(match self.run_all(Vec::from([read]))?.first() {
-            Some(Answer::Bytes(key)) => <[u8; 32]>::try_from(&key[..]).ok().map(FeedKey),
-            _ => None,
-        })
+        Ok(self.read(read)?.and_then(|key| <[u8; 32]>::try_from(&key[..]).ok()).map(FeedKey))
     }
 
     /// Folder and name of the list of feeds.
@@ -314,6 +304,11 @@ impl<'a> StoreCheck<'a> {
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         self.disk.execute(&Batch { id, after: None, ops }).answers
+    }
+
+    /// What one operation reads.
+    fn read(&mut self, op: Op) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.run_all(Vec::from([op]))?.first().and_then(Answer::bytes).cloned())
     }
 
     fn run_all(&mut self, ops: Vec<Op>) -> Result<Vec<Answer>, StorageError> {

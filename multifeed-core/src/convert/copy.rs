@@ -81,10 +81,7 @@ impl Copy {
     ) -> Result<Vec<Op>, ConvertError> {
         let mut ops = Vec::new();
         for (piece, answer) in core::mem::take(&mut self.asked).into_iter().zip(answers) {
-            let whole = match answer {
-                Answer::Bytes(bytes) => Some(bytes).filter(|bytes| bytes.len() == piece.len),
-                Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => None,
-            };
+            let whole = answer.bytes().filter(|bytes| bytes.len() == piece.len);
             let Some(bytes) = whole else {
                 return Err(ConvertError::Changed { path: piece.from.as_str().into() });
             };

@@ -164,10 +164,7 @@ impl Convert {
         self.stage = Stage::Look;
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         let key = Op::Read { path, offset: 0, len: 32 };
-        let path = FilePath::new(&[blocked::FILE]);
-        let len = blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1;
-        let blocked = Op::Read { path, offset: 0, len };
-        Step::Read(Vec::from([key, Op::List { path: FilePath::root() }, blocked]))
+        Step::Read(Vec::from([key, Op::List { path: FilePath::root() }, blocked::read()]))
     }
 
     fn looked(&mut self, answers: &[Answer]) -> Result<Step, ConvertError> {
@@ -175,7 +172,7 @@ impl Convert {
             Some(Answer::Names(names)) => &names[..],
             _ => &[],
         };
-        if let Some(Answer::Bytes(bytes)) = answers.get(2) {
+        if let Some(bytes) = answers.get(2).and_then(Answer::bytes) {
             if blocked::decode(bytes).is_none() {
                 let (path, problem) = (blocked::FILE.into(), "a line of it is no feed key");
                 return Err(ConvertError::Damaged { path, problem });
@@ -184,11 +181,8 @@ impl Convert {
         }
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         self.from = if has(corestore::MASTER_KEY) {
-            let master = match answers.first() {
-                Some(Answer::Bytes(bytes)) => bytes.first_chunk::<32>(),
-                _ => None,
-            };
-            let Some(master) = master else {
+            let master = answers.first().and_then(Answer::bytes);
+            let Some(master) = master.and_then(|bytes| bytes.first_chunk::<32>()) else {
                 let (path, problem) = (corestore::MASTER_KEY.into(), "it is shorter than 32 bytes");
                 return Err(ConvertError::Damaged { path, problem });
             };

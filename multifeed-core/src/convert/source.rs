@@ -158,10 +158,10 @@ impl Found {
             let source = &mut self.sources[at];
             let Some(folder) = source.folder.clone() else { continue };
             let mut own = answers.by_ref().take(OPS);
-            source.key_file = own.next().and_then(contents);
-            let secret = own.next().and_then(contents);
+            source.key_file = own.next().and_then(|answer| answer.bytes().cloned());
+            let secret = own.next().and_then(|answer| answer.bytes().cloned());
             source.secret_file = secret.map(|bytes| Zeroizing::new(bytes.to_vec()));
-            source.name_file = own.next().and_then(contents);
+            source.name_file = own.next().and_then(|answer| answer.bytes().cloned());
             for length in &mut source.lengths {
                 *length = match own.next() {
                     Some(Answer::Length(length)) => Some(length),
@@ -229,13 +229,6 @@ impl Source {
 
 fn paths(folders: &[FeedFolder]) -> Vec<String> {
     folders.iter().map(|feed| feed.path.as_str().to_string()).collect()
-}
-
-fn contents(answer: Answer) -> Option<Bytes> {
-    match answer {
-        Answer::Bytes(bytes) => Some(bytes),
-        Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => None,
-    }
 }
 
 /// Feeds that are looked at in one batch.

@@ -464,10 +464,7 @@ enum Next {
 }
 
 fn bytes(answers: &[Answer], at: usize) -> Bytes {
-    match answers.get(at) {
-        Some(Answer::Bytes(bytes)) => bytes.clone(),
-        _ => Bytes::new(),
-    }
+    answers.get(at).and_then(Answer::bytes).cloned().unwrap_or_default()
 }
 
 /// The roots of a length from one answer each; `None` if one is missing or impossible.

@@ -5,6 +5,8 @@ use alloc::string::String;
 
 use multifeed_proto::FeedKey;
 
+use crate::storage::{FilePath, Op};
+
 /// Name of the file. The JavaScript does not look at it.
 pub const FILE: &str = "multifeed.blocked";
 
@@ -13,6 +15,13 @@ pub const MAX_BLOCKED: usize = 131_072;
 
 /// Bytes of a line: 64 hexadecimal digits and a line end.
 pub const LINE_BYTES: usize = 65;
+
+/// What reads the file, or enough of it to see that it is too long.
+#[must_use]
+pub fn read() -> Op {
+    let path = FilePath::new(&[FILE]);
+    Op::Read { path, offset: 0, len: MAX_BLOCKED * LINE_BYTES + 1 }
+}
 
 /// The file with these keys.
 #[must_use]

@@ -40,10 +40,7 @@ pub(super) enum BlockStep {
 impl Blocked {
     /// Takes what the file holds.
     pub(super) fn read(answer: &Answer) -> Option<Self> {
-        let file = match answer {
-            Answer::Bytes(bytes) => &bytes[..],
-            Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => &[],
-        };
+        let file = answer.bytes().map_or(&[][..], |file| file);
         Some(Self { keys: blocked::decode(file)?, last_batch: None })
     }
 

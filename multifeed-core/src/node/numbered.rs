@@ -178,7 +178,8 @@ impl Node {
         let mut added = Vec::new();
         for pair in answers.chunks_exact(2).take(count as usize) {
             let number = self.store.folders.next;
-            let (key, name) = (bytes(&pair[0]), name_of(&pair[1]));
+            let key = pair[0].bytes().map_or(&[][..], |key| key);
+            let name = pair[1].bytes().map(|name| numbered::decode_name(name));
             let Some(key) = key.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()) else {
                 // The JavaScript takes four bytes for a key, and then makes another one.
                 if key.len() >= 4 {
@@ -251,20 +252,5 @@ impl Node {
             self.store.folders.found.insert(self.store.folders.next);
         }
         self.event(Event::StorageFailed { multifeed: ONLY, error });
-    }
-}
-
-fn bytes(answer: &Answer) -> &[u8] {
-    match answer {
-        Answer::Bytes(bytes) => bytes,
-        Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => &[],
-    }
-}
-
-/// What is in a name file, if there is one.
-fn name_of(answer: &Answer) -> Option<String> {
-    match answer {
-        Answer::Bytes(name) => Some(numbered::decode_name(name)),
-        Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => None,
     }
 }

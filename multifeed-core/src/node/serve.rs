@@ -252,9 +252,9 @@ impl Node {
                     continue;
                 }
             };
-            let signature = item.signature.or_else(|| match answers.get(item.signature_at?) {
-                Some(Answer::Bytes(bytes)) => <[u8; 64]>::try_from(&bytes[..]).ok(),
-                _ => None,
+            let signature = item.signature.or_else(|| {
+                let bytes = answers.get(item.signature_at?)?.bytes()?;
+                <[u8; 64]>::try_from(&bytes[..]).ok()
             });
             // A blank signature proves nothing; a static feed has none.
             let signature = signature.filter(|signature| *signature != [0; 64]);

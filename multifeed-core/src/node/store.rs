@@ -102,11 +102,7 @@ impl Node {
                 let ops = Vec::from([
                     Op::Read { path, offset: 0, len: 64 },
                     Op::List { path: FilePath::root() },
-                    Op::Read {
-                        path: FilePath::new(&[blocked::FILE]),
-                        offset: 0,
-                        len: blocked::MAX_BLOCKED * blocked::LINE_BYTES + 1,
-                    },
+                    blocked::read(),
                 ]);
                 self.submit(None, ops, Task::Store(StoreStep::Look));
             }
@@ -123,10 +119,7 @@ impl Node {
             return self.opened(Err(NodeError::Store { file: blocked::FILE, problem }));
         };
         self.store.blocked = kept_out;
-        let key = match key {
-            Answer::Bytes(bytes) => &bytes[..],
-            Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Names(_) => &[],
-        };
+        let key = key.bytes().map_or(&[][..], |key| key);
         let names = match names {
             Answer::Names(names) => &names[..],
             Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Bytes(_) => &[],

@@ -274,6 +274,17 @@ impl Op {
     }
 }
 
+impl Answer {
+    /// The bytes read; `None` if there is no such file, and for other answers.
+    #[must_use]
+    pub const fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Done | Self::Length(_) | Self::Names(_) | Self::NotFound => None,
+        }
+    }
+}
+
 impl From<&[u8]> for SecretBytes {
     fn from(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))

@@ -82,6 +82,11 @@ impl Ranges {
         self.map.iter().map(|(&start, &end)| start..end)
     }
 
+    /// The highest range.
+    pub(crate) fn last(&self) -> Option<Range<u64>> {
+        self.map.last_key_value().map(|(&start, &end)| start..end)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::place::Place;
-use super::source::{FILES, Source};
+use super::source::Source;
 use super::{ConvertError, Progress};
+use crate::format::sleep;
 use crate::storage::{Answer, FilePath, Op};
 
 /// Where the copying is.
@@ -39,7 +40,7 @@ impl Copy {
             let Some((source, place)) = sources.get(self.feed).zip(places.get(self.feed)) else {
                 break;
             };
-            let Some(name) = FILES.get(self.file) else {
+            let Some(name) = sleep::LOG.get(self.file) else {
                 (self.feed, self.file) = (self.feed + 1, 0);
                 continue;
             };
@@ -111,7 +112,7 @@ pub(super) fn measure(sources: &[Source]) -> (Vec<Op>, Vec<Option<u64>>) {
     let (mut ops, mut lengths) = (Vec::new(), Vec::new());
     for source in sources.iter().filter(|source| source.folder.is_some()) {
         ops.extend(
-            FILES.iter().filter_map(|name| source.file(name)).map(|path| Op::Length { path }),
+            sleep::LOG.iter().filter_map(|name| source.file(name)).map(|path| Op::Length { path }),
         );
         lengths.extend(source.lengths);
     }

@@ -15,12 +15,8 @@ use crate::format::{corestore, list, numbered, sleep};
 use crate::node::Layout;
 use crate::storage::{Answer, FilePath, Op};
 
-/// The files of a feed that are the same in every layout.
-pub(super) const FILES: [&str; 6] =
-    [sleep::TREE, sleep::DATA, sleep::SIGNATURES, sleep::BITFIELD, sleep::SEALED, sleep::CLEARED];
-
 /// The operations that look at one feed.
-const OPS: usize = 3 + FILES.len();
+const OPS: usize = 3 + sleep::LOG.len();
 
 /// One feed of the store that is read.
 pub(super) struct Source {
@@ -35,8 +31,8 @@ pub(super) struct Source {
     pub(super) key_file: Option<Bytes>,
     pub(super) secret_file: Option<Zeroizing<Vec<u8>>>,
     pub(super) name_file: Option<Bytes>,
-    /// Bytes of each of [`FILES`] that is there.
-    pub(super) lengths: [Option<u64>; FILES.len()],
+    /// Bytes of each of [`sleep::LOG`] that is there.
+    pub(super) lengths: [Option<u64>; sleep::LOG.len()],
 }
 
 /// What a feed is in the store.
@@ -59,7 +55,7 @@ impl Source {
             key_file: None,
             secret_file: None,
             name_file: None,
-            lengths: [None; FILES.len()],
+            lengths: [None; sleep::LOG.len()],
         }
     }
 
@@ -68,7 +64,7 @@ impl Source {
         Some(self.folder.as_ref()?.join(name))
     }
 
-    /// Bytes of [`FILES`].
+    /// Bytes of [`sleep::LOG`].
     pub(super) fn bytes(&self) -> u64 {
         self.lengths.iter().flatten().fold(0, |sum, length| sum.saturating_add(*length))
     }
@@ -82,7 +78,7 @@ impl Source {
             Layout::Numbered => read(numbered::LOCAL_NAME, numbered::MAX_NAME),
         };
         let mut ops = Vec::from([read(sleep::KEY, 33), read(sleep::SECRET_KEY, 65), name]);
-        ops.extend(FILES.map(|name| Op::Length { path: folder.join(name) }));
+        ops.extend(sleep::LOG.map(|name| Op::Length { path: folder.join(name) }));
         ops
     }
 }

@@ -141,10 +141,8 @@ impl Feed {
     /// Blocks in the log without those that were appended here and are not stored. They may be lost with
     /// the process, so that a signature over them must not get out.
     pub(crate) fn stored_length(&self) -> u64 {
-        match self.unstored.iter().last() {
-            Some(tail) if self.secret.is_some() && tail.end == self.length => tail.start,
-            _ => self.length,
-        }
+        let appended = self.unstored.last().filter(|tail| tail.end == self.length);
+        appended.filter(|_| self.secret.is_some()).map_or(self.length, |tail| tail.start)
     }
 
     /// First digits of the key, for messages.

@@ -36,6 +36,9 @@ pub const SEALED: &str = "sealed";
 /// Name of the file with the ranges of blocks that were cleared on purpose.
 pub const CLEARED: &str = "cleared";
 
+/// The files of a feed's log: those that are the same in every layout.
+pub const LOG: [&str; 6] = [TREE, DATA, SIGNATURES, BITFIELD, SEALED, CLEARED];
+
 /// Bytes of the header of `tree`, `signatures` and `bitfield`.
 pub const HEADER_BYTES: usize = 32;
 /// Bytes of a range in `cleared`.

@@ -155,16 +155,16 @@ impl Node {
         };
         let after = after.or_else(|| self.before_feed(id));
         let error = NodeError::Blocked { feed: self.feeds[id.0 as usize].short_key() };
-        if !core::mem::replace(&mut self.feeds[id.0 as usize].blocked, true) {
-            self.give_up(id, &error);
-            self.close_channels(id);
-            for command in self.feeds[id.0 as usize].wishes.take_commands() {
-                self.complete(command, Err(error.clone()));
-            }
-            let key = self.feeds[id.0 as usize].key;
+        self.give_up(id, &error);
+        self.close_channels(id);
+        for command in self.feeds[id.0 as usize].wishes.take_commands() {
+            self.complete(command, Err(error.clone()));
+        }
+        let entry = &mut self.feeds[id.0 as usize];
+        if !core::mem::replace(&mut entry.blocked, true) {
+            let key = entry.key;
             self.event(Event::FeedBlocked { key });
         }
-        self.feeds[id.0 as usize].state = EntryState::Failed(error);
         self.remove_files(id, command, after, sealed);
     }
 

@@ -13,7 +13,7 @@ use super::clear::ClearJob;
 use super::hashes::SeekJob;
 use super::select::Wishes;
 use super::{CommandId, ConnectionId, FeedId, FeedInfo, MultifeedId, NodeError};
-use crate::feed::{Feed, Opening};
+use crate::feed::{Feed, Opening, short};
 use crate::ranges::Ranges;
 use crate::storage::{BatchId, FilePath};
 
@@ -128,7 +128,7 @@ impl Entry {
 
     /// First digits of its key, for errors.
     pub(super) fn short_key(&self) -> String {
-        self.key.to_hex().chars().take(8).collect()
+        short(&self.key)
     }
 
     pub(super) fn feed(&self) -> Option<&Feed> {

@@ -8,7 +8,7 @@ use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId, UserData};
 
 use super::admission::Peers;
 use super::output::Counters;
-use super::policy::{Fetch, Policy, Question, QuestionId};
+use super::policy::{Fetch, Question, QuestionId};
 use super::serve::Job;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
@@ -30,10 +30,13 @@ pub(super) struct Link {
     pub(super) peers: Peers,
     /// Known once the Noise handshake is over.
     pub(super) remote_public_key: Option<[u8; 32]>,
-    pub(super) policy: Policy,
+    /// Feeds that are not in `allowed` are refused.
+    pub(super) restricted: bool,
+    /// The application is asked about them.
+    pub(super) asks: bool,
     pub(super) user_data: Option<UserData>,
     pub(super) questions: BTreeMap<QuestionId, Question>,
-    /// Feeds that the application allowed.
+    /// Feeds that the list or the application allows, and how much of each is fetched.
     pub(super) allowed: BTreeMap<FeedKey, Fetch>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
@@ -221,7 +224,8 @@ impl Link {
             options: ReplicationOptions::default(),
             peers: Peers::Any,
             remote_public_key: None,
-            policy: Policy::AcceptAll,
+            restricted: false,
+            asks: false,
             user_data: None,
             questions: BTreeMap::new(),
             allowed: BTreeMap::new(),

@@ -83,17 +83,14 @@ impl Node {
     /// Appends the lines of feeds to the list, unless they are on their way.
     pub(super) fn list_feeds(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
         let Some(list) = self.multifeeds[multifeed.0 as usize].list else { return };
-        let mut ids = ids.to_vec();
-        for (at, known) in self.store.lines.values() {
-            ids.retain(|id| *at != multifeed || !known.contains(id));
-        }
-        if ids.is_empty() {
-            return;
-        }
-        let mut lines = Vec::with_capacity(ids.len());
-        for id in &ids {
+        let (mut lines, mut listed) = (Vec::with_capacity(ids.len()), Vec::new());
+        for id in ids {
             let key = self.feeds[id.0 as usize].key;
             let Some(member) = self.member_mut(multifeed, *id) else { continue };
+            if core::mem::replace(&mut member.listing, true) {
+                continue;
+            }
+            listed.push(*id);
             let name = member.name.clone();
             let (local, secret) = (member.local, member.secret.clone());
             match secret {
@@ -107,6 +104,9 @@ impl Node {
             }
             lines.push(Bytes::from(list::encode(&list::Entry { key, name })));
         }
+        if lines.is_empty() {
+            return;
+        }
         let multi = &mut self.multifeeds[multifeed.0 as usize];
         if !core::mem::replace(&mut multi.list_named, true) {
             let name = corestore::list_name(&multi.root);
@@ -114,7 +114,7 @@ impl Node {
             self.write_list_name(multifeed, &key, &name);
         }
         let command = self.command();
-        self.store.lines.insert(command, (multifeed, ids));
+        self.store.lines.insert(command, (multifeed, listed));
         self.when_open(list, Pending::Append(command, lines));
     }
 
@@ -178,6 +178,9 @@ impl Node {
             self.multifeeds[multifeed.0 as usize].list_named = false;
         }
         for feed in feeds {
+            if let Some(member) = self.member_mut(multifeed, feed) {
+                member.listing = false;
+            }
             self.recorded(multifeed, feed, result.clone());
         }
     }

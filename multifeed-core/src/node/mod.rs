@@ -65,7 +65,6 @@ pub use output::{
     CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, MultifeedId, NodeError, Outcome,
     Output, SyncState, WaitingFor,
 };
-
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use progress::PeerInfo;
 
@@ -530,7 +529,7 @@ impl Node {
     }
 
     fn entry(&self, feed: FeedId) -> Option<&Entry> {
-        self.feeds.get(feed.0 as usize).filter(|entry| entry.list_of.is_none() && !entry.blocked)
+        self.any_entry(feed).filter(|entry| !entry.blocked)
     }
 
     fn command(&mut self) -> CommandId {

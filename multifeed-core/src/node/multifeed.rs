@@ -12,6 +12,7 @@ use super::{
     CommandId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
 };
 use crate::crypto::SecretKey;
+use crate::feed::short;
 use crate::format::{corestore, numbered};
 use crate::storage::BatchId;
 
@@ -49,6 +50,8 @@ pub(super) struct Member {
     /// It is recorded, so that it is there when the store is opened again. Before that none of its files is
     /// written, and a local writer is not told of.
     pub(super) recorded: bool,
+    /// Its line of the list is on the way to the disk.
+    pub(super) listing: bool,
     /// It was made by this node; in the layout of multifeed 6 also if its folder says that it is
     /// written here.
     pub(super) local: bool,
@@ -148,7 +151,7 @@ impl Node {
         }
         let members = &mut self.multifeeds[id.0 as usize].members;
         entry.places.push((id, members.len() as u32));
-        members.push(Member { feed, name, recorded: false, local, secret: None });
+        members.push(Member { feed, name, recorded: false, listing: false, local, secret: None });
     }
 
     pub(super) fn member_mut(&mut self, id: MultifeedId, feed: FeedId) -> Option<&mut Member> {
@@ -329,21 +332,17 @@ impl Node {
             return self.complete(claim.command, Err(error));
         }
         let derived = self.derive_writer(claim.multifeed, &claim.name);
-        let known = claim.secret.as_ref().or(derived.as_ref()).map(SecretKey::public);
-        if let Some(key) = known.filter(|key| self.store.blocked.contains(key)) {
-            let feed = key.to_hex().chars().take(8).collect();
-            return self.complete(claim.command, Err(NodeError::Blocked { feed }));
-        }
-        let key = match (&claim.secret, derived, self.store.layout) {
-            (Some(secret), ..) => secret.public(),
-            (None, Some(secret), _) => secret.public(),
-            (None, None, Layout::Corestore) => {
-                return self.complete(claim.command, Err(NodeError::Closed));
+        let key = match claim.secret.as_ref().or(derived.as_ref()).map(SecretKey::public) {
+            Some(key) if self.store.blocked.contains(&key) => {
+                let error = NodeError::Blocked { feed: short(&key) };
+                return self.complete(claim.command, Err(error));
             }
-            (None, None, Layout::Numbered) => {
+            Some(key) => key,
+            None if self.store.layout == Layout::Numbered => {
                 let secret = SecretKey::from_seed(&self.entropy.bytes());
                 return self.create_writer(Claim { secret: Some(secret), ..claim });
             }
+            None => return self.complete(claim.command, Err(NodeError::Closed)),
         };
         let id = self.add_entry(key);
         self.add_writer(id, claim);

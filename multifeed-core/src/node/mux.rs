@@ -53,7 +53,7 @@ impl Node {
         let mut link = Link::new(connection, self.now);
         link.all = all;
         link.options = options.replication;
-        link.policy = options.policy;
+        link.share(options.policy);
         link.user_data = options.user_data;
         link.admit_only(options.peers);
         link.tick_at = Some(self.now);
@@ -366,11 +366,10 @@ impl Node {
             // A feed that is being opened answers then.
             let entry = &self.feeds[state.feed.0 as usize];
             let Some(feed) = entry.feed() else { continue };
-            let remote = link.connection.peer(channel);
             let to_request = state.queued
                 && !leaving
-                && remote.is_some_and(|remote| {
-                    next_block(feed, &entry.wishes, &entry.reserved, state, remote).is_some()
+                && link.connection.peer(channel).is_some_and(|peer| {
+                    next_block(feed, &entry.wishes, &entry.reserved, state, peer).is_some()
                 });
             if full || to_request {
                 link.asking.insert(channel);

@@ -68,17 +68,9 @@ impl Node {
             entry.state = EntryState::Opening(Some(Box::new(opening)));
             self.opening += 1;
             let after = unsure.then(|| {
-                let names = [
-                    sleep::KEY,
-                    sleep::DATA,
-                    sleep::TREE,
-                    sleep::SIGNATURES,
-                    sleep::BITFIELD,
-                    sleep::SEALED,
-                    sleep::CLEARED,
-                ];
+                let names = [sleep::KEY].into_iter().chain(sleep::LOG);
                 let sync = names.map(|name| Op::Sync { path: folder.join(name) });
-                self.submit(None, sync.into(), Task::Nothing)
+                self.submit(None, sync.collect(), Task::Nothing)
             });
             self.submit(after, ops, Task::Open(id));
         }

@@ -9,6 +9,7 @@ use multifeed_proto::{Dialect, FeedKey, PeerError, UserData};
 
 use super::Question;
 
+use crate::feed::short;
 use crate::storage::{Batch, StorageError};
 
 /// Number of a feed in one node, in whichever multifeeds it is. Not kept across restarts.
@@ -322,7 +323,6 @@ pub enum WaitingFor {
 
 impl fmt::Display for WaitingFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = |key: &FeedKey| -> String { key.to_hex().chars().take(8).collect() };
         match self {
             Self::Handshake => f.write_str("the peer's handshake"),
             Self::Decision => f.write_str("a decision here on which feeds to share with the peer"),

@@ -107,22 +107,23 @@ impl Fetch {
 }
 
 impl Link {
-    /// Whether the application, or the list, allows a feed.
-    fn allows(&self, key: &FeedKey) -> bool {
-        match &self.policy {
-            Policy::AcceptAll => true,
-            Policy::AllowList(feeds) => feeds.contains_key(key),
-            Policy::Ask => self.allowed.contains_key(key),
+    /// Sets what is shared. To be called before anything is said.
+    pub(super) fn share(&mut self, policy: Policy) {
+        self.restricted = policy != Policy::AcceptAll;
+        self.asks = policy == Policy::Ask;
+        if let Policy::AllowList(feeds) = policy {
+            self.allowed = feeds;
         }
+    }
+
+    /// Whether a feed may be shared.
+    fn allows(&self, key: &FeedKey) -> bool {
+        !self.restricted || self.allowed.contains_key(key)
     }
 
     /// How much of a feed is fetched.
     pub(super) fn fetch(&self, key: &FeedKey) -> Fetch {
-        let listed = match &self.policy {
-            Policy::AllowList(feeds) => feeds.get(key),
-            Policy::AcceptAll | Policy::Ask => None,
-        };
-        self.allowed.get(key).or(listed).cloned().unwrap_or_default()
+        self.allowed.get(key).cloned().unwrap_or_default()
     }
 }
 
@@ -217,7 +218,7 @@ impl Node {
     ) {
         keys.retain(|key| self.is_member(multifeed, key));
         let Some(link) = self.links.get_mut(&id) else { return };
-        let asks = link.policy == Policy::Ask;
+        let asks = link.asks;
         let root = link.root_of(multifeed).map(|root| root.id);
         let Some(mux) = root.and_then(|root| link.connection.mux(root)) else { return };
         if asks {
@@ -239,7 +240,7 @@ impl Node {
         mut keys: Vec<FeedKey>,
     ) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.policy == Policy::Ask && !keys.is_empty() {
+        if link.asks && !keys.is_empty() {
             self.ask(id, multifeed, Decision::Accept, keys);
         } else {
             keys.retain(|key| link.allows(key));

@@ -235,7 +235,6 @@ impl Node {
             Err(error) => return self.serve_failed(id, channel, job, error.into()),
         };
         let Some(feed_id) = self.feed_of(id, channel) else { return };
-        let is_static = self.feeds[feed_id.0 as usize].feed().is_some_and(Feed::is_static);
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
@@ -258,7 +257,9 @@ impl Node {
             });
             // A blank signature proves nothing; a static feed has none.
             let signature = signature.filter(|signature| *signature != [0; 64]);
-            if let Some(entry) = item.plan.signature.filter(|_| signature.is_none() && !is_static) {
+            let is_static = || self.feeds[feed_id.0 as usize].feed().is_some_and(Feed::is_static);
+            let due = item.plan.signature.filter(|_| signature.is_none());
+            if let Some(entry) = due.filter(|_| !is_static()) {
                 // Its write failed; without it the answer would prove nothing.
                 unsigned.push((entry, item));
                 continue;

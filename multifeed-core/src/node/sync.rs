@@ -17,6 +17,7 @@ use super::{
     ConnectionId, Counters, Event, MultifeedId, Node, SyncState, WaitingFor, entry::EntryState,
 };
 use crate::feed::Feed;
+use crate::ranges::Ranges;
 use multifeed_proto::session::Peer;
 
 /// How often a connection that is waiting for something is looked at.
@@ -253,19 +254,15 @@ impl Node {
         if !peer.remote_wants() {
             return;
         }
-        let mut held = Vec::new();
+        let mut held = Ranges::default();
         for run in stored_runs(feed).take(MAX_RUNS) {
-            let mut at = run.start;
-            for unstored in feed.unstored.iter() {
-                if unstored.start < run.end && unstored.end > at {
-                    held.push(at..unstored.start.max(at));
-                    at = unstored.end;
-                }
-            }
-            held.push(at..run.end);
+            held.insert(run);
+        }
+        for run in feed.unstored.iter() {
+            held.remove(run);
         }
         let Some(link) = self.links.get_mut(&id) else { return };
-        for run in held.into_iter().filter(|run| !run.is_empty()) {
+        for run in held.iter() {
             let span = Span { start: run.start, length: run.end - run.start };
             // Only a closed channel refuses it, and then there is nobody to tell.
             let _ = link.connection.have(channel, span);

@@ -95,25 +95,32 @@ pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
 /// Saves the key of a new store, readable by its owner only, all of it or nothing. `false`: there is
 /// a saved key already, which stays.
 pub(crate) fn save(directory: &Path, key: &RootKey) -> Result<bool, Failure> {
-    let save = || {
-        // Made with mode 0600, under a name that nobody else uses.
-        let mut file = tempfile::Builder::new().prefix(".root_key-").tempfile_in(directory)?;
-        writeln!(file, "{}", hex(key))?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(directory.join(KEY_FILE)) {
-            Ok(_) => {}
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            Err(error) => return Err(error.error),
-        }
-        sync_folder(directory)?;
-        Ok(true)
-    };
-    save().map_err(|error: io::Error| {
-        let path = directory.join(KEY_FILE);
+    let path = directory.join(KEY_FILE);
+    write_secret(&path, key.expose()).map_err(|error| {
         let message = format!("cannot save the root key in {}: {error}", path.display());
         Failure::new("ERR_KEY_FILE", message)
             .advice("see that the folder can be written to, or use --no-save-key")
     })
+}
+
+/// Writes the digits of a secret to a new file, readable by its owner only, all of it or nothing. `false`:
+/// there is a file already, which stays.
+pub(crate) fn write_secret(path: &Path, secret: &[u8; 32]) -> io::Result<bool> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    };
+    // Made with mode 0600, under a name that nobody else uses.
+    let mut file = tempfile::Builder::new().prefix(".multifeed-key-").tempfile_in(folder)?;
+    writeln!(file, "{}", multifeed_proto::to_hex(secret))?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error.error),
+    }
+    sync_folder(folder)?;
+    Ok(true)
 }
 
 /// A key that nobody else has.
@@ -156,12 +163,18 @@ fn parse(text: &str, source: Source) -> Result<Given, Failure> {
 }
 
 fn read_key_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)?;
-    } else {
-        File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    if path != Path::new("-") {
+        return read_secret(path);
     }
+    let mut text = String::new();
+    io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The beginning of a file, more than enough of it to see whether it holds a secret.
+pub(crate) fn read_secret(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
     Ok(text)
 }
 

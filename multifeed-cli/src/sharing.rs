@@ -1,8 +1,7 @@
 //! What is shared with peers, and with which: the options, and the file of a lasting identity.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use multifeed_tokio::{
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::keys;
 
 /// What is shared, and with whom.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,32 +92,27 @@ fn peer_key(text: &str) -> Result<PeerKey, String> {
 /// The identity in a file, drawn at random and saved if there is none.
 fn identity(path: &Path) -> Result<PeerSecret, Failure> {
     let place = path.display();
-    match fs::read_to_string(path) {
-        Ok(text) => PeerSecret::from_hex(text.trim()).map_err(|error| {
-            Failure::new("ERR_IDENTITY", format!("{place} holds no identity: {error}"))
-                .advice("name another file, and it is made")
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => save_new(path).map_err(|error| {
-            Failure::new("ERR_IDENTITY", format!("cannot make {place}: {error}"))
-                .advice("see whether the folder exists and you may write there")
-        }),
-        Err(error) => Err(Failure::new("ERR_IDENTITY", format!("cannot read {place}: {error}"))
-            .advice("see who owns the file")),
-    }
-}
-
-/// Readable by its owner only, all of it or nothing.
-fn save_new(path: &Path) -> io::Result<PeerSecret> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    let secret = PeerSecret::new(bytes);
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        Some(_) | None => Path::new("."),
+    let text = match keys::read_secret(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = keys::random_bytes()?;
+            let written = keys::write_secret(path, &secret).map_err(|error| {
+                Failure::new("ERR_IDENTITY", format!("cannot make {place}: {error}"))
+                    .advice("see whether the folder exists and you may write there")
+            })?;
+            if written {
+                return Ok(PeerSecret::new(secret));
+            }
+            // Another process was faster.
+            keys::read_secret(path)
+        }
+        read => read,
     };
-    let mut file = tempfile::Builder::new().prefix(".identity-").tempfile_in(folder)?;
-    writeln!(file, "{}", multifeed_proto::to_hex(secret.expose()))?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    Ok(secret)
+    let text = text.map_err(|error| {
+        Failure::new("ERR_IDENTITY", format!("cannot read {place}: {error}"))
+            .advice("see who owns the file")
+    })?;
+    PeerSecret::from_hex(text.trim()).map_err(|error| {
+        Failure::new("ERR_IDENTITY", format!("{place} holds no identity: {error}"))
+            .advice("name another file, and it is made")
+    })
 }

@@ -376,13 +376,19 @@ fn a_writer_that_was_not_recorded_is_before_it_is_written() {
     }
 }
 
-#[test]
-fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
+/// Two parties that are in sync, and the disk of the second is full since.
+fn full_disk_of_the_second() -> (Sim, [usize; 2], usize) {
     let mut sim = Sim::new(65_536);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
     let wire = sim.connect(a, b);
     sim.sync();
     sim.parties[b].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    (sim, [a, b], wire)
+}
+
+#[test]
+fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
+    let (mut sim, [a, b], wire) = full_disk_of_the_second();
     sim.writer(a, "w");
     sim.run();
     sim.parties[b].unreadable = Some(("/bitfield", u32::MAX));
@@ -397,11 +403,7 @@ fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
 
 #[test]
 fn a_list_gets_the_lines_that_it_lacks_also_when_another_came_first() {
-    let mut sim = Sim::new(65_536);
-    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
-    let wire = sim.connect(a, b);
-    sim.sync();
-    sim.parties[b].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
+    let (mut sim, [a, b], wire) = full_disk_of_the_second();
     for name in ["v", "w"] {
         let feed = sim.writer(a, name);
         sim.append(a, feed, &[b"block"]);

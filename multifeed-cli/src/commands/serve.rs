@@ -132,9 +132,7 @@ impl Server {
             while peers.try_join_next().is_some() {}
         }
     }
-}
 
-impl Server {
     fn say_full(&self) {
         let max = self.max_peers;
         self.output.say(

@@ -7,7 +7,8 @@
 //! | `place` | where each feed goes, and the small files that make it what it is there |
 //! | `copy` | the files of the feeds, piece by piece; what is zero stays a hole |
 //! | `list` | the list of feeds, where the new layout has one |
-//! | `folder` | two folders of a file system (feature `std`): all of the new store or nothing |
+//!
+//! On two folders of a file system it is run by [`convert()`] (feature `std`), whose code is in `disk`.
 //!
 //! The blocks, trees, signatures and bitfields are the same bytes in every layout, so they are copied
 //! as they are: sparse feeds, cleared blocks and what a crash left come out as they went in. Damage
@@ -17,8 +18,6 @@
 //! which no peer can sync: only one of the two may be written to.
 
 mod copy;
-#[cfg(feature = "std")]
-mod folder;
 mod list;
 mod machine;
 mod place;
@@ -28,7 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 #[cfg(feature = "std")]
-pub use folder::convert;
+pub use crate::disk::convert::convert;
 pub use machine::{Convert, Step};
 
 use crate::node::NodeError;

@@ -2,8 +2,10 @@
 //!
 //! Synchronous and free of any runtime: an adapter calls [`Disk::execute`] where it stands for small
 //! work on the page cache, and from a thread for what may take long. What is asked for, and in which
-//! order, is decided elsewhere (`node`); how files look inside is `format`.
+//! order, is decided elsewhere (`node`); how files look inside is `format`. `convert` makes a whole store out of
+//! another one, or nothing.
 
+pub(crate) mod convert;
 mod pool;
 mod system;
 

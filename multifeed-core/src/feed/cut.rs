@@ -1,8 +1,8 @@
 //! Whether the data file was cut, and which blocks went with that.
 //!
 //! The end of the last block that is held tells: one look at the length of the file, and for a feed
-//! with gaps some nodes of the tree. An empty block tells nothing: no byte was written for it. Only if the file is shorter, the first block that it
-//! lacks is searched from the roots down.
+//! with gaps some nodes of the tree. An empty block tells nothing: no byte was written for it. Only if
+//! the file is shorter, the first block that it lacks is searched from the roots down.
 
 use alloc::vec::Vec;
 

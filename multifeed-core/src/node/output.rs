@@ -167,9 +167,9 @@ pub enum Event {
         /// What the peer's application said, if anything; what is longer than [`UserData::MAX`] is left out.
         user_data: Option<UserData>,
     },
-    /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the peer? To be answered
-    /// with [`Node::answer`](crate::Node::answer), in any time. Until then the peer waits, and learns nothing
-    /// of them.
+    /// Where [`Policy::Ask`](crate::Policy::Ask) is in force: which of these feeds are to be shared with the
+    /// peer? To be answered with [`Node::answer`](crate::Node::answer), in any time. Until then the peer
+    /// waits, and learns nothing of them.
     Question(Question),
     /// Both sides agreed to replicate these feeds.
     RemoteFeeds {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use multifeed_proto::RootKey;
 
-use super::{Convert, ConvertError, Converted, Progress, Step};
-use crate::disk::{Disk, sync_folder};
+use super::{Disk, sync_folder};
+use crate::convert::{Convert, ConvertError, Converted, Progress, Step};
 use crate::node::Layout;
 use crate::storage::{Batch, BatchId, Op};
 
@@ -21,7 +21,7 @@ use crate::storage::{Batch, BatchId, Op};
 /// `master` is the master key of a new store in the layout of corestore, if `from` has none: 32 random
 /// bytes. `progress` is told how far it is after each step, at most 1 MiB, and can end the work.
 ///
-/// Blocks until it is over. See [the module](super) for what must not be done with the two stores.
+/// Blocks until it is over. See [the module](crate::convert) for what must not be done with the two stores.
 ///
 /// # Errors
 ///

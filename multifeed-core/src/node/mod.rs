@@ -262,6 +262,8 @@ impl Node {
 
     /// Up to `count` blocks from `index` on, as many as are held without a gap and together have at most
     /// `max_bytes` bytes, but at least one if it is held. Answered with [`Outcome::Blocks`].
+    ///
+    /// One call gives at most 65,536 blocks and 16 MiB, or one longer block alone: read on behind what came.
     pub fn read(&mut self, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> CommandId {
         let command = self.command();
         self.when_open(

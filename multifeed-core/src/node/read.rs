@@ -13,6 +13,8 @@ use crate::storage::{Answer, Op, StorageError};
 const MAX_READ: usize = 16 * 1024 * 1024;
 /// Blocks of one read.
 const MAX_BLOCKS: u64 = 65_536;
+/// Times that tree nodes are read for one block: others may have pushed them out of the cache.
+const MAX_LOADS: u8 = 4;
 
 /// Blocks that are being read.
 #[derive(Debug)]
@@ -23,8 +25,12 @@ pub(super) struct ReadJob {
     count: u64,
     max_bytes: usize,
     kind: Kind,
+    /// Where the blocks that were found so far are, and their sizes.
+    start: u64,
     sizes: Vec<usize>,
-    loaded: bool,
+    total: u64,
+    /// The block whose tree nodes were read last, and how often.
+    loaded: (u64, u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +56,10 @@ impl ReadJob {
             count,
             max_bytes,
             kind: Kind::Blocks,
+            start: 0,
             sizes: Vec::new(),
-            loaded: false,
+            total: 0,
+            loaded: (0, 0),
         }
     }
 
@@ -78,23 +86,34 @@ impl Node {
             entry.wishes.waiters.entry(job.index).or_default().push(job.command);
             return self.wishes_changed(job.feed);
         }
-        job.sizes.clear();
-        let (mut start, mut total) = (0, 0u64);
+        // Blocks that were found and then cleared are not read any more.
+        let found = job.index..job.index + job.sizes.len() as u64;
+        if let Some(gap) = feed.bits.first_missing_block(found.clone()) {
+            job.sizes.truncate((gap - job.index) as usize);
+            job.total = job.sizes.iter().map(|size| *size as u64).sum();
+            job.count = gap - job.index;
+        }
         let end = job.index.saturating_add(job.count).min(feed.length());
-        for block in (job.index..end).take_while(|block| feed.has(*block)).collect::<Vec<_>>() {
+        for block in found.end..end {
+            if !feed.has(block) {
+                break;
+            }
             match feed.place(block) {
                 Ok(place) => {
-                    if !job.sizes.is_empty() && total + place.size > job.max_bytes as u64 {
+                    if !job.sizes.is_empty() && job.total + place.size > job.max_bytes as u64 {
                         break;
                     }
                     if job.sizes.is_empty() {
-                        start = place.offset;
+                        job.start = place.offset;
                     }
-                    total += place.size;
+                    job.total += place.size;
                     job.sizes.push(place.size as usize);
                 }
-                Err(_) if !job.sizes.is_empty() => break,
-                Err(nodes) if nodes.is_empty() || job.loaded => {
+                Err(nodes) if nodes.is_empty() || job.loaded == (block, MAX_LOADS) => {
+                    // What is before it is sound; the next call tells what is wrong with it.
+                    if !job.sizes.is_empty() {
+                        break;
+                    }
                     let error = NodeError::Damaged {
                         feed: feed.short_key(),
                         problem: "its tree lacks a node",
@@ -102,7 +121,8 @@ impl Node {
                     return self.fail_read(job, error);
                 }
                 Err(nodes) => {
-                    job.loaded = true;
+                    let again = if job.loaded.0 == block { job.loaded.1 } else { 0 };
+                    job.loaded = (block, again + 1);
                     let (groups, ops) = feed.load_nodes(&nodes);
                     let id = job.feed;
                     self.submit(None, ops, Task::Nodes(id, groups, After::Read(job)));
@@ -110,18 +130,18 @@ impl Node {
                 }
             }
         }
-        if total > self.config.max_block.max(MAX_READ) as u64 {
+        if job.total > self.config.max_block.max(MAX_READ) as u64 {
             let error = NodeError::Damaged {
                 feed: feed.short_key(),
                 problem: "a block has an impossible size",
             };
             return self.fail_read(job, error);
         }
-        if total == 0 {
+        if job.total == 0 {
             let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
             return self.read_done(job, blocks);
         }
-        let read = Op::Read { path: feed.file(sleep::DATA), offset: start, len: total as usize };
+        let read = Op::Read { path: feed.file(sleep::DATA), offset: job.start, len: job.total as usize };
         self.submit(None, Vec::from([read]), Task::Read(job));
     }
 

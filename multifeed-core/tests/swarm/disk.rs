@@ -100,11 +100,10 @@ impl Disk {
     /// What is left when the process ends, or with [`Durability::Power`] the machine. Of the batches that
     /// run, any part may have happened, and one write in part.
     pub fn crash(mut self, durability: Durability, rng: &mut Rng) -> Memory {
-        let mut torn = false;
+        let answered = self.journal.effects().len();
         for (_, mut batch) in std::mem::take(&mut self.running) {
             rng.shuffle(&mut batch.ops);
             batch.ops.truncate(rng.index(batch.ops.len() + 1));
-            torn = !batch.ops.is_empty();
             self.journal.execute(&batch);
         }
         let count = self.journal.effects().len();
@@ -113,7 +112,8 @@ impl Disk {
                 let seldom = rng.within(0..100);
                 self.journal.state_after_power_loss(count, |_| rng.chance(seldom))
             }
-            Durability::Process if torn && count > 0 && rng.chance(60) => {
+            // What was answered before is whole.
+            Durability::Process if count > answered && rng.chance(60) => {
                 let bytes = rng.index(self.journal.torn_len(count - 1) + 1);
                 self.journal.state_torn(count - 1, bytes)
             }

@@ -228,8 +228,12 @@ impl Opening {
         }
         let file = core::mem::take(&mut self.bitfield);
         self.feed.bits = Bitfield::from_file(&file);
+        self.feed.bits.clear_without_leaf();
         let length = self.feed.bits.length();
         if length == 0 {
+            if self.feed.bits.last_block().is_some() {
+                self.feed.bits.clear_from(0);
+            }
             return self.look_beyond();
         }
         if length > MAX_LENGTH {

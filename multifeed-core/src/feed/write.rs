@@ -208,15 +208,16 @@ impl Feed {
                 let offset = sleep::bitfield_offset(page, page_size);
                 Op::Write { path: path.clone(), offset, data }
             };
-            if self.secret.is_some() && pages.len() > 1 {
-                for page in page_by_page(pages, &buffer.nodes) {
-                    push(Vec::from([write(page)]));
+            let steps = match pages.len() {
+                1 => Vec::from([pages]),
+                _ if self.secret.is_some() => page_by_page(pages, &buffer.nodes),
+                _ => spanning_first(pages, &buffer.nodes),
+            };
+            for step in steps {
+                push(step.into_iter().map(write).collect());
+                if plan.durability == Durability::Power {
+                    push(self.sync(&[sleep::BITFIELD]));
                 }
-            } else {
-                push(pages.into_iter().map(write).collect());
-            }
-            if plan.durability == Durability::Power {
-                push(self.sync(&[sleep::BITFIELD]));
             }
         }
         // After the bits: a kill in between leaves bytes that no bit speaks of, never a bit without bytes.
@@ -400,17 +401,16 @@ impl Feed {
 /// A node that spans pages stands in the first of them, and would make the log as long as the last
 /// before that is written. So pages go out without such nodes, and with them in a second round. The
 /// log then ends at a page, or one block before: see [`Feed::append`].
-fn page_by_page(pages: Vec<(u64, Bytes)>, fresh: &BTreeMap<u64, Node>) -> Vec<(u64, Bytes)> {
+fn page_by_page(pages: Vec<(u64, Bytes)>, fresh: &BTreeMap<u64, Node>) -> Vec<Vec<(u64, Bytes)>> {
     let mut first = Vec::with_capacity(pages.len());
     let mut second = Vec::new();
     for (page, bytes) in pages {
         let nodes = page * NODES_PER_PAGE..(page + 1) * NODES_PER_PAGE;
         let mut without = BytesMut::from(&bytes[..]);
         for &node in fresh.range(nodes.clone()).map(|(node, _)| node) {
-            let below = NodeIndex(node).blocks();
             let at = node - nodes.start;
             let byte = without.get_mut((BLOCKS_PER_PAGE / 8) as usize + (at / 8) as usize);
-            if let (Some(byte), true) = (byte, below.end - below.start > BLOCKS_PER_PAGE) {
+            if let (Some(byte), true) = (byte, blocks_below(node) > BLOCKS_PER_PAGE) {
                 *byte &= !(0x80 >> (at % 8));
             }
         }
@@ -420,5 +420,25 @@ fn page_by_page(pages: Vec<(u64, Bytes)>, fresh: &BTreeMap<u64, Node>) -> Vec<(u
         first.push((page, without.freeze()));
     }
     first.extend(second);
-    first
+    first.into_iter().map(|page| Vec::from([page])).collect()
+}
+
+/// The pages of a reader's bitfield in an order in which every block that is held is found wherever it
+/// stops: where a block is in the data file, the nodes above whole pages before it tell, which stand in
+/// lower pages.
+fn spanning_first(pages: Vec<(u64, Bytes)>, fresh: &BTreeMap<u64, Node>) -> Vec<Vec<(u64, Bytes)>> {
+    let (spanning, rest): (Vec<_>, Vec<_>) = pages.into_iter().partition(|(page, _)| {
+        let mut nodes = fresh.range(page * NODES_PER_PAGE..(page + 1) * NODES_PER_PAGE);
+        nodes.any(|(&node, _)| blocks_below(node) >= BLOCKS_PER_PAGE)
+    });
+    let mut steps: Vec<_> = spanning.into_iter().map(|page| Vec::from([page])).collect();
+    if !rest.is_empty() {
+        steps.push(rest);
+    }
+    steps
+}
+
+fn blocks_below(node: u64) -> u64 {
+    let blocks = NodeIndex(node).blocks();
+    blocks.end - blocks.start
 }

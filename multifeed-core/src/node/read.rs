@@ -141,7 +141,8 @@ impl Node {
             let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
             return self.read_done(job, blocks);
         }
-        let read = Op::Read { path: feed.file(sleep::DATA), offset: job.start, len: job.total as usize };
+        let read =
+            Op::Read { path: feed.file(sleep::DATA), offset: job.start, len: job.total as usize };
         self.submit(None, Vec::from([read]), Task::Read(job));
     }
 

@@ -191,6 +191,25 @@ impl Bitfield {
         }
     }
 
+    /// Forgets the blocks whose leaf is not held: a page whose writing was cut off has new blocks beside
+    /// old nodes, and without its leaf a block is not found.
+    pub fn clear_without_leaf(&mut self) {
+        for (&number, page) in &mut self.pages {
+            let leaves = page.nodes.chunks_exact(2).map(|pair| even(pair[0]) << 32 | even(pair[1]));
+            let mut found = false;
+            for (blocks, leaves) in page.blocks.iter_mut().zip(leaves) {
+                found |= *blocks & !leaves != 0;
+                *blocks &= leaves;
+            }
+            if found {
+                let held = count(&page.blocks, 0, BLOCKS_PER_PAGE as usize);
+                self.blocks -= u64::from(page.held - held);
+                page.held = held;
+                self.dirty.insert(number);
+            }
+        }
+    }
+
     fn clear_node(&mut self, node: NodeIndex) {
         if self.has_node(node) {
             let page_number = node.0 / NODES_PER_PAGE;
@@ -566,6 +585,16 @@ fn clear_after(words: &mut [u64], from: usize) {
     for (i, word) in words.iter_mut().enumerate().skip(from / 64) {
         *word &= !mask(i, from, end);
     }
+}
+
+/// The bits at even places of a word, counted from the most significant one, close together.
+const fn even(word: u64) -> u64 {
+    let mut bits = (word >> 1) & 0x5555_5555_5555_5555;
+    bits = (bits | bits >> 1) & 0x3333_3333_3333_3333;
+    bits = (bits | bits >> 2) & 0x0f0f_0f0f_0f0f_0f0f;
+    bits = (bits | bits >> 4) & 0x00ff_00ff_00ff_00ff;
+    bits = (bits | bits >> 8) & 0x0000_ffff_0000_ffff;
+    (bits | bits >> 16) & 0x0000_0000_ffff_ffff
 }
 
 fn read_words(bytes: &[u8], words: &mut [u64]) {

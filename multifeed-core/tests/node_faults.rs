@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
-use multifeed_core::{Durability, Event, Layout, NodeConfig, Outcome, SyncState};
+use multifeed_core::{Durability, Event, Layout, NodeConfig, Outcome, SyncState, WaitingFor};
 use multifeed_proto::messages::Request;
 use util::liar::setup;
 use util::{FIRST, Sim};
@@ -74,13 +74,34 @@ fn blocks_that_cannot_be_read_for_long_are_taken_back_and_the_others_sent() {
     let wire = sim.connect(a, b);
     // One after the other is tried alone.
     sim.pass(Duration::from_secs(600));
-    for end in 0..2 {
-        assert_eq!(sim.sync_state(wire, end), SyncState::InSync);
-    }
+    assert_eq!(sim.sync_state(wire, 0), SyncState::Waiting(WaitingFor::Storage(key)));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
     let held: Vec<usize> =
         sim.contents(b).values().map(|blocks| blocks.iter().flatten().count()).collect();
     assert!(held.contains(&100) && held.contains(&0), "{held:?}");
     assert!(sim.parties[a].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+}
+
+#[test]
+fn blocks_that_were_taken_back_are_offered_again_soon_however_many_they_are() {
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, numbered(60));
+    sim.parties[a].unreadable = Some(("/data", u32::MAX));
+    let wire = sim.connect(a, b);
+    while sim.parties[b].node.feeds(FIRST).count() == 0
+        || sim.sync_state(wire, 1) != SyncState::InSync
+    {
+        sim.pass(Duration::from_secs(1));
+    }
+    assert_eq!(sim.contents(b).values().next().unwrap().iter().flatten().count(), 0);
+    sim.parties[a].unreadable = None;
+    sim.pass(Duration::from_secs(45));
+    assert_eq!(sim.contents(a), sim.contents(b));
+    for end in 0..2 {
+        assert_eq!(sim.sync_state(wire, end), SyncState::InSync);
+    }
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn hostile_unrequested_blocks_are_dropped_and_given_back_if_the_remote_wants() {
 }
 
 #[test]
-fn the_late_answer_to_a_request_given_up_is_dropped_without_a_word() {
+fn the_late_answer_to_a_request_given_up_is_handed_up_too() {
     let (mut alone, channel) = open();
     alone.give(1, Message::Want(span(0, 8192))).unwrap();
     alone.session.request(channel, request(7)).unwrap();
@@ -322,14 +322,19 @@ fn the_late_answer_to_a_request_given_up_is_dropped_without_a_word() {
     assert!(!peer(&alone).is_requested(7));
     alone.messages();
     alone.outputs();
+    let expected = Output::Data { channel, data: data(7, Some(b"x")) };
     alone.give(1, Message::Data(data(7, Some(b"x")))).unwrap();
-    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![]));
-    // Asked again, it counts again.
+    assert_eq!((alone.messages(), alone.outputs()), (vec![], vec![expected.clone()]));
+    // Asked again meanwhile, both answers are; no third one.
     alone.session.request(channel, request(7)).unwrap();
     alone.session.forget_request(channel, 7, false).unwrap();
     alone.session.request(channel, request(7)).unwrap();
-    alone.give(1, Message::Data(data(7, Some(b"x")))).unwrap();
-    assert_eq!(alone.outputs().len(), 1);
+    alone.messages();
+    for _ in 0..3 {
+        alone.give(1, Message::Data(data(7, Some(b"x")))).unwrap();
+    }
+    assert_eq!(alone.outputs(), [expected.clone(), expected]);
+    assert_eq!(alone.messages(), [(1, Message::Unhave(span(7, 1)))]);
 }
 
 #[test]

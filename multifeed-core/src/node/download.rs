@@ -90,7 +90,7 @@ impl Node {
                 !open.bits.has_block(*block)
                     && !reserved.contains(*block)
                     && !open.clearing.contains(*block)
-                    && !state.unanswered.contains(*block)
+                    && !state.refused.contains(*block)
                     && peer.remote().contains(*block)
             });
             let moves = peer.status().uploading && state.ours.downloading;
@@ -216,10 +216,10 @@ impl Node {
 
     /// The peer has these blocks no more: requests for them will not be answered.
     pub(super) fn remote_lost(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
-        let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
-            return;
-        };
         let end = span.start.saturating_add(span.length);
+        let Some(state) = self.channel_mut(id, channel) else { return };
+        // Nor did it take what it was sent of them.
+        state.unacked.remove(span.start..end);
         let gone: Vec<u64> = state
             .flights
             .range(span.start..end)
@@ -247,77 +247,6 @@ impl Node {
             link.arriving = 0;
         }
     }
-
-    /// Gives up requests that saw no answer for too long; the blocks are not asked of this peer again.
-    ///
-    /// All of a channel when no block comes at all, else those that others overtook by that much: a
-    /// peer that cleared a block gives no answer.
-    pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
-        self.give_up_hashes(id);
-        let timeout = self.config.request_timeout;
-        let Some(link) = self.links.get(&id) else { return };
-        let mut silent = Vec::new();
-        for channel in &link.active {
-            let Some(state) = link.channels.get(channel) else { continue };
-            let heard_at = state.data_at.max(link.arriving_at);
-            if self.now.since(heard_at) >= timeout && !state.loading {
-                silent.push((*channel, None));
-                continue;
-            }
-            let overtaken = state.flights.iter().filter(|(block, flight)| {
-                state.answered_to.since(flight.asked_at) >= timeout && !state.has_answer(**block)
-            });
-            let blocks: Vec<u64> = overtaken.map(|(block, _)| *block).collect();
-            if !blocks.is_empty() {
-                silent.push((*channel, Some(blocks)));
-            }
-        }
-        for (channel, overtaken) in silent {
-            let Some(state) = self.channel_mut(id, channel) else { continue };
-            match overtaken {
-                Some(blocks) => {
-                    for &block in &blocks {
-                        state.unanswered.insert(block..block + 1);
-                    }
-                    self.forget_requests(id, channel, &blocks);
-                }
-                None => {
-                    // An answer that waits for one that did not come is asked for again.
-                    let mut blocks: Vec<u64> = state.flights.keys().copied().collect();
-                    blocks.retain(|block| !state.has_answer(*block));
-                    for block in blocks {
-                        state.unanswered.insert(block..block + 1);
-                    }
-                    self.drop_requests(id, channel);
-                }
-            }
-            self.touch_channel(id, channel);
-        }
-    }
-
-    /// Gives up some of the requests on a channel, so that the blocks can be asked of others.
-    fn forget_requests(&mut self, id: ConnectionId, channel: ChannelId, blocks: &[u64]) {
-        for block in blocks {
-            if let Some(link) = self.links.get_mut(&id) {
-                let _ = link.connection.forget_request(channel, *block, false);
-                if let Some(state) = link.channels.get_mut(&channel) {
-                    state.poisoned = true;
-                }
-            }
-            self.end_flight(id, channel, *block);
-        }
-        if let (Some(feed), false) = (self.feed_of(id, channel), blocks.is_empty()) {
-            self.rewind_others(feed);
-        }
-    }
-}
-
-impl Channel {
-    /// Whether the answer to a request came and waits to be verified.
-    fn has_answer(&self, block: u64) -> bool {
-        let mut waiting = self.inbox.iter().chain(self.held.values().flatten());
-        waiting.any(|data| data.index == block)
-    }
 }
 
 /// The first block from the channel's cursor on that the peer has, that we lack and want, and that is
@@ -337,8 +266,8 @@ pub(super) fn next_block(
             feed.bits.first_missing_block(block..u64::MAX)?
         } else if reserved.contains(block) {
             reserved.next_gap(block)
-        } else if state.unanswered.contains(block) {
-            state.unanswered.next_gap(block)
+        } else if state.refused.contains(block) {
+            state.refused.next_gap(block)
         } else if feed.clearing.contains(block) {
             feed.clearing.next_gap(block)
         } else {

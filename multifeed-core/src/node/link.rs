@@ -9,6 +9,7 @@ use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId, UserData};
 use super::admission::Peers;
 use super::output::Counters;
 use super::policy::{Fetch, Question, QuestionId};
+use super::refused::Refused;
 use super::serve::Job;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
@@ -164,10 +165,11 @@ pub(super) struct Channel {
     pub(super) data_at: Now,
     /// When the youngest request was made that was answered.
     pub(super) answered_to: Now,
-    /// Blocks that the peer announced and did not send.
-    pub(super) unanswered: Ranges,
+    pub(super) refused: Refused,
     /// Blocks whose answer built on a node that never came.
     pub(super) orphaned: Ranges,
+    /// Blocks that could not be read when the peer asked for them, and that it is told of again later.
+    pub(super) taken_back: Ranges,
     pub(super) parked: VecDeque<Request>,
     pub(super) job: Option<Job>,
     /// Times in a row that our storage failed when serving.
@@ -364,8 +366,9 @@ impl Channel {
             poisoned: false,
             data_at: now,
             answered_to: Now::default(),
-            unanswered: Ranges::default(),
+            refused: Refused::default(),
             orphaned: Ranges::default(),
+            taken_back: Ranges::default(),
             parked: VecDeque::new(),
             job: None,
             failures: 0,

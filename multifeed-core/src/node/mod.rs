@@ -13,6 +13,7 @@
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
 //! | `download`, `verify` | what to ask of whom; what came |
+//! | `refused` | what did not come |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
 //! | `extension` | messages of the application's own |
@@ -43,6 +44,7 @@ mod output;
 mod policy;
 mod progress;
 mod read;
+mod refused;
 mod select;
 mod serve;
 mod store;

@@ -13,6 +13,7 @@ use multifeed_proto::{
 
 use super::download::next_block;
 use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
+use super::sync::first_missing;
 use super::{ConnectOptions, ConnectionId, Event, FeedId, MultifeedId, Node, NodeError, Outcome};
 
 /// Blocks in one `Want`, as the JavaScript sends and expects them.
@@ -354,7 +355,8 @@ impl Node {
     }
 
     /// Answers wants of the peer while the outbox has room, each after the requests for what the peer
-    /// announced before it: so a peer knows by the answer what is not wanted of it.
+    /// announced before it, and one beyond the end of the log not before all that is wanted is stored,
+    /// whoever sends it: so a peer knows by the answer what is not wanted of it.
     pub(super) fn answer_wants(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let leaving = link.leave_by.is_some() || self.closing.is_some();
@@ -375,10 +377,35 @@ impl Node {
                 link.asking.insert(channel);
                 continue;
             }
-            for span in core::mem::take(&mut state.remote_wants) {
-                self.answer_want(id, channel, span);
+            let wants = core::mem::take(&mut state.remote_wants);
+            let answered_below = match self.fetches_until(id, channel) {
+                Some(end) if !leaving => end.max(1),
+                _ => u64::MAX,
+            };
+            for span in wants {
+                if span.start < answered_below {
+                    self.answer_want(id, channel, span);
+                } else if let Some(link) = self.links.get_mut(&id) {
+                    link.asking.insert(channel);
+                    if let Some(state) = link.channels.get_mut(&channel) {
+                        state.remote_wants.push(span);
+                    }
+                }
             }
         }
+    }
+
+    /// Where the log ends, as far as either side knows, if not all blocks of it that the peer has and that
+    /// are wanted are stored here.
+    fn fetches_until(&self, id: ConnectionId, channel: ChannelId) -> Option<u64> {
+        let (feed, state, peer) = self.parts(self.links.get(&id)?, channel)?;
+        let wishes = &self.feeds[state.feed.0 as usize].wishes;
+        let missing = peer.status().uploading
+            && state.ours.downloading
+            && first_missing(feed, wishes, state, peer).0 > 0;
+        let mut unstored = feed.unstored.iter();
+        let fetches = missing || unstored.any(|run| peer.remote().run_in(run).is_some());
+        fetches.then(|| feed.length().max(peer.remote_length()))
     }
 
     /// Tells which blocks of a range are stored here; the first time, also where the log ends.
@@ -409,6 +436,7 @@ impl Node {
             link.progress(self.now);
             if let Some(state) = link.channels.get_mut(&channel) {
                 state.rewind(span.start);
+                state.refused.announced(span.start..span.start.saturating_add(span.length));
             }
             link.want(channel);
         }

@@ -329,11 +329,15 @@ impl Node {
             self.park_again(id, channel, job.items);
         } else {
             for item in job.items {
-                let span = Span { start: item.request.index, length: 1 };
-                let _ = link.connection.unhave(channel, span);
+                let index = item.request.index;
+                let _ = link.connection.unhave(channel, Span { start: index, length: 1 });
+                state.taken_back.insert(index..index + 1);
             }
             link.serving.push_back(channel);
-            self.retry_later(feed);
+            // Once for all blocks that are taken back until then.
+            if self.feeds[feed.0 as usize].retry_at.is_none_or(|at| at <= self.now) {
+                self.retry_later(feed);
+            }
         }
         if first {
             self.event(super::Event::FeedFailed { feed, error });

@@ -229,6 +229,10 @@ impl Node {
         if !state.parked.is_empty() || state.job.is_some() {
             return Some(WaitingFor::Requests(key));
         }
+        let mut taken_back = state.taken_back.iter();
+        if peer.status().downloading && taken_back.any(|run| !peer.remote().contains_all(run)) {
+            return Some(WaitingFor::Storage(key));
+        }
         let unacked = unacknowledged(state, peer);
         if unacked > 0 {
             return Some(WaitingFor::Acknowledgement { feed: key, blocks: unacked });
@@ -262,11 +266,16 @@ impl Node {
             held.remove(run);
         }
         let Some(link) = self.links.get_mut(&id) else { return };
+        if let Some(state) = link.channels.get_mut(&channel) {
+            state.taken_back = Ranges::default();
+            state.barrier = Barrier::None;
+        }
         for run in held.iter() {
             let span = Span { start: run.start, length: run.end - run.start };
             // Only a closed channel refuses it, and then there is nobody to tell.
             let _ = link.connection.have(channel, span);
         }
+        self.touch_channel(id, channel);
     }
 
     /// Asks the peer for blocks that cannot exist: what it wants of us it asks for before it answers.
@@ -333,6 +342,7 @@ impl Node {
             link.serving.extend(core::mem::take(&mut link.stuck));
         }
         self.give_up_silent(id);
+        self.retry_refused(id);
         let Some(link) = self.links.get(&id) else { return };
         let waits = if link.in_sync { None } else { self.link_waits(link, true) };
         let stalled = self.now.since(link.progress_at) >= self.config.stall_timeout;
@@ -442,16 +452,21 @@ fn missing_runs<'a>(
 pub(super) fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
     let runs = missing_runs(feed, wishes, state, peer).take(MAX_RUNS);
     runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
-        (count + (run.end - run.start), refused + state.unanswered.count_in(run))
+        (count + (run.end - run.start), refused + state.refused.count_in(run))
     })
 }
 
-/// As [`missing`], but stops at the first run that the peer may still send some of.
-fn first_missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
+/// As [`missing`], but stops at the first run that the peer may still send some of, which counts as one.
+pub(super) fn first_missing(
+    feed: &Feed,
+    wishes: &Wishes,
+    state: &Channel,
+    peer: &Peer,
+) -> (u64, u64) {
     let mut refused = 0;
     for run in missing_runs(feed, wishes, state, peer) {
         let length = run.end - run.start;
-        let unanswered = state.unanswered.count_in(run);
+        let unanswered = state.refused.count_in(run);
         refused += unanswered;
         if unanswered < length {
             return (refused + 1, refused);

@@ -43,14 +43,14 @@ impl Node {
         }
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        if !state.flights.contains_key(&data.index) {
-            return;
-        }
+        // The answer to a request that was given up is welcome too: the peer leaves what it brings out of
+        // the proofs that follow.
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
         state.data_at = self.now;
         if let Some(flight) = state.flights.get(&data.index) {
             state.answered_to = state.answered_to.max(flight.asked_at);
         }
+        state.refused.came(data.index);
         state.inbox.push_back(data);
         state.moved.block_bytes_received += bytes as u64;
         link.held_bytes += bytes;
@@ -140,12 +140,13 @@ impl Node {
                     // Asked once more, with a digest that is true by now. hypercore 9 remembers the
                     // other one for as long as the channel lives, and so may answer in vain again.
                     self.release_held(id, bytes);
+                    let (now, timeout) = (self.now, self.config.request_timeout);
                     if let Some(state) = self.channel_mut(id, channel) {
                         if hash {
                             state.no_hashes = true;
                         } else {
                             if state.orphaned.contains(block) {
-                                state.unanswered.insert(block..block + 1);
+                                state.refused.add(block, now, timeout);
                             }
                             state.orphaned.insert(block..block + 1);
                         }
@@ -176,9 +177,6 @@ impl Node {
         let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else {
             return Verdict::Dropped;
         };
-        if data.value.is_some() && !state.flights.contains_key(&data.index) {
-            return Verdict::Dropped;
-        }
         // Of a block that came from elsewhere meanwhile, the nodes are still counted on.
         // One that is being cleared is asked for again when it is cleared, if it is still wanted.
         let unwanted = feed.bits.has_block(data.index) || feed.clearing.contains(data.index);

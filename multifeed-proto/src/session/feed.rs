@@ -111,7 +111,6 @@ impl Session {
         };
         match feed.peer.answered(data.index, data.value.is_none()) {
             Answer::Expected => self.outputs.push_back(Output::Data { channel: id, data }),
-            Answer::Late => {}
             Answer::Unrequested => {
                 if data.value.is_some() && feed.peer.remote_wants {
                     let span = Span { start: data.index, length: 1 };

@@ -42,10 +42,8 @@ struct Asked {
 /// What to do with a `Data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It answers a request.
+    /// It answers a request, perhaps one that was given up.
     Expected,
-    /// It answers a request that was given up.
-    Late,
     /// Nobody asked.
     Unrequested,
 }
@@ -132,7 +130,7 @@ impl Peer {
 
     pub(crate) fn requested(&mut self, request: &Request) {
         let kind = (request.index, request.hash);
-        self.forgotten.remove(&kind);
+        // One that was given up before may still be answered, besides.
         let seek = request.bytes > 0;
         let before = self.in_flight.insert(kind, Asked { seek });
         self.seeks += usize::from(seek);
@@ -156,7 +154,7 @@ impl Peer {
             return Answer::Expected;
         }
         if self.forgotten.remove(&kind) {
-            return Answer::Late;
+            return Answer::Expected;
         }
         if self.seeks == 0 {
             return Answer::Unrequested;

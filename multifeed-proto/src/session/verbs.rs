@@ -325,7 +325,8 @@ impl Session {
     }
 
     /// No longer waits for the answer to a request for a block or, with `hash`, for its hashes. Nothing is
-    /// sent, and should the answer still come, it is dropped.
+    /// sent, and should the answer still come, it is an [`Output::Data`] like any other: the peer counts on
+    /// what it brings.
     ///
     /// # Errors
     ///

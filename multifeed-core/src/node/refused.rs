@@ -1,0 +1,173 @@
+//! Blocks that a peer announced and did not send: given up, so that others can be asked, and asked for
+//! again later, for a peer that was slow or had trouble with its disk may send them yet.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use multifeed_proto::{ChannelId, Now};
+
+use super::link::Channel;
+use super::{ConnectionId, Node};
+use crate::ranges::Ranges;
+
+/// Blocks that are asked for again at once: a hypercore 9 that cleared blocks never answers.
+const RETRIED: usize = 16;
+/// How often the time until that is doubled, as long as none of them comes.
+const MAX_DOUBLINGS: u32 = 4;
+
+/// The blocks of one channel that its peer did not send.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    blocks: Ranges,
+    /// When some of them are asked for again.
+    again_at: Option<Now>,
+    /// Those that were, the last time.
+    retried: Ranges,
+    /// Where the next ones begin.
+    from: u64,
+    doublings: u32,
+}
+
+impl Refused {
+    pub(super) fn contains(&self, block: u64) -> bool {
+        self.blocks.contains(block)
+    }
+
+    /// The first block from `block` on that is not refused.
+    pub(super) fn next_gap(&self, block: u64) -> u64 {
+        self.blocks.next_gap(block)
+    }
+
+    pub(super) fn count_in(&self, range: Range<u64>) -> u64 {
+        self.blocks.count_in(range)
+    }
+
+    /// A block is not asked for any more until `after`, or longer if that was in vain before.
+    pub(super) fn add(&mut self, block: u64, now: Now, after: Duration) {
+        self.blocks.insert(block..block + 1);
+        let wait = after * (1 << self.doublings);
+        self.again_at.get_or_insert_with(|| now.after(wait));
+    }
+
+    /// The peer announced blocks once more.
+    pub(super) fn announced(&mut self, blocks: Range<u64>) {
+        self.blocks.remove(blocks);
+    }
+
+    /// A block came. If it had been refused before, so may the others.
+    pub(super) fn came(&mut self, block: u64) {
+        if self.retried.contains(block) {
+            *self = Self::default();
+        }
+    }
+
+    /// Takes some blocks out, if it is time, to be asked for again.
+    fn retry(&mut self, now: Now, after: Duration) -> Option<&Ranges> {
+        self.again_at.take_if(|at| *at <= now)?;
+        self.doublings = (self.doublings + 1).min(MAX_DOUBLINGS);
+        self.retried = Ranges::default();
+        for _ in 0..RETRIED {
+            let next = self.blocks.next_in(self.from).or_else(|| self.blocks.next_in(0));
+            let Some(block) = next else { break };
+            self.from = block + 1;
+            self.blocks.remove(block..block + 1);
+            self.retried.insert(block..block + 1);
+        }
+        if !self.blocks.is_empty() {
+            self.again_at = Some(now.after(after * (1 << self.doublings)));
+        }
+        Some(&self.retried)
+    }
+}
+
+impl Node {
+    /// Asks again for blocks that were refused a while ago.
+    pub(super) fn retry_refused(&mut self, id: ConnectionId) {
+        let (now, after) = (self.now, self.config.request_timeout);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // What is refused and wanted keeps a channel from being in sync.
+        for channel in link.unsynced.iter().copied().collect::<Vec<_>>() {
+            let Some(state) = link.channels.get_mut(&channel) else { continue };
+            let Some(retried) = state.refused.retry(now, after) else { continue };
+            for blocks in retried.iter() {
+                state.orphaned.remove(blocks);
+            }
+            state.rewind(0);
+            link.want(channel);
+            link.unjudged.insert(channel);
+        }
+    }
+
+    /// Gives up requests that saw no answer for too long; the blocks are not asked of this peer for a while.
+    ///
+    /// All of a channel when no block comes at all, else those that others overtook by that much: a
+    /// peer that cleared a block gives no answer.
+    pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
+        self.give_up_hashes(id);
+        let timeout = self.config.request_timeout;
+        let Some(link) = self.links.get(&id) else { return };
+        let mut silent = Vec::new();
+        for channel in &link.active {
+            let Some(state) = link.channels.get(channel) else { continue };
+            let heard_at = state.data_at.max(link.arriving_at);
+            if self.now.since(heard_at) >= timeout && !state.loading {
+                silent.push((*channel, None));
+                continue;
+            }
+            let overtaken = state.flights.iter().filter(|(block, flight)| {
+                state.answered_to.since(flight.asked_at) >= timeout && !state.has_answer(**block)
+            });
+            let blocks: Vec<u64> = overtaken.map(|(block, _)| *block).collect();
+            if !blocks.is_empty() {
+                silent.push((*channel, Some(blocks)));
+            }
+        }
+        for (channel, overtaken) in silent {
+            let now = self.now;
+            let Some(state) = self.channel_mut(id, channel) else { continue };
+            match overtaken {
+                Some(blocks) => {
+                    for &block in &blocks {
+                        state.refused.add(block, now, timeout);
+                    }
+                    self.forget_requests(id, channel, &blocks);
+                }
+                None => {
+                    // An answer that waits for one that did not come is asked for again.
+                    let mut blocks: Vec<u64> = state.flights.keys().copied().collect();
+                    blocks.retain(|block| !state.has_answer(*block));
+                    for block in blocks {
+                        state.refused.add(block, now, timeout);
+                    }
+                    self.drop_requests(id, channel);
+                }
+            }
+            self.touch_channel(id, channel);
+        }
+    }
+
+    /// Gives up some of the requests on a channel, so that the blocks can be asked of others.
+    pub(super) fn forget_requests(&mut self, id: ConnectionId, channel: ChannelId, blocks: &[u64]) {
+        for block in blocks {
+            if let Some(link) = self.links.get_mut(&id) {
+                let _ = link.connection.forget_request(channel, *block, false);
+                if let Some(state) = link.channels.get_mut(&channel) {
+                    state.poisoned = true;
+                }
+            }
+            self.end_flight(id, channel, *block);
+        }
+        if let (Some(feed), false) = (self.feed_of(id, channel), blocks.is_empty()) {
+            self.rewind_others(feed);
+        }
+    }
+}
+
+impl Channel {
+    /// Whether the answer to a request came and waits to be verified.
+    pub(super) fn has_answer(&self, block: u64) -> bool {
+        let mut waiting = self.inbox.iter().chain(self.held.values().flatten());
+        waiting.any(|data| data.index == block)
+    }
+}

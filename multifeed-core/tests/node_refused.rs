@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::Memory;
-use multifeed_core::{SyncState, WaitingFor};
+use multifeed_core::{NodeConfig, SyncState, WaitingFor};
 use multifeed_proto::messages::{Data, Request, Span};
 use multifeed_proto::{ChannelId, FeedKey};
 use util::Sim;
@@ -179,4 +179,22 @@ fn a_block_that_another_did_not_send_is_fetched_and_then_both_are_in_sync() {
     for end in 0..2 {
         assert_eq!(slow.sim.sync_state(wire, end), SyncState::InSync);
     }
+}
+
+#[test]
+fn a_peer_that_wants_no_block_is_asked_again_when_there_are_new_ones() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let b = sim.party_with(Memory::new(), NodeConfig { sparse: true, ..NodeConfig::default() });
+    let feed = sim.writer(a, "w");
+    sim.append(a, feed, &[b"one"]);
+    let wire = sim.connect(a, b);
+    sim.sync();
+    assert_eq!(sim.sync_state(wire, 0), SyncState::InSync);
+    sim.append(a, feed, &[b"two"]);
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let waits = SyncState::Waiting(WaitingFor::Confirmation(key));
+    assert_eq!(sim.sync_state(wire, 0), waits);
+    sim.sync();
+    assert_eq!(sim.sync_state(wire, 0), SyncState::InSync);
 }

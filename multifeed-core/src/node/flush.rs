@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use multifeed_proto::messages::Span;
 
+use super::link::Barrier;
 use super::{
     CommandId, ConnectionId, Event, FeedId, Node, NodeError, Outcome, Output, ReadJob, Task,
     entry::EntryState,
@@ -117,6 +118,12 @@ impl Node {
             let Some(link) = self.links.get_mut(connection) else { continue };
             let Some(peer) = link.connection.peer(*channel) else { continue };
             let (acks, wants) = (peer.remote_acks(), peer.remote_wants());
+            if let Some(state) = link.channels.get_mut(channel) {
+                if source != Some(*connection) {
+                    // Nobody has shown yet not to want these.
+                    state.barrier = Barrier::None;
+                }
+            }
             // Only a closed channel refuses these, and then there is nobody to tell.
             let _ = if source == Some(*connection) {
                 link.counters.blocks_received += span.length;

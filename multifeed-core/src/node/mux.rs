@@ -378,10 +378,8 @@ impl Node {
                 continue;
             }
             let wants = core::mem::take(&mut state.remote_wants);
-            let answered_below = match self.fetches_until(id, channel) {
-                Some(end) if !leaving => end.max(1),
-                _ => u64::MAX,
-            };
+            let fetches_until = self.fetches_until(id, channel);
+            let answered_below = fetches_until.map_or(u64::MAX, |end| end.max(1));
             for span in wants {
                 if span.start < answered_below {
                     self.answer_want(id, channel, span);

@@ -172,18 +172,34 @@ async fn javascript_takes_a_clear_of_ours_and_we_take_one_of_its() {
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_opens_a_store_of_ours_with_cleared_blocks() {
     let Setup { mut peer, multifeed, theirs: ours, key, _stores: (js, rust) } =
-        serving("cleared files", 200, false).await;
-    let all = Held::written("w", 200, &SIZES);
+        serving("cleared files", 2_000, false).await;
+    let all = Held::written("w", 2_000, &SIZES);
     peer.wait_for(&std::collections::BTreeMap::from([(key.clone(), all)]));
-    ours.clear(50..150).await.unwrap();
+    let before = space(rust.path().as_ref());
+    ours.clear(500..1_500).await.unwrap();
+    let after = space(rust.path().as_ref());
+    let cleared: u64 = (500..1_500).map(|index| size(index) as u64).sum();
+    if cfg!(target_os = "linux") {
+        assert!(before - after > cleared / 2, "{before} before, {after} after");
+    }
     multifeed.close().await.unwrap();
     peer.close();
     let expected = Held::some(
-        200,
-        (0..50).chain(150..200).map(|index| (index, block("w", index, size(index)))),
+        2_000,
+        (0..500).chain(1_500..2_000).map(|index| (index, block("w", index, size(index)))),
     );
     assert_eq!(rust.javascript_contents()[&key], expected, "our files, read by JavaScript");
-    assert_eq!(js.javascript_contents()[&key].blocks(), 200, "the reader keeps them");
+    assert_eq!(js.javascript_contents()[&key].blocks(), 2_000, "the reader keeps them");
+}
+
+/// Space that the files of a folder take, in bytes.
+fn space(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let taken = entries.map(|entry| match entry.metadata().unwrap() {
+        found if found.is_dir() => space(&entry.path()),
+        found => std::os::unix::fs::MetadataExt::blocks(&found) * 512,
+    });
+    taken.sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,3 +149,53 @@ fn few_open_files(folder: &Path) {
     drop(taken);
     run(&disk, write("files/1", b"contents")).unwrap();
 }
+
+/// Space that a file takes, in bytes.
+#[cfg(target_os = "linux")]
+fn space(disk: &Disk, name: &str) -> u64 {
+    let found = fs::metadata(disk.directory().join(name)).unwrap();
+    std::os::unix::fs::MetadataExt::blocks(&found) * 512
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_space_of_a_punched_range_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    let punch = |offset, len| run(&disk, Op::Punch { path: path("file"), offset, len }).unwrap();
+    let data = vec![7; 1_000_000];
+    let write = Op::Write { path: path("file"), offset: 0, data: data.into() };
+    run(&disk, write).unwrap();
+    run(&disk, Op::Sync { path: path("file") }).unwrap();
+    let before = space(&disk, "file");
+    assert!(before >= 1_000_000, "{before}");
+    punch(100_000, 800_000);
+    let after = space(&disk, "file");
+    assert!(before - after >= 800_000 - 2 * 0x1_0000, "{before} before, {after} after");
+    punch(900_000, u64::MAX);
+    punch(0, 100_000);
+    assert_eq!(space(&disk, "file"), 0, "also of the last block, which the file ends in");
+    assert_eq!(run(&disk, Op::Length { path: path("file") }), Ok(Answer::Length(1_000_000)));
+    let read = run(&disk, Op::Read { path: path("file"), offset: 0, len: 2_000_000 });
+    assert_eq!(read, Ok(Answer::Bytes(vec![0; 1_000_000].into())));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_space_of_small_pieces_comes_back_when_nothing_is_left_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    let write = Op::Write { path: path("file"), offset: 0, data: vec![7; 1_000_000].into() };
+    run(&disk, write).unwrap();
+    run(&disk, Op::Sync { path: path("file") }).unwrap();
+    let pieces: Vec<u64> = (0..10_000).filter(|piece| *piece != 5_000).collect();
+    // Any order does: the last of its neighbours gives the space back.
+    for piece in pieces.iter().rev().step_by(2).chain(pieces.iter().rev().skip(1).step_by(2)) {
+        run(&disk, Op::Punch { path: path("file"), offset: piece * 100, len: 100 }).unwrap();
+    }
+    assert!(space(&disk, "file") <= 0x1_0000, "{}", space(&disk, "file"));
+    let mut wanted = vec![0; 1_000_000];
+    wanted[500_000..500_100].fill(7);
+    let read = run(&disk, Op::Read { path: path("file"), offset: 0, len: 1_000_000 });
+    assert_eq!(read, Ok(Answer::Bytes(wanted.into())));
+}

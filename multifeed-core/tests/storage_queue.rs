@@ -133,3 +133,36 @@ fn a_batch_that_does_not_suit_keeps_its_place() {
     queue.finished(BatchId(0));
     assert_eq!(started(&mut queue), [1, 2]);
 }
+
+#[test]
+fn a_queue_longer_than_is_looked_at_never_stands_still() {
+    // Long batches on two files, each after the one before, with short ones between and behind them.
+    let mut queue = Queue::new();
+    let mut batches = Vec::new();
+    for id in 0..1_000_u64 {
+        let (after, op) = match id % 8 {
+            0 => (None, write("short")),
+            odd if odd % 2 == 1 => (id.checked_sub(2), sync("a")),
+            _ => (None, Op::Punch { path: path("b"), offset: 0, len: 1 }),
+        };
+        batches.push(BatchId(id));
+        queue.submit(Batch { id: BatchId(id), after: after.map(BatchId), ops: vec![op] });
+    }
+    // At most two long ones at a time, as an executor with two threads does it.
+    let (mut running, mut done) = (Vec::new(), Vec::new());
+    while !queue.is_empty() {
+        while let Some(batch) = queue.start_if(|batch| running.len() < 2 || !batch.is_long()) {
+            if batch.is_long() {
+                running.push(batch.id);
+            } else {
+                queue.finished(batch.id);
+                done.push(batch.id);
+            }
+        }
+        let over = running.pop().expect("something runs as long as something waits");
+        queue.finished(over);
+        done.push(over);
+    }
+    done.sort_unstable();
+    assert_eq!(done, batches);
+}

@@ -158,3 +158,53 @@ fn a_close_returns_when_the_lock_is_free() {
     assert_eq!(writer.len(), 1);
     store.threads.run();
 }
+
+/// Space that the files of a folder take, in bytes.
+#[cfg(target_os = "linux")]
+fn space(folder: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let taken = entries.map(|entry| match entry.metadata().unwrap() {
+        found if found.is_dir() => space(&entry.path()),
+        found => found.blocks() * 512,
+    });
+    taken.sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_disk_space_of_cleared_blocks_comes_back() {
+    const BLOCK: usize = 10_000;
+    let mut store = Store::new();
+    let multi = store.open().unwrap();
+    let opened = multi.clone();
+    let writer = store.wait(async move { opened.writer("a").await }).unwrap();
+    let append = writer.clone();
+    let block = |n: u8| vec![n; BLOCK];
+    store.wait(async move { append.append_batch((0..200).map(block)).await }).unwrap();
+    let full = space(store.folder.path());
+    let clear = writer.clone();
+    store.wait(async move { clear.clear(20..120).await }).unwrap();
+    let less = space(store.folder.path());
+    // The list of cleared blocks may have taken a block of the file system.
+    let slack = 3 * 0x1_0000;
+    assert!(full - less >= 100 * BLOCK as u64 - slack, "{full} before, {less} after");
+    for n in 120..180 {
+        let clear = writer.clone();
+        store.wait(async move { clear.clear(n..n + 1).await }).unwrap();
+    }
+    let least = space(store.folder.path());
+    assert!(less - least >= 60 * BLOCK as u64 - 4096, "{less} before, {least} one by one");
+
+    drop(writer);
+    store.wait(async move { multi.close().await }).unwrap();
+    let multi = store.open().unwrap();
+    let writer = store.wait(async move { multi.writer("a").await }).unwrap();
+    assert_eq!((writer.len(), writer.info().blocks), (200, 40));
+    for n in [0, 19, 20, 179, 180, 199] {
+        let reader = writer.clone();
+        let found = store.wait(async move { reader.try_get(n).await }).unwrap();
+        let held = !(20..180).contains(&n);
+        assert_eq!(found.as_deref(), held.then(|| block(n as u8)).as_deref(), "block {n}");
+    }
+}

@@ -6,6 +6,7 @@
 //! another one, or nothing.
 
 pub(crate) mod convert;
+mod holes;
 mod pool;
 mod system;
 
@@ -33,8 +34,9 @@ use crate::storage::{
 /// work.
 ///
 /// How each operation is done: a [`Op::Write`] is one positioned write of the operating system;
-/// [`Op::Punch`] writes zeros over what is not zero, so that holes stay holes, and gives no space
-/// back; [`Op::CreateSecret`] writes `NAME.tmp` with mode 0600, syncs and renames it; [`Op::Sync`]
+/// [`Op::Punch`] makes a hole on Linux, in whole blocks of the file system where what is left of them is
+/// zero already, and where there are no holes writes zeros over what is not zero;
+/// [`Op::CreateSecret`] writes `NAME.tmp` with mode 0600, syncs and renames it; [`Op::Sync`]
 /// is `fdatasync` of the file and, the first time and after anything was made, `fsync` of the
 /// folders above it.
 ///
@@ -143,7 +145,7 @@ impl Disk {
             }
             Op::Punch { path, offset, len } => {
                 if let Some(file) = or_missing(self.file(path, Mode::Change))? {
-                    write_zeros(&file, *offset, *len)?;
+                    holes::punch(&file, *offset, *len)?;
                 }
                 Ok(Answer::Done)
             }
@@ -379,26 +381,6 @@ fn check_end(offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// Writes zeros over a range, as far as the file goes and where it is not zero.
-fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let end = offset.saturating_add(len).min(file.metadata()?.len());
-    let zeros = vec![0; ZEROS];
-    let mut found = vec![0; ZEROS];
-    let mut at = offset;
-    while at < end {
-        let count = usize::try_from(end - at).map_or(ZEROS, |rest| rest.min(ZEROS));
-        let read = read_fully(file, &mut found[..count], at)?;
-        if found[..read] != zeros[..read] {
-            write_fully(file, &zeros[..read], at)?;
-        }
-        if read < count {
-            break;
-        }
-        at += count as u64;
-    }
-    Ok(())
-}
-
 /// The number that [`Op::Lock`] left in a lock file; 0 if there is none.
 fn read_process(file: &File) -> u32 {
     let mut text = String::new();
@@ -429,9 +411,6 @@ const OPEN_FILES: usize = 256;
 
 /// Number of folders remembered as synced.
 const STABLE_FOLDERS: usize = 4096;
-
-/// Bytes of zeros written at once.
-const ZEROS: usize = 0x1_0000;
 
 #[cfg(test)]
 mod tests {

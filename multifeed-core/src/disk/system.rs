@@ -1,7 +1,7 @@
-//! All that differs between operating systems: reading and writing at a place in a file, modes, syncing
-//! of folders, error codes.
+//! All that differs between operating systems: reading and writing at a place in a file, holes, modes,
+//! syncing of folders, error codes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -59,6 +59,39 @@ pub(super) fn write_fully(file: &File, data: &[u8], offset: u64) -> io::Result<(
         }
     }
     Ok(())
+}
+
+/// Gives the space of a range back, which then reads as zeros; the length of the file stays. `false`: the
+/// operating or file system cannot, and nothing was done.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    loop {
+        match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Gives no space back.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Bytes in which the file system gives out space, if they are known.
+pub(super) fn block_size(found: &Metadata) -> Option<u64> {
+    #[cfg(unix)]
+    return Some(std::os::unix::fs::MetadataExt::blksize(found));
+    #[cfg(not(unix))]
+    {
+        let _ = found;
+        None
+    }
 }
 
 /// Makes a new file that only its owner may read.

@@ -50,13 +50,18 @@ impl Queue {
 
     /// The next batch that may run; `None` until one that is running is over, or one is submitted.
     ///
-    /// Looks at the first 64 waiting batches only, so that a long queue stays cheap.
+    /// Looks at the first 64 waiting batches only, so that a long queue stays cheap. What is behind them
+    /// may start later than it could, and never stands still for it: the first waiting batch waits only
+    /// for batches that are running, as all that it follows were submitted before it.
     #[must_use]
     pub fn start(&mut self) -> Option<Batch> {
         self.start_if(|_| true)
     }
 
     /// The next batch that may run and that `suits`; one that does not keeps its place.
+    ///
+    /// When nothing is running, `suits` must take the first waiting batch, whatever it is: nothing else would
+    /// bring the queue on.
     #[must_use]
     pub fn start_if(&mut self, suits: impl Fn(&Batch) -> bool) -> Option<Batch> {
         let mut passed: Vec<(FilePath, Use)> = Vec::new();

@@ -82,6 +82,11 @@ impl Ranges {
         self.map.iter().map(|(&start, &end)| start..end)
     }
 
+    /// How many ranges the set is kept as.
+    pub(crate) fn ranges(&self) -> usize {
+        self.map.len()
+    }
+
     /// The highest range.
     pub(crate) fn last(&self) -> Option<Range<u64>> {
         self.map.last_key_value().map(|(&start, &end)| start..end)
@@ -118,6 +123,7 @@ mod tests {
                 }
                 prop_assert_eq!(ranges.iter().flatten().collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(ranges.count(), set.len() as u64);
+                prop_assert_eq!(ranges.ranges(), ranges.iter().count());
                 for v in 0..60 {
                     prop_assert_eq!(ranges.contains(v), set.contains(&v));
                     prop_assert_eq!(ranges.count_in(v..v + 7), set.range(v..v + 7).count() as u64);

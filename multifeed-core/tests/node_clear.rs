@@ -3,9 +3,11 @@
 
 mod util;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use multifeed_core::format::sleep;
 use multifeed_core::storage::{Memory, Op};
 use multifeed_core::{Durability, Event, FeedId, NodeConfig, Outcome};
 use multifeed_proto::messages::Request;
@@ -272,4 +274,84 @@ fn a_peer_that_keeps_silent_about_one_block_is_given_up_for_it_while_others_stil
     sim.run();
     assert!(held(&mut sim, a).contains(&0), "asked of the other peer");
     assert!(sim.parties[a].events.iter().all(|event| !matches!(event, Event::Closed { .. })));
+}
+
+/// The file with the ranges of cleared blocks, and the blocks that it lists.
+fn listed(memory: &Memory) -> (usize, BTreeSet<u64>) {
+    let path = memory.paths().find(|path| path.as_str().ends_with("/cleared"));
+    let bytes = path.and_then(|path| memory.contents(path)).unwrap_or_default();
+    let ranges = bytes.chunks_exact(sleep::CLEARED_BYTES).filter_map(sleep::read_cleared);
+    (bytes.len(), ranges.flatten().collect())
+}
+
+#[test]
+fn the_list_of_cleared_blocks_stays_short_however_often_blocks_are_cleared() {
+    let (mut sim, _, copy, _) = pair(30);
+    let mut longest = 0;
+    for round in 0..300 {
+        let block = round % 7;
+        clear(&mut sim, 1, copy, block..block + 1);
+        sim.sync();
+        let wait = sim.parties[1].node.wait(copy, block);
+        sim.sync();
+        assert!(matches!(sim.parties[1].results[&wait], Ok(Outcome::Block(_))));
+        longest = longest.max(listed(sim.parties[1].disk.memory()).0);
+    }
+    assert!(longest > 16 * 16 && longest < 100 * 16, "{longest} bytes");
+    clear(&mut sim, 1, copy, 20..25);
+    sim.restart(1);
+    sim.connect(0, 1);
+    sim.sync();
+    assert_eq!(held(&mut sim, 1), except(30, 20..25));
+}
+
+#[test]
+fn a_kill_while_the_list_of_cleared_blocks_is_shortened_leaves_what_was_cleared() {
+    for durability in [Durability::Process, Durability::Power] {
+        let mut sim = Sim::new(65_536);
+        let a = sim.party_with(Memory::new(), NodeConfig { durability, ..NodeConfig::default() });
+        let feed = sim.writer(a, "w");
+        sim.append_all(a, feed, blocks(100));
+        // Effects after each clear.
+        let mut marks = Vec::new();
+        for n in 0..80 {
+            clear(&mut sim, a, feed, n..n + 1);
+            marks.push(sim.parties[a].disk.effects().len());
+        }
+        let journal = &sim.parties[a].disk;
+        let effects = journal.effects();
+        let shortened =
+            effects.iter().position(|effect| matches!(effect.op, Op::Rename { .. })).unwrap();
+        let last = marks.iter().position(|mark| *mark > shortened).unwrap();
+        assert!(last > 50, "{marks:?} {shortened}");
+        assert_eq!(listed(journal.memory()).1, (0..80).collect());
+        let check = |memory: Memory, whole: usize, what: &str| {
+            let done = marks.iter().filter(|mark| **mark <= whole).count() as u64;
+            let (_, found) = listed(&memory);
+            let may = [done, done + 1].map(|count| (0..count).collect::<BTreeSet<u64>>());
+            assert!(may.contains(&found), "{durability:?}, {what} after {whole}: {found:?}");
+            let mut after = Sim::new(65_536);
+            let a = after.party(memory);
+            let feed = after.writer(a, "w");
+            assert_eq!(after.load(a, feed).lost, 0, "{durability:?}, {what} after {whole}");
+            // Whatever was left behind does not get into the next list.
+            for n in 80..99 {
+                clear(&mut after, a, feed, n..n + 1);
+            }
+            let listed = listed(after.parties[a].disk.memory()).1;
+            assert!(listed.is_superset(&found) && !listed.contains(&99), "{listed:?}");
+            assert!(listed.len() as u64 <= done + 20, "{listed:?}");
+        };
+        for whole in marks[last - 2]..=marks[last + 1] {
+            for bytes in 0..journal.torn_len(whole) {
+                check(journal.state_torn(whole, bytes), whole, &format!("{bytes} bytes"));
+            }
+            if durability == Durability::Power {
+                for kept in [true, false] {
+                    let memory = journal.state_after_power_loss(whole, |n| kept && n % 2 == 0);
+                    check(memory, whole, "without power");
+                }
+            }
+        }
+    }
 }

@@ -23,8 +23,6 @@ use crate::tree::{BLOCKS_PER_PAGE, Bitfield, MAX_LENGTH, NodeIndex, PAGE_SIZE, h
 
 /// Pages of the bitfield read at once, at most 917 KiB.
 const PAGES: u64 = 256;
-/// Bytes of the list of cleared blocks that are read, as at the opening of a feed.
-const CLEARED: usize = 1024 * 1024;
 /// Signatures read at once at the end of their file, 1 MiB.
 const SIGNATURES: u64 = 16_384;
 
@@ -144,7 +142,7 @@ impl Check {
             length(sleep::BITFIELD),
             length(sleep::SIGNATURES),
             length(sleep::DATA),
-            ledger.read(sleep::CLEARED, 0, CLEARED),
+            ledger.read(sleep::CLEARED, 0, sleep::MAX_CLEARED * sleep::CLEARED_BYTES),
         ]);
         let check = Self {
             subject,

@@ -113,7 +113,7 @@ impl Opening {
             Op::Length { path: feed.file(sleep::TREE) },
             Op::Length { path: feed.file(sleep::DATA) },
             read(sleep::SEALED, 8),
-            read(sleep::CLEARED, CHUNK),
+            read(sleep::CLEARED, sleep::MAX_CLEARED * sleep::CLEARED_BYTES),
         ]);
         let (bitfield, state) = (BytesMut::new(), State::Files);
         (Self { feed, bitfield, signed: 0, data_len: 0, state }, ops)

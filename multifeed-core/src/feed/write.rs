@@ -230,6 +230,16 @@ impl Feed {
             };
             push(buffer.punches.into_iter().map(punch).collect());
         }
+        if let Some([write, rename]) = self.shorten_cleared() {
+            push(write);
+            if plan.durability == Durability::Power {
+                push(self.sync(&[sleep::CLEARED_NEXT]));
+            }
+            push(rename);
+            if plan.durability == Durability::Power {
+                push(self.sync(&[sleep::CLEARED]));
+            }
+        }
         if batches.is_empty() && buffer.appends.is_empty() && buffer.clears.is_empty() {
             return batches;
         }

@@ -10,8 +10,9 @@
 //! | `bitfield` | header, then pages of what is held |
 //! | `sealed` | only in a local writer that lost its tail: the length that its log had, 8 bytes big-endian |
 //! | `cleared` | only where blocks were cleared: 16 bytes for each range, first block and number, big-endian |
+//! | `cleared.next` | left by a kill only: a shorter `cleared` that had not taken its place |
 //!
-//! `sealed` and `cleared` are ours, the JavaScript does not look at them.
+//! The last three are ours, the JavaScript does not look at them.
 //!
 //! Source: `hypercore@9.12.0`, `lib/storage.js`.
 
@@ -35,6 +36,8 @@ pub const BITFIELD: &str = "bitfield";
 pub const SEALED: &str = "sealed";
 /// Name of the file with the ranges of blocks that were cleared on purpose.
 pub const CLEARED: &str = "cleared";
+/// Name of a shorter list of the same blocks before it takes the place of [`CLEARED`].
+pub const CLEARED_NEXT: &str = "cleared.next";
 
 /// The files of a feed's log: those that are the same in every layout.
 pub const LOG: [&str; 6] = [TREE, DATA, SIGNATURES, BITFIELD, SEALED, CLEARED];
@@ -43,6 +46,8 @@ pub const LOG: [&str; 6] = [TREE, DATA, SIGNATURES, BITFIELD, SEALED, CLEARED];
 pub const HEADER_BYTES: usize = 32;
 /// Bytes of a range in `cleared`.
 pub const CLEARED_BYTES: usize = 16;
+/// Greatest number of ranges in `cleared`, 16 MiB of them; what is behind them does not count.
+pub const MAX_CLEARED: usize = 1024 * 1024;
 /// Bytes of a node in `tree`.
 pub const TREE_ENTRY_BYTES: usize = 40;
 /// Bytes of a signature in `signatures`.

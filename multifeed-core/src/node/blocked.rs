@@ -190,17 +190,18 @@ impl Node {
             }
         }
         let remove = |name: &str| Op::Remove { path: folder.join(name) };
-        let files = [sleep::TREE, sleep::SIGNATURES, sleep::BITFIELD, sleep::CLEARED];
+        let cleared = [sleep::CLEARED, sleep::CLEARED_NEXT];
+        let files = [sleep::TREE, sleep::SIGNATURES, sleep::BITFIELD].into_iter().chain(cleared);
         let ops = match self.store.layout {
             Layout::Corestore if sealed == 0 => Vec::from([Op::Remove { path: folder }]),
             Layout::Corestore => {
                 let rest = [sleep::DATA, sleep::SECRET_KEY, corestore::NAME];
-                files.into_iter().chain(rest).map(remove).collect()
+                files.chain(rest).map(remove).collect()
             }
             // The JavaScript reads on behind a folder with a key, and needs `data` in it.
             Layout::Numbered => {
                 let empty = Op::Truncate { path: folder.join(sleep::DATA), len: 0 };
-                files.into_iter().chain([sleep::SECRET_KEY]).map(remove).chain([empty]).collect()
+                files.chain([sleep::SECRET_KEY]).map(remove).chain([empty]).collect()
             }
         };
         self.submit(after, ops, Task::Block(BlockStep::Removed(command)));

@@ -6,7 +6,7 @@ mod util;
 use bytes::Bytes;
 use multifeed_core::crypto::SecretKey;
 use multifeed_core::format::{numbered, sleep};
-use multifeed_core::storage::{FilePath, Memory, Op};
+use multifeed_core::storage::{FilePath, Journal, Memory, Op};
 use multifeed_core::tree::Bitfield;
 use multifeed_core::{
     Durability, Event, FeedId, Layout, NodeConfig, NodeError, Outcome, SyncState,
@@ -297,6 +297,72 @@ fn what_a_killed_writer_had_not_synced_is_synced_before_it_counts() {
         }
     }
     assert!(longer > 0);
+}
+
+/// Has a process go on after a kill, tells all to a peer, and takes the power away: all that the peer got
+/// must be there. Gives the number of blocks that the peer got.
+fn check_told_before_power_loss(killed: Journal, layout: Layout, what: &str) -> usize {
+    let config = NodeConfig { durability: Durability::Power, ..NodeConfig::default() };
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (sim.party_on(killed, config.clone()), sim.party(Memory::new()));
+    let writer = (layout == Layout::Numbered).then(|| {
+        let feed = sim.writer(a, "told");
+        sim.parties[a].node.feed(feed).unwrap().key
+    });
+    sim.connect(a, b);
+    sim.sync();
+    let told = sim.contents(b);
+    let journal = &sim.parties[a].disk;
+    let memory = journal.state_after_power_loss(journal.effects().len(), |_| false);
+    let mut after = Sim::new(65_536);
+    let a = after.party(memory);
+    let found = after.contents(a);
+    for (key, blocks) in &told {
+        let kept = found.get(key).map_or(&[][..], |kept| kept);
+        for (n, block) in blocks.iter().enumerate().filter(|(_, block)| block.is_some()) {
+            assert_eq!(kept.get(n), Some(block), "{what}: block {n} of {key}");
+        }
+    }
+    if let Some(key) = writer {
+        assert!(after.parties[a].node.find(&key).is_some(), "{what}: a writer that was told");
+    }
+    told.values().flatten().flatten().count()
+}
+
+#[test]
+fn what_is_told_after_a_kill_outlasts_the_power_whatever_the_killed_process_had_synced() {
+    for durability in [Durability::Process, Durability::Power] {
+        for layout in LAYOUTS {
+            let config = NodeConfig { durability, ..NodeConfig::default() };
+            let (sim, _, _) = writer_history(layout, config.clone());
+            let journal = &sim.parties[0].disk;
+            let mut most = 0;
+            for count in 0..=journal.effects().len() {
+                let what = format!("writer, {durability:?}, {layout:?}, {count} effects");
+                let killed = journal.killed_after(count);
+                most = most.max(check_told_before_power_loss(killed, layout, &what));
+            }
+            assert_eq!(most, 15);
+
+            let mut sim = Sim::new(65_536);
+            let (a, b) = (sim.party(Memory::new()), sim.party_in(Memory::new(), layout, config));
+            let feed = sim.writer(a, "w");
+            for n in 0..4 {
+                sim.append_all(a, feed, (n * 5..n * 5 + 5).map(block).collect());
+                let wire = sim.connect(a, b);
+                sim.sync();
+                sim.wires[wire].cut = true;
+            }
+            let journal = &sim.parties[b].disk;
+            let mut most = 0;
+            for count in 0..=journal.effects().len() {
+                let what = format!("reader, {durability:?}, {layout:?}, {count} effects");
+                let killed = journal.killed_after(count);
+                most = most.max(check_told_before_power_loss(killed, layout, &what));
+            }
+            assert_eq!(most, 20);
+        }
+    }
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Unfinished {
             // Made by nobody else: so two at the same time do not meet.
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    let disk = Disk::open(&path)?;
+                    let disk = Disk::unfinished(&path)?;
                     return Ok(Self { path, disk, finished: false });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -121,9 +121,10 @@ impl Unfinished {
         Err(ErrorKind::AlreadyExists.into())
     }
 
-    /// Gives it its name.
+    /// Gives it its name, when all of it is on stable storage: only the name makes it a store.
     fn finish(mut self, to: &Path) -> io::Result<()> {
         self.disk.close();
+        self.disk.sync_all()?;
         match fs::remove_dir(to) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}

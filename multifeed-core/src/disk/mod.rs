@@ -8,9 +8,10 @@
 pub(crate) mod convert;
 mod holes;
 mod pool;
+mod stable;
 mod system;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,10 @@ use bytes::Bytes;
 use fs4::fs_std::FileExt;
 
 use self::pool::{Mode, Pool};
+use self::stable::Stable;
 pub use self::system::is_too_many_files;
 pub(crate) use self::system::sync_folder;
-use self::system::{create_secret, read_fully, write_fully};
+use self::system::{create_secret, device, read_fully, sync_file_system, write_fully};
 use crate::storage::{
     Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
 };
@@ -38,13 +40,18 @@ use crate::storage::{
 /// zero already, and where there are no holes writes zeros over what is not zero;
 /// [`Op::CreateSecret`] writes `NAME.tmp` with mode 0600, syncs and renames it; [`Op::Sync`]
 /// is `fdatasync` of the file and, the first time and after anything was made, `fsync` of the
-/// folders above it.
+/// folders above it. On Linux, where the file system is known to do it well, the first one is `syncfs` of
+/// everything, and later ones are spared if nothing changed since.
 ///
 /// [`Queue`]: crate::storage::Queue
 #[derive(Debug)]
 pub struct Disk {
     root: PathBuf,
     shared: Mutex<Shared>,
+    /// Whether everything can be synced at once, as far as is known; held while that is done.
+    sweep: Mutex<bool>,
+    /// Whether anything is synced before [`Disk::sync_all`].
+    syncs: bool,
 }
 
 #[derive(Debug)]
@@ -52,10 +59,7 @@ struct Shared {
     pool: Pool,
     locks: BTreeMap<FilePath, File>,
     failed: Failed,
-    /// Folders whose names are on stable storage.
-    stable: BTreeSet<FilePath>,
-    /// Number of times that a name was made or removed.
-    changes: u64,
+    stable: Stable,
 }
 
 impl Disk {
@@ -86,10 +90,20 @@ impl Disk {
             pool: Pool::new(open_files.max(1)),
             locks: BTreeMap::new(),
             failed: Failed::default(),
-            stable: BTreeSet::new(),
-            changes: 0,
+            stable: Stable::default(),
         };
-        Ok(Self { root, shared: Mutex::new(shared) })
+        Ok(Self { root, shared: Mutex::new(shared), sweep: Mutex::new(true), syncs: true })
+    }
+
+    /// The store in the folder `directory`, which nobody takes for one yet: nothing is on stable storage before
+    /// [`sync_all`](Self::sync_all).
+    fn unfinished(directory: &Path) -> io::Result<Self> {
+        Ok(Self { syncs: false, ..Self::open(directory)? })
+    }
+
+    /// Waits until all of the store is on stable storage.
+    fn sync_all(&self) -> io::Result<()> {
+        stable::sync_all(&self.root)
     }
 
     /// The folder of the store.
@@ -106,7 +120,14 @@ impl Disk {
         if let Some(skipped) = self.shared().failed.skip(batch) {
             return skipped;
         }
-        let answers = batch.ops.iter().map(|op| self.run(op).map_err(|e| op.error(kind(&e))));
+        let answers = batch.ops.iter().map(|op| {
+            let answer = self.run(op);
+            if matches!(op, Op::Write { .. } | Op::Truncate { .. } | Op::Punch { .. }) {
+                // Not before: all may be synced at once in between. Also when it failed half-way.
+                self.shared().stable.file_changed(op.path());
+            }
+            answer.map_err(|e| op.error(kind(&e)))
+        });
         let answers = answers.collect::<Vec<Result<Answer, StorageError>>>();
         self.shared().failed.answer(batch.id, answers)
     }
@@ -180,12 +201,16 @@ impl Disk {
         or_missing(fs::remove_file(&temporary))?;
         let file = self.shared().pool.with_room(|| create_secret(&temporary))?;
         (&file).write_all(data)?;
-        file.sync_all()?;
+        if self.syncs {
+            file.sync_all()?;
+        }
         drop(file);
         self.shared().pool.forget(path);
         fs::rename(&temporary, &disk_path)?;
         self.name_changed(path);
-        self.sync_folders(path)?;
+        if self.syncs {
+            self.sync_folders(path, true)?;
+        }
         Ok(Answer::Done)
     }
 
@@ -201,9 +226,7 @@ impl Disk {
             Some(_) => or_missing(fs::remove_file(&disk_path))?,
             None => None,
         };
-        let mut shared = self.shared();
-        shared.stable.retain(|folder| !folder.is_within(path));
-        drop(shared);
+        self.shared().stable.removed(path);
         self.name_changed(path);
         Ok(Answer::Done)
     }
@@ -220,9 +243,9 @@ impl Disk {
         let mut shared = self.shared();
         shared.pool.forget(from);
         shared.pool.forget(to);
-        shared.stable.retain(|folder| !folder.is_within(from));
         drop(shared);
         fs::rename(disk_from, self.disk_path(to))?;
+        self.shared().stable.renamed(from, to);
         self.name_changed(from);
         self.name_changed(to);
         Ok(Answer::Done)
@@ -242,39 +265,64 @@ impl Disk {
     }
 
     fn sync(&self, path: &FilePath) -> io::Result<Answer> {
-        let file = or_missing(self.file(path, Mode::Change))?;
-        let answer = if let Some(file) = file {
-            file.sync_data()?;
-            Answer::Done
-        } else {
-            Answer::NotFound
+        let disk_path = self.disk_path(path);
+        if !self.syncs {
+            let there = or_missing(fs::metadata(disk_path))?.is_some();
+            return Ok(if there { Answer::Done } else { Answer::NotFound });
+        }
+        self.sweep();
+        let Some(found) = or_missing(fs::metadata(&disk_path))? else {
+            self.sync_folders(path, true)?;
+            return Ok(Answer::NotFound);
         };
-        self.sync_folders(path)?;
-        Ok(answer)
+        if !found.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        // A link may lead to another file system.
+        let root = or_missing(fs::metadata(&self.root))?;
+        let swept = root.is_some_and(|root| device(&root) == device(&found));
+        let needed = self.shared().stable.take_file(path);
+        if needed || !swept {
+            let synced = self.file(path, Mode::Change).and_then(|file| file.sync_data());
+            if synced.is_err() {
+                self.shared().stable.file_changed(path);
+            }
+            if or_missing(synced)?.is_none() {
+                return Ok(Answer::NotFound);
+            }
+        }
+        self.sync_folders(path, swept)?;
+        Ok(Answer::Done)
     }
 
-    /// Syncs the folders above `path` in which a name may have changed since they last were.
-    fn sync_folders(&self, path: &FilePath) -> io::Result<()> {
+    /// Syncs all that is there at once, the first time and where that is possible.
+    fn sweep(&self) {
+        let mut possible = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*possible || self.shared().stable.swept {
+            return;
+        }
+        // A store that is not there yet has nothing to be synced, and may be there soon.
+        let Ok(root) = File::open(&self.root) else { return };
+        self.shared().stable.begin();
+        // Should it fail, maybe because of what is none of ours, files are synced one by one.
+        *possible = sync_file_system(&root).unwrap_or(false);
+        self.shared().stable.ended(*possible);
+    }
+
+    /// Syncs the folders above `path` in which a name may have changed since they last were. `swept`: they
+    /// are in the file system of the store.
+    fn sync_folders(&self, path: &FilePath, swept: bool) -> io::Result<()> {
         let mut above = path.parent();
         while let Some(folder) = above {
             above = folder.parent();
-            let shared = self.shared();
-            if shared.stable.contains(&folder) {
-                continue;
-            }
-            let changes = shared.changes;
-            drop(shared);
+            let Some(changes) = self.shared().stable.take_folder(&folder, swept) else { continue };
             let disk_path = self.disk_path(&folder);
             let synced = self.shared().pool.with_room(|| sync_folder(&disk_path));
-            or_missing(synced)?;
-            let mut shared = self.shared();
-            if shared.stable.len() >= STABLE_FOLDERS {
-                shared.stable.clear();
+            if let Err(error) = or_missing(synced) {
+                self.shared().stable.folder_failed(folder);
+                return Err(error);
             }
-            // Something made meanwhile may not be covered.
-            if shared.changes == changes {
-                shared.stable.insert(folder);
-            }
+            self.shared().stable.folder_synced(folder, changes);
         }
         Ok(())
     }
@@ -337,11 +385,7 @@ impl Disk {
 
     /// The folder of `path` must be synced for its names to last.
     fn name_changed(&self, path: &FilePath) {
-        let mut shared = self.shared();
-        shared.changes += 1;
-        if let Some(folder) = path.parent() {
-            shared.stable.remove(&folder);
-        }
+        self.shared().stable.name_changed(path);
     }
 
     fn disk_path(&self, path: &FilePath) -> PathBuf {
@@ -408,9 +452,6 @@ fn kind(error: &io::Error) -> StorageErrorKind {
 
 /// Number of files kept open unless said otherwise.
 const OPEN_FILES: usize = 256;
-
-/// Number of folders remembered as synced.
-const STABLE_FOLDERS: usize = 4096;
 
 #[cfg(test)]
 mod tests {

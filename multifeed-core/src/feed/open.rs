@@ -74,8 +74,6 @@ enum State {
     },
     /// Are all blocks of the longer one intact?
     Rebuild(Rebuild),
-    /// Does what was taken up last?
-    Sync,
     /// Which shorter lengths are signed?
     Behind,
     /// Is one of these, longest first?
@@ -137,7 +135,6 @@ impl Opening {
             State::Beyond => self.beyond(bytes(&answers, 0)),
             State::Forward { length, signature } => self.forward(length, &signature, &answers),
             State::Rebuild(rebuild) => self.rebuild(rebuild, bytes(&answers, 0)),
-            State::Sync => Next::Done,
             State::Behind => self.behind(bytes(&answers, 0)),
             State::Back { candidates, next } => self.back(candidates, next, &answers),
             State::Cut(cut) => {
@@ -390,10 +387,7 @@ impl Opening {
         }
         self.feed.put_nodes(&rebuild.nodes);
         self.feed.set_log(rebuild.target, rebuild.roots);
-        // The process may have ended before it synced them, and peers are told of them from here on.
-        self.state = State::Sync;
-        let names = [sleep::DATA, sleep::TREE, sleep::SIGNATURES];
-        Next::Read(names.map(|name| Op::Sync { path: self.feed.file(name) }).into())
+        Next::Done
     }
 
     /// What is written beyond the log is no signature of it, but what a crash left of one. It goes, so

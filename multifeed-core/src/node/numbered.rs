@@ -74,19 +74,22 @@ impl Node {
             let there = (next..).take_while(|number| folders.found.contains(number));
             let count = there.take(READ_FOLDERS as usize).count() as u32;
             let mut ops = Vec::with_capacity(count as usize * 2);
+            let mut files = Vec::with_capacity(count as usize * 2);
             for number in next..next + count {
                 let folder = numbered::folder(number);
                 let key = folder.join(sleep::KEY);
                 let name = folder.join(numbered::LOCAL_NAME);
+                files.extend([key.clone(), name.clone()]);
                 ops.push(Op::Read { path: key, offset: 0, len: 33 });
                 ops.push(Op::Read { path: name, offset: 0, len: numbered::MAX_NAME + 1 });
             }
             folders.busy = true;
-            // What is read may be what was made when its sync failed.
-            let unsure = folders.rests && self.config.durability == Durability::Power;
+            // What is read may be what was made when its sync failed, or by a process that was killed
+            // before.
+            let unsure = self.config.durability == Durability::Power;
             let after = unsure.then(|| {
-                let path = numbered::folder(next).join(sleep::KEY);
-                self.submit(None, Vec::from([Op::Sync { path }]), Task::Nothing)
+                let sync = files.into_iter().map(|path| Op::Sync { path }).collect();
+                self.submit(None, sync, Task::Nothing)
             });
             self.submit(after, ops, Task::Folders(FolderStep::Read(count)));
         } else if !folders.queue.is_empty() {

@@ -7,7 +7,7 @@ use super::{
     Durability, Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState,
 };
 use crate::feed::{OpenStep, Opening};
-use crate::format::sleep;
+use crate::format::{corestore, numbered, sleep};
 use crate::storage::{Answer, Op, StorageError};
 
 impl Node {
@@ -61,15 +61,18 @@ impl Node {
             let Some(id) = self.to_open.pop_front() else { return };
             let entry = &mut self.feeds[id.0 as usize];
             let Some(folder) = entry.folder.clone() else { continue };
-            // What is read may be what an operation left that failed, and a sync that failed tells of nothing
-            // that it lasts.
-            let unsure = entry.failures > 0 && self.config.durability == Durability::Power;
+            // What is read may be what a process left that was killed before it had synced, or never meant to,
+            // or an operation that failed. It must last before anybody hears of it.
+            let unsure = self.config.durability == Durability::Power;
             let (opening, ops) = Opening::new(entry.key, folder.clone());
             entry.state = EntryState::Opening(Some(Box::new(opening)));
             self.opening += 1;
             let after = unsure.then(|| {
-                let names = [sleep::KEY].into_iter().chain(sleep::LOG);
-                let sync = names.map(|name| Op::Sync { path: folder.join(name) });
+                let own = [sleep::KEY, sleep::SECRET_KEY, corestore::NAME, numbered::LOCAL_NAME];
+                let sync = own
+                    .into_iter()
+                    .chain(sleep::LOG)
+                    .map(|name| Op::Sync { path: folder.join(name) });
                 self.submit(None, sync.collect(), Task::Nothing)
             });
             self.submit(after, ops, Task::Open(id));

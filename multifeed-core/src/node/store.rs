@@ -104,7 +104,13 @@ impl Node {
                     Op::List { path: FilePath::root() },
                     blocked::read(),
                 ]);
-                self.submit(None, ops, Task::Store(StoreStep::Look));
+                // As with feeds: whoever made it may not have synced it.
+                let after = (self.config.durability == Durability::Power).then(|| {
+                    let sync = [corestore::MASTER_KEY, numbered::MARK, blocked::FILE]
+                        .map(|name| Op::Sync { path: FilePath::new(&[name]) });
+                    self.submit(None, Vec::from(sync), Task::Nothing)
+                });
+                self.submit(after, ops, Task::Store(StoreStep::Look));
             }
             StoreStep::Look => self.looked(&answers),
             StoreStep::Begun => self.opened(Ok(())),

@@ -58,6 +58,15 @@ impl Journal {
         self.failed.answer(batch.id, answers)
     }
 
+    /// The journal of a process that goes on with the files of one that was killed after the first `count`
+    /// effects. A loss of power takes what neither of them had synced.
+    #[must_use]
+    pub fn killed_after(&self, count: usize) -> Self {
+        let effects = self.effects[..count.min(self.effects.len())].to_vec();
+        let (start, memory) = (self.start.clone(), self.state_after(count));
+        Self { start, memory, failed: Failed::default(), effects }
+    }
+
     /// Makes changes fail from a moment on: see [`Memory::set_fault`].
     pub fn set_fault(&mut self, fault: Option<Fault>) {
         self.memory.set_fault(fault);

@@ -142,6 +142,16 @@ impl Sim {
         at
     }
 
+    /// A party that goes on with the files of another that is no more.
+    pub fn party_on(&mut self, disk: Journal, config: NodeConfig) -> usize {
+        let at = self.parties.len();
+        // Draws what no party before it did.
+        let seed = 200 + at as u8;
+        self.parties.push(Party { disk, ..Party::new(seed, Memory::new(), config, self.now) });
+        self.open(at, StoreOptions::default());
+        at
+    }
+
     /// A party with its store in this layout.
     pub fn party_in(&mut self, memory: Memory, layout: Layout, config: NodeConfig) -> usize {
         let at = self.parties.len();

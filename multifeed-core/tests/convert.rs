@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use multifeed_core::convert::{Convert, ConvertError, Converted, Step};
-use multifeed_core::storage::{Batch, BatchId, Fault, FilePath, Memory, Op, StorageErrorKind};
+use multifeed_core::disk::Disk;
+use multifeed_core::storage::{
+    Answer, Batch, BatchId, Fault, FilePath, Memory, Op, StorageErrorKind,
+};
 use multifeed_core::{Layout, NodeConfig};
 use multifeed_proto::RootKey;
 use util::{FIRST, Sim};
@@ -234,5 +237,54 @@ fn a_feed_that_is_kept_out_stays_out_of_the_new_store() {
             let writer = after.parties[0].node.writer(FIRST, Some("last"), None);
             assert!(after.finish(0, writer).is_err());
         }
+    }
+}
+
+/// Nobody would wait for the end if the hole were read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_feed_with_a_huge_hole_is_converted_at_once_and_takes_no_more_space() {
+    use std::os::unix::fs::MetadataExt;
+    const FAR: u64 = 1 << 43;
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("from");
+    let old = store(Layout::Numbered);
+    for path in old.paths() {
+        let file = from.join(path.as_str());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, old.contents(path).unwrap()).unwrap();
+    }
+    let write = |name: &str, at: u64, data: &[u8]| {
+        let file = std::fs::OpenOptions::new().write(true).open(from.join(name)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, data, at).unwrap();
+    };
+    // Far behind what the log knows of, in the middle of a hole and at the end of one.
+    write("0/data", FAR, b"far away");
+    std::fs::File::options().write(true).open(from.join("1/data")).unwrap().set_len(FAR).unwrap();
+    let root = RootKey::new(util::ROOT);
+    let mut last = 0;
+    let to = folder.path().join("to");
+    let go_on = |progress: &multifeed_core::convert::Progress| {
+        last = progress.bytes_done;
+        std::ops::ControlFlow::Continue(())
+    };
+    let done = multifeed_core::convert::convert(&from, &to, root, Layout::Numbered, [9; 32], go_on);
+    assert_eq!(done.unwrap().bytes, last);
+    for name in ["0/data", "1/data", "0/tree", "3/data"] {
+        let [before, after] =
+            [&from, &to].map(|store| std::fs::metadata(store.join(name)).unwrap());
+        assert_eq!(before.len(), after.len(), "{name}");
+        assert!(after.blocks() <= before.blocks() + 8, "{name}");
+    }
+    let mut found = [0; 8];
+    let file = std::fs::File::open(to.join("0/data")).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, FAR).unwrap();
+    assert_eq!(&found, b"far away");
+    let after = Disk::open(&to).unwrap();
+    for path in old.paths().filter(|path| path.as_str() != "multifeed.lock") {
+        let whole = old.contents(path).unwrap();
+        let op = Op::Read { path: path.clone(), offset: 0, len: whole.len() };
+        let answers = after.execute(&Batch { id: BatchId(0), after: None, ops: vec![op] }).answers;
+        assert_eq!(answers, [Ok(Answer::Bytes(whole.into()))], "{path}");
     }
 }

@@ -153,6 +153,30 @@ fn a_sparse_file_may_be_huge() {
 }
 
 #[test]
+fn the_end_of_a_hole_is_found() {
+    on_both(|store| {
+        let next = |offset| Op::NextData { path: path("file"), offset };
+        assert_eq!(store.op(next(0)), Answer::NotFound);
+        let far = 1 << 40;
+        store.write("file", 0, b"start");
+        store.write("file", far, b"end");
+        assert_eq!(store.op(next(2)), Answer::Length(2));
+        assert_eq!(store.op(next(far + 1)), Answer::Length(far + 1));
+        assert_eq!(store.op(next(far + 3)), Answer::Length(far + 3));
+        assert_eq!(store.op(next(u64::MAX)), Answer::Length(far + 3));
+        let Answer::Length(found) = store.op(next(1 << 20)) else { panic!("no place") };
+        // Holes end where the file system likes, and elsewhere none are known.
+        let least = if cfg!(target_os = "linux") { far - 0x1_0000 } else { 1 << 20 };
+        assert!(found >= least && found <= far, "{found}");
+        store.op(Op::Truncate { path: path("file"), len: 2 * far });
+        let end = store.op(next(far + 0x10_0000));
+        if cfg!(target_os = "linux") {
+            assert_eq!(end, Answer::Length(2 * far), "a hole to the end");
+        }
+    });
+}
+
+#[test]
 fn a_place_that_no_file_reaches_is_refused() {
     on_both(|store| {
         for offset in [u64::MAX, u64::MAX - 1, i64::MAX as u64] {

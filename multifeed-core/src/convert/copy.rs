@@ -16,6 +16,8 @@ pub(super) struct Copy {
     feed: usize,
     file: usize,
     offset: u64,
+    /// Whether there is known to be data at `offset`, or nothing behind it.
+    looked: bool,
     asked: Vec<Piece>,
     /// Files that are written and not synced.
     written: Vec<FilePath>,
@@ -33,6 +35,32 @@ struct Piece {
 }
 
 impl Copy {
+    /// What finds the end of a hole in a large file, if the next piece may begin with one.
+    pub(super) fn look(&self, sources: &[Source]) -> Option<Op> {
+        let source = sources.get(self.feed)?;
+        let length = (*source.lengths.get(self.file)?)?;
+        let is_large = length.saturating_sub(self.offset) > CHUNK as u64;
+        let path = source.file(sleep::LOG[self.file]).filter(|_| is_large && !self.looked)?;
+        Some(Op::NextData { path, offset: self.offset })
+    }
+
+    /// Goes on behind the hole.
+    pub(super) fn looked(
+        &mut self,
+        sources: &[Source],
+        answer: Option<&Answer>,
+        progress: &mut Progress,
+    ) {
+        self.looked = true;
+        let length = sources.get(self.feed).and_then(|source| source.lengths[self.file]);
+        // A file that is gone or shorter is found out when it is read.
+        if let (Some(Answer::Length(data)), Some(length)) = (answer, length) {
+            let data = (data / PAGE as u64 * PAGE as u64).clamp(self.offset, length);
+            progress.bytes_done += data - self.offset;
+            self.offset = data;
+        }
+    }
+
     /// What reads the next pieces; nothing after the last.
     pub(super) fn read(&mut self, sources: &[Source], places: &[Place]) -> Vec<Op> {
         let mut room = CHUNK;
@@ -50,6 +78,11 @@ impl Copy {
                 continue;
             };
             let left = length - self.offset;
+            if left > CHUNK as u64 && !self.looked {
+                // There may be a hole first.
+                break;
+            }
+            self.looked = false;
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(room);
             let last = len as u64 == left;
             self.asked.push(Piece {

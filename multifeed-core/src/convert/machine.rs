@@ -62,6 +62,8 @@ enum Stage {
     /// The feeds whose small files come next; they are written, or synced.
     Small(usize),
     SmallSync(usize, Vec<Op>),
+    /// Where the hole ends that a file begins with, or goes on with.
+    Hole,
     Read,
     Write,
     Sync,
@@ -136,6 +138,10 @@ impl Convert {
             Stage::SmallSync(next, ops) => {
                 self.stage = Stage::Small(next);
                 Ok(Step::Write(ops))
+            }
+            Stage::Hole => {
+                self.copy.looked(&self.found.sources, answers.first(), &mut self.progress);
+                self.read()
             }
             Stage::Read => {
                 let ops = self.copy.write(&answers, &mut self.progress)?;
@@ -316,6 +322,10 @@ impl Convert {
         if !ops.is_empty() {
             self.stage = Stage::Read;
             return Ok(Step::Read(ops));
+        }
+        if let Some(op) = self.copy.look(&self.found.sources) {
+            self.stage = Stage::Hole;
+            return Ok(Step::Read(Vec::from([op])));
         }
         self.progress.feeds_done = self.progress.feeds;
         let mut batches = VecDeque::new();

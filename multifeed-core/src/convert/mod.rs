@@ -5,7 +5,7 @@
 //! | `machine` | the steps from the one store to the other, as requests for storage operations and answers |
 //! | `source` | what is found in the store that is read: its feeds, their keys and names |
 //! | `place` | where each feed goes, and the small files that make it what it is there |
-//! | `copy` | the files of the feeds, piece by piece; what is zero stays a hole |
+//! | `copy` | the files of the feeds, piece by piece; holes are passed over, what is zero becomes one |
 //! | `list` | the list of feeds, where the new layout has one |
 //!
 //! On two folders of a file system it is run by [`convert()`] (feature `std`), whose code is in `disk`.

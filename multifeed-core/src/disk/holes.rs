@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::system::{block_size, punch_hole, read_fully, write_fully};
+use super::system::{block_size, punch_hole, read_fully, seek_data, write_fully};
 
 /// Turns a range into zeros as far as the file goes, and gives its space back if that is possible.
 ///
@@ -25,6 +25,15 @@ pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
         return Ok(());
     }
     write_zeros(file, range)
+}
+
+/// The first byte from `offset` on that is in no hole, or the length of the file.
+pub(super) fn next_data(file: &File, offset: u64) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    if offset >= length {
+        return Ok(length);
+    }
+    Ok(seek_data(file, offset)?.unwrap_or(length).min(length))
 }
 
 /// Whether a range of at most [`MAX_BLOCK`] bytes is zero as far as the file goes.

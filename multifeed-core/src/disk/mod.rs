@@ -154,6 +154,12 @@ impl Disk {
                 }
                 Ok(Answer::Length(found.len()))
             }
+            Op::NextData { path, offset } => {
+                let Some(file) = or_missing(self.file(path, Mode::Read))? else {
+                    return Ok(Answer::NotFound);
+                };
+                Ok(Answer::Length(holes::next_data(&file, *offset)?))
+            }
             Op::Write { path, offset, data } => {
                 check_end(*offset, data.len() as u64)?;
                 write_fully(&*self.file(path, Mode::Create)?, data, *offset)?;

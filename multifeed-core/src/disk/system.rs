@@ -83,6 +83,27 @@ pub(super) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<bool> {
     Ok(false)
 }
 
+/// The first byte from `offset` on that is in no hole; `None` if all up to the end of the file is.
+/// Moves the cursor of the file, which nobody here uses.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        // The file system knows no holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Knows of no holes.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn seek_data(_: &File, offset: u64) -> io::Result<Option<u64>> {
+    Ok(Some(offset))
+}
+
 /// Bytes in which the file system gives out space, if they are known.
 pub(super) fn block_size(found: &Metadata) -> Option<u64> {
     #[cfg(unix)]

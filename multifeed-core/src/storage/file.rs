@@ -80,6 +80,13 @@ impl SparseFile {
         out
     }
 
+    /// The first byte from `offset` on that may not be zero, or the length.
+    pub(super) fn next_data(&self, offset: u64) -> u64 {
+        let (first, _) = split(offset);
+        let page = self.pages.range(first..).next().map(|(page, _)| page * PAGE as u64);
+        page.map_or(self.len, |page| page.max(offset).min(self.len))
+    }
+
     pub(super) const fn len(&self) -> u64 {
         self.len
     }

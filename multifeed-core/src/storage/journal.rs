@@ -172,6 +172,7 @@ const fn target(op: &Op) -> &FilePath {
         Op::Rename { to, .. } => to,
         Op::Read { .. }
         | Op::Length { .. }
+        | Op::NextData { .. }
         | Op::Write { .. }
         | Op::Truncate { .. }
         | Op::Punch { .. }
@@ -185,7 +186,7 @@ const fn target(op: &Op) -> &FilePath {
 
 const fn changes(op: &Op) -> bool {
     match op {
-        Op::Read { .. } | Op::Length { .. } | Op::List { .. } => false,
+        Op::Read { .. } | Op::Length { .. } | Op::NextData { .. } | Op::List { .. } => false,
         Op::Write { .. }
         | Op::Truncate { .. }
         | Op::Punch { .. }

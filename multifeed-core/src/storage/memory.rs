@@ -84,6 +84,10 @@ impl Memory {
                 Some(file) => Answer::Length(file.len()),
                 None => Answer::NotFound,
             }),
+            Op::NextData { path, offset } => Ok(match self.file(path)? {
+                Some(file) => Answer::Length(file.next_data(*offset)),
+                None => Answer::NotFound,
+            }),
             Op::Write { path, offset, data } => {
                 check_end(*offset, data.len() as u64)?;
                 self.change()?;

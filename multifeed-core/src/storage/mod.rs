@@ -68,6 +68,15 @@ pub enum Op {
         /// The file.
         path: FilePath,
     },
+    /// Ask where the first byte from `offset` on is that may not be zero, so that holes need not be read; the
+    /// length of the file if there is none: [`Answer::Length`] or [`Answer::NotFound`]. Where holes are not
+    /// known, that is `offset`.
+    NextData {
+        /// The file.
+        path: FilePath,
+        /// First byte.
+        offset: u64,
+    },
     /// Write all of `data`; makes the file and the folders above it if they are not there, and
     /// fills a gap before `offset` with zeros.
     Write {
@@ -140,7 +149,7 @@ pub enum Answer {
     Done,
     /// The bytes read.
     Bytes(Bytes),
-    /// Length of the file in bytes.
+    /// Length of the file in bytes, or a place in it.
     Length(u64),
     /// Names in the folder, sorted.
     Names(Vec<String>),
@@ -213,7 +222,10 @@ impl Batch {
             let moved = match op {
                 Op::Read { len, .. } => *len,
                 Op::Write { data, .. } => data.len(),
-                Op::Length { .. } | Op::Truncate { .. } | Op::Rename { .. } => 0,
+                Op::Length { .. }
+                | Op::NextData { .. }
+                | Op::Truncate { .. }
+                | Op::Rename { .. } => 0,
                 Op::Punch { .. }
                 | Op::CreateSecret { .. }
                 | Op::Remove { .. }
@@ -236,7 +248,7 @@ impl Op {
     pub const fn doing(&self) -> &'static str {
         match self {
             Self::Read { .. } => "read",
-            Self::Length { .. } => "measure",
+            Self::Length { .. } | Self::NextData { .. } => "measure",
             Self::Write { .. } => "write",
             Self::Truncate { .. } => "truncate",
             Self::Punch { .. } => "clear part of",
@@ -255,6 +267,7 @@ impl Op {
         match self {
             Self::Read { path, .. }
             | Self::Length { path }
+            | Self::NextData { path, .. }
             | Self::Write { path, .. }
             | Self::Truncate { path, .. }
             | Self::Punch { path, .. }

@@ -109,7 +109,9 @@ impl Queue {
 fn uses(op: &Op) -> Vec<(FilePath, Use)> {
     let path = op.path().clone();
     match op {
-        Op::Read { .. } | Op::Length { .. } | Op::Sync { .. } => [(path, Use::Look)].into(),
+        Op::Read { .. } | Op::Length { .. } | Op::NextData { .. } | Op::Sync { .. } => {
+            [(path, Use::Look)].into()
+        }
         Op::Write { .. } | Op::Truncate { .. } | Op::Punch { .. } | Op::CreateSecret { .. } => {
             [(path, Use::Change)].into()
         }

@@ -14,8 +14,6 @@ use conformance::{Contents, Held, Process, Random, Store, block, json_u64, root_
 const KILLS: u64 = 20;
 /// Kills of a process that appends and serves at the same time; together 50.
 const LIVE_KILLS: u64 = 10;
-/// Kills of a JavaScript peer.
-const JAVASCRIPT_KILLS: u64 = 6;
 /// Rounds after which a JavaScript peer downloads the rest: it costs some seconds.
 const JAVASCRIPT_EVERY: u64 = 5;
 
@@ -183,34 +181,6 @@ fn a_writer_killed_while_it_serves_has_every_block_that_a_peer_heard_of() {
     let whole = [(feed, Held::all(store.blocks("live")))].into();
     assert_eq!(peer.contents(), whole, "what the peer verified after {LIVE_KILLS} kills");
     eprintln!("the peer had {heard} of {length} blocks before the last connection");
-}
-
-#[test]
-fn rust_goes_on_where_a_javascript_writer_was_killed() {
-    let mut random = Random::from_environment("killed javascript");
-    let key = root_key("killed javascript");
-    for round in 0..JAVASCRIPT_KILLS {
-        let (store, third) = (Store::new(&key), Store::new(&key));
-        let mut peer = store.javascript();
-        let feed = peer.write("w", 100, &[50]);
-        // Never waited for: it is killed on the way.
-        let _ = peer.start_write("w", 1_000_000, &[50], 1 + round);
-        thread::sleep(Duration::from_micros(random.below(200_000)));
-        peer.process().kill();
-
-        let found = store.contents()[&feed].clone();
-        assert!(found.length >= 100, "round {round}: {found:?}");
-        assert_eq!(found, Held::written("w", found.length, &[50]), "round {round}");
-        store.append_block("w", b"by Rust");
-        let mut blocks: Vec<_> = (0..found.length).map(|index| block("w", index, 50)).collect();
-        blocks.push(b"by Rust".to_vec());
-        let expected = Contents::from([(feed, Held::all(blocks))]);
-        assert_eq!(store.javascript_contents(), expected, "round {round}");
-        let mut serving = store.serve(&["--once"]);
-        third.sync(serving.port);
-        serving.finish();
-        assert_eq!(third.contents(), expected, "round {round}");
-    }
 }
 
 /// JavaScript opens what a kill left behind: at least the acknowledged blocks of those that were to be

@@ -287,15 +287,9 @@ impl Disk {
         // A link may lead to another file system.
         let root = or_missing(fs::metadata(&self.root))?;
         let swept = root.is_some_and(|root| device(&root) == device(&found));
-        let needed = self.shared().stable.take_file(path);
-        if needed || !swept {
-            let synced = self.file(path, Mode::Change).and_then(|file| file.sync_data());
-            if synced.is_err() {
-                self.shared().stable.file_changed(path);
-            }
-            if or_missing(synced)?.is_none() {
-                return Ok(Answer::NotFound);
-            }
+        if !swept || self.shared().stable.needs_file(path) {
+            self.file(path, Mode::Change)?.sync_data()?;
+            self.shared().stable.file_synced(path);
         }
         self.sync_folders(path, swept)?;
         Ok(Answer::Done)
@@ -321,13 +315,11 @@ impl Disk {
         let mut above = path.parent();
         while let Some(folder) = above {
             above = folder.parent();
-            let Some(changes) = self.shared().stable.take_folder(&folder, swept) else { continue };
+            let needed = self.shared().stable.needs_folder(&folder, swept);
+            let Some(changes) = needed else { continue };
             let disk_path = self.disk_path(&folder);
             let synced = self.shared().pool.with_room(|| sync_folder(&disk_path));
-            if let Err(error) = or_missing(synced) {
-                self.shared().stable.folder_failed(folder);
-                return Err(error);
-            }
+            or_missing(synced)?;
             self.shared().stable.folder_synced(folder, changes);
         }
         Ok(())

@@ -93,36 +93,39 @@ impl Stable {
         }
     }
 
-    /// Whether a file must be synced. It is taken for synced from here on.
-    pub(super) fn take_file(&mut self, path: &FilePath) -> bool {
-        let Some(changed) = self.changed.as_mut() else { return true };
-        changed.files.remove(path) || !self.swept
+    /// Whether a file must be synced.
+    pub(super) fn needs_file(&self, path: &FilePath) -> bool {
+        !self.swept || self.changed.as_ref().is_none_or(|changed| changed.files.contains(path))
     }
 
-    /// The same for a folder; `swept`: whether it is among what was synced at once. Gives what
-    /// [`folder_synced`](Self::folder_synced) wants.
-    pub(super) fn take_folder(&mut self, folder: &FilePath, swept: bool) -> Option<u64> {
-        let changed = self.changed.as_mut().is_none_or(|changed| changed.folders.remove(folder));
-        let known = self.folders.contains(folder) || self.swept && swept;
-        (changed || !known).then_some(self.changes)
+    /// A file was synced, and not changed meanwhile.
+    pub(super) fn file_synced(&mut self, path: &FilePath) {
+        if let Some(changed) = &mut self.changed {
+            changed.files.remove(path);
+        }
+    }
+
+    /// Whether a folder must be synced; gives what [`folder_synced`](Self::folder_synced) wants. `swept`: it is
+    /// among what was synced at once.
+    pub(super) fn needs_folder(&self, folder: &FilePath, swept: bool) -> Option<u64> {
+        let unchanged = |changed: &Changed| !changed.folders.contains(folder);
+        let swept = swept && self.swept && self.changed.as_ref().is_some_and(unchanged);
+        (!swept && !self.folders.contains(folder)).then_some(self.changes)
     }
 
     /// A folder was synced that was looked at when `changes` names had changed.
     pub(super) fn folder_synced(&mut self, folder: FilePath, changes: u64) {
+        // Something made meanwhile may not be covered.
+        if self.changes != changes {
+            return;
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.folders.remove(&folder);
+        }
         if self.folders.len() >= FOLDERS {
             self.folders.clear();
         }
-        // Something made meanwhile may not be covered.
-        if self.changes == changes {
-            self.folders.insert(folder);
-        }
-    }
-
-    /// A folder could not be synced.
-    pub(super) fn folder_failed(&mut self, folder: FilePath) {
-        if let Some(changed) = &mut self.changed {
-            changed.folders.insert(folder);
-        }
+        self.folders.insert(folder);
     }
 
     /// Rather all is synced again than that the list grows without end.
@@ -179,33 +182,35 @@ mod tests {
     #[test]
     fn a_file_is_synced_when_it_changed_after_all_was_synced_and_else_not() {
         let mut stable = Stable::default();
-        assert!(stable.take_file(&path("a")), "nothing is known");
+        assert!(stable.needs_file(&path("a")), "nothing is known");
         stable.begin();
         stable.file_changed(&path("b"));
-        assert!(stable.take_file(&path("a")), "it is not over");
-        stable.file_changed(&path("c"));
+        assert!(stable.needs_file(&path("a")), "it is not over");
         stable.ended(true);
-        assert!(!stable.take_file(&path("a")) && stable.take_file(&path("c")));
+        assert!(!stable.needs_file(&path("a")) && stable.needs_file(&path("b")));
         stable.file_changed(&path("a"));
-        assert!(stable.take_file(&path("a")));
-        assert!(!stable.take_file(&path("a")));
+        assert!(stable.needs_file(&path("a")));
+        assert!(stable.needs_file(&path("a")), "whoever asks while it is being synced waits, too");
+        stable.file_synced(&path("a"));
+        assert!(!stable.needs_file(&path("a")));
         stable.begin();
         stable.ended(false);
-        assert!(stable.take_file(&path("a")), "all was not synced");
+        assert!(stable.needs_file(&path("a")), "all was not synced");
     }
 
     #[test]
     fn a_folder_is_synced_when_names_in_it_changed_and_else_not() {
         let mut stable = swept();
-        assert_eq!(stable.take_folder(&path("a"), true), None);
-        assert!(stable.take_folder(&path("a"), false).is_some(), "on another file system");
+        assert_eq!(stable.needs_folder(&path("a"), true), None);
+        assert!(stable.needs_folder(&path("a"), false).is_some(), "on another file system");
         stable.name_changed(&path("a/b"));
-        let changes = stable.take_folder(&path("a"), true).unwrap();
-        stable.folder_failed(path("a"));
-        assert_eq!(stable.take_folder(&path("a"), true), Some(changes));
+        let changes = stable.needs_folder(&path("a"), true).unwrap();
+        stable.name_changed(&path("a/c"));
         stable.folder_synced(path("a"), changes);
-        assert_eq!(stable.take_folder(&path("a"), true), None);
-        assert_eq!(stable.take_folder(&path("a"), false), None);
+        let changes = stable.needs_folder(&path("a"), true).expect("c was made meanwhile");
+        stable.folder_synced(path("a"), changes);
+        assert_eq!(stable.needs_folder(&path("a"), true), None);
+        assert_eq!(stable.needs_folder(&path("a"), false), None);
     }
 
     #[test]
@@ -217,30 +222,27 @@ mod tests {
         stable.name_changed(&path("new/b/c"));
         stable.file_changed(&path("old/gone"));
         stable.renamed(&path("new"), &path("old"));
-        for (file, needed) in [
-            ("old/a", true),
-            ("old/b/c", true),
-            ("newer", true),
-            ("new/a", false),
-            ("old/gone", false),
-        ] {
-            assert_eq!(stable.take_file(&path(file)), needed, "{file}");
+        for file in ["old/a", "old/b/c", "newer"] {
+            assert!(stable.needs_file(&path(file)), "{file}");
         }
-        assert!(stable.take_folder(&path("old/b"), true).is_some());
+        for file in ["new/a", "new/b/c", "old/gone"] {
+            assert!(!stable.needs_file(&path(file)), "{file}");
+        }
+        assert!(stable.needs_folder(&path("old/b"), true).is_some());
     }
 
     #[test]
     fn when_too_much_changed_nothing_is_known() {
+        let change_all = |stable: &mut Stable| {
+            (0..=CHANGED).for_each(|n| stable.file_changed(&path(&n.to_string())));
+        };
         let mut stable = swept();
-        for n in 0..=CHANGED {
-            stable.file_changed(&path(&n.to_string()));
-        }
-        assert!(!stable.swept && stable.take_file(&path("x")));
+        change_all(&mut stable);
+        assert!(!stable.swept && stable.needs_file(&path("x")));
+        assert!(stable.needs_folder(&path("x"), true).is_some());
         stable.begin();
-        for n in 0..=CHANGED {
-            stable.file_changed(&path(&n.to_string()));
-        }
+        change_all(&mut stable);
         stable.ended(true);
-        assert!(stable.take_file(&path("x")), "meanwhile");
+        assert!(stable.needs_file(&path("x")), "meanwhile");
     }
 }

@@ -435,6 +435,11 @@ class Peer {
     return {}
   }
 
+  async has ({ key, start, end }) {
+    const feed = await this.feed(key)
+    return { has: feed.has(start, end) }
+  }
+
   async update ({ key, length }) {
     const feed = await this.feed(key)
     await call(done => feed.update(length, done))
@@ -492,7 +497,7 @@ class Peer {
 
 function listenToCommands (peer) {
   const commands = ['write', 'writeMany', 'join', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
-    'get', 'writeValues', 'getValue', 'clear', 'download', 'update', 'seek', 'transfer', 'register', 'extend', 'named', 'append', 'feedEvents', 'mux', 'muxed']
+    'get', 'writeValues', 'getValue', 'clear', 'download', 'has', 'update', 'seek', 'transfer', 'register', 'extend', 'named', 'append', 'feedEvents', 'mux', 'muxed']
   // Those that may have to wait for another peer.
   const waiting = ['wait', 'get', 'getValue', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })

@@ -111,6 +111,22 @@ async fn a_sparse_feed_fetches_from_javascript_what_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_here_by_has_where_they_are_in_javascript() {
+    let Setup { mut peer, theirs: feed, key, multifeed: _multifeed, _stores } =
+        setup("has", 60, false).await;
+    peer.call(json!({"do": "clear", "key": key, "start": 10, "end": 20}));
+    feed.clear(10..20).await.unwrap();
+    for index in [0, 9, 10, 19, 20, 59, 60, 1_000_000] {
+        let answer = peer.call(json!({"do": "has", "key": key, "start": index}));
+        assert_eq!(answer["has"], feed.has(index).await.unwrap(), "block {index}");
+    }
+    for (start, end) in [(0, 10), (0, 11), (9, 20), (20, 60), (20, 61), (15, 15), (70, 70)] {
+        let answer = peer.call(json!({"do": "has", "key": key, "start": start, "end": end}));
+        assert_eq!(answer["has"], feed.has_all(start..end).await.unwrap(), "{start}..{end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn seeks_are_answered_by_javascript() {
     let setup = setup("seek rust", 1_000, true).await;
     let theirs = &setup.theirs;

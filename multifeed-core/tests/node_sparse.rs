@@ -136,6 +136,48 @@ fn a_download_fetches_its_range_and_tells_when_it_is_done() {
 }
 
 #[test]
+fn has_tells_of_blocks_that_are_stored_and_fetches_none() {
+    let (mut sim, _, copy, _) = pair(100, 65_536);
+    let download = sim.parties[1].node.download(copy, 10..20);
+    sim.sync();
+    assert_eq!(sim.parties[1].results[&download], Ok(Outcome::Downloaded));
+    sim.restart(1);
+    let copy = sim.parties[1].node.feeds(util::FIRST).next().unwrap().id;
+    let cases = [
+        (10..20, true),
+        (19..20, true),
+        (9..11, false),
+        (19..21, false),
+        (0..1, false),
+        (99..101, false),
+        (10..u64::MAX, false),
+        (50..50, true),
+    ];
+    for (blocks, expected) in cases {
+        let has = sim.parties[1].node.has(copy, blocks.clone());
+        assert_eq!(sim.finish(1, has), Ok(Outcome::Has(expected)), "{blocks:?}");
+    }
+    assert_eq!(held(&mut sim, 1), (10..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn has_does_not_tell_of_blocks_before_they_are_stored() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, blocks(3));
+    sim.parties[a].disk_held = true;
+    sim.parties[a].node.append(feed, vec![block(3)]);
+    let now = sim.now;
+    sim.parties[a].drain(now);
+    let node = &mut sim.parties[a].node;
+    let (stored, waiting) = (node.has(feed, 0..3), node.has(feed, 0..4));
+    sim.parties[a].drain(now);
+    assert_eq!(sim.parties[a].results[&stored], Ok(Outcome::Has(true)));
+    assert_eq!(sim.parties[a].results[&waiting], Ok(Outcome::Has(false)));
+}
+
+#[test]
 fn a_download_that_is_taken_back_fetches_no_more() {
     let (mut sim, feed, copy, _) = pair(10, 65_536);
     let kept = sim.parties[1].node.download(copy, 5..12);

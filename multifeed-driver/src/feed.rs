@@ -108,6 +108,37 @@ impl Feed {
         Ok(self.read(index, 1, usize::MAX).await?.into_iter().next())
     }
 
+    /// Whether the block at `index` is here. Neither reads it nor asks peers for it.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn has(&self, index: u64) -> Result<bool, Error> {
+        self.has_all(index..=index).await
+    }
+
+    /// Whether all blocks of `range` are here: `true` for an empty range, `false` for one that reaches over
+    /// the end of the log. An open range ends where the log does, as far as it is proven here.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get`](Self::try_get).
+    pub async fn has_all(&self, range: impl RangeBounds<u64>) -> Result<bool, Error> {
+        let mut blocks = indices(&range);
+        if range.end_bound() == Bound::Unbounded {
+            blocks.end = self.load().await?.length;
+        }
+        let outcome = self.command(|node, id| node.has(id, blocks)).await?;
+        let Outcome::Has(all) = outcome else {
+            unreachable!("a question for blocks is answered with `Has`");
+        };
+        Ok(all)
+    }
+
     /// The last block of the log as far as it is proven here, waited for as by [`get`](Self::get); `None`: the
     /// log is empty. What peers have beyond that is not asked for: [`update`](Self::update) does that.
     ///

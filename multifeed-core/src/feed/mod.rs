@@ -14,6 +14,7 @@ mod write;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
@@ -126,6 +127,12 @@ impl Feed {
     /// Whether the block is held and stored.
     pub(crate) fn has(&self, block: u64) -> bool {
         self.bits.has_block(block) && !self.unstored.contains(block)
+    }
+
+    /// Whether all blocks of a range are held and stored.
+    pub(crate) fn has_all(&self, blocks: &Range<u64>) -> bool {
+        let unstored = self.unstored.next_in(blocks.start).filter(|next| *next < blocks.end);
+        self.bits.contains_all(blocks.clone()) && unstored.is_none()
     }
 
     /// Blocks held and stored.

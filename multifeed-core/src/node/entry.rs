@@ -77,6 +77,7 @@ pub(super) enum Pending {
     Load(CommandId),
     Append(CommandId, Vec<Bytes>),
     Read(super::read::ReadJob),
+    Has(CommandId, Range<u64>),
     Clear(ClearJob),
     Block(FeedId, CommandId),
     Download(CommandId, Range<u64>),
@@ -95,6 +96,7 @@ impl Pending {
             Self::Read(job) => job.waits_as(command),
             Self::Load(_)
             | Self::Append(..)
+            | Self::Has(..)
             | Self::Clear(_)
             | Self::Block(..)
             | Self::Claim(_) => false,

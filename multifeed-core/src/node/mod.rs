@@ -55,6 +55,7 @@ mod verify;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
@@ -272,6 +273,14 @@ impl Node {
             feed,
             Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)),
         );
+        command
+    }
+
+    /// Whether all blocks of a range are held and stored; none is read or asked of peers. Answered with
+    /// [`Outcome::Has`]: `true` for an empty range, `false` for one that reaches over the end of the log.
+    pub fn has(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
+        let command = self.command();
+        self.when_open(feed, Pending::Has(command, blocks));
         command
     }
 

@@ -163,6 +163,7 @@ impl Node {
                 }
             }
             Pending::Read(job) => self.run_read(job),
+            Pending::Has(command, blocks) => self.run_has(id, command, &blocks),
             Pending::Clear(job) => self.run_clear(job),
             Pending::Block(_, command) => self.run_block(id, command),
             Pending::Download(command, blocks) => self.run_download(id, command, blocks),
@@ -184,7 +185,9 @@ impl Node {
                 self.listed(command, &Err(error));
             }
             Pending::Claim(claim) => self.complete(claim.command(), Err(error)),
-            Pending::Append(command, _) => self.complete(command, Err(error)),
+            Pending::Append(command, _) | Pending::Has(command, _) => {
+                self.complete(command, Err(error));
+            }
             Pending::Read(job) => self.fail_read(job, error),
             Pending::Clear(job) => self.fail_clear(&job, error),
             Pending::Download(command, _) | Pending::Update(command, _) => {

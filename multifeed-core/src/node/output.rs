@@ -65,6 +65,8 @@ pub enum Outcome {
     },
     /// Blocks one after another; empty if the first one is not held.
     Blocks(Vec<Bytes>),
+    /// Whether all blocks of the range are held.
+    Has(bool),
     /// The block that was waited for.
     Block(Bytes),
     /// All blocks of the range are stored.

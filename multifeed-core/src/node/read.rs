@@ -1,6 +1,7 @@
 //! Blocks for the application.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 
@@ -144,6 +145,12 @@ impl Node {
         let read =
             Op::Read { path: feed.file(sleep::DATA), offset: job.start, len: job.total as usize };
         self.submit(None, Vec::from([read]), Task::Read(job));
+    }
+
+    pub(super) fn run_has(&mut self, id: FeedId, command: CommandId, blocks: &Range<u64>) {
+        let feed = self.feeds[id.0 as usize].feed();
+        let all = feed.is_some_and(|feed| feed.has_all(blocks));
+        self.complete(command, Ok(Outcome::Has(all)));
     }
 
     pub(super) fn read_answered(

@@ -491,7 +491,7 @@ class Peer {
     await this.flush()
     for (const multi of this.multis) await call(done => multi.close(done))
     if (this.store) await call(done => this.store.close(done))
-    return {}
+    return { feeds: this.multis.map(multi => multi.feeds().length) }
   }
 }
 

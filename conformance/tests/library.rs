@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conformance::{Contents, Held, JsPeer, Store, block, contents, root_key};
 use multifeed_tokio::{Feed, Multifeed, ReplicationEvent, Role};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -37,6 +38,22 @@ async fn a_feed_that_rust_adds_while_connected_reaches_javascript() {
     multifeed.close().await.unwrap();
     peer.close();
     assert_eq!(js.javascript_contents(), expected, "what reached the files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_multifeed_has_no_feeds_any_more_in_rust_as_in_javascript() {
+    let key = root_key("closed");
+    for package in ["hypermultifeed", "multifeed"] {
+        let (js, rust) = (Store::new(&key), Store::new(&key));
+        let mut peer = js.javascript_of(package);
+        peer.write("w", 1, &[10]);
+        let closed = peer.call(json!({"do": "close"}));
+        assert_eq!(closed["feeds"], json!([0]), "{package}");
+        let multifeed = rust.open().await;
+        written(&multifeed, "w", 1, 10).await;
+        multifeed.close().await.unwrap();
+        assert_eq!(multifeed.feeds().len(), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

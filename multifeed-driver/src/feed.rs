@@ -300,7 +300,8 @@ impl Feed {
         Ok(self.info())
     }
 
-    /// What is known of the feed; complete once it was [loaded](Self::load) or used.
+    /// What is known of the feed; complete once it was [loaded](Self::load) or used. Of a store that is
+    /// closed: what was known then.
     #[must_use]
     pub fn info(&self) -> FeedInfo {
         let info = self.handle.shared().peek(|state| match self.multifeed {

@@ -138,32 +138,35 @@ impl Multifeed {
         Ok(Feed::new(self.handle.clone(), id, info.key, Some(self.id)))
     }
 
-    /// All feeds, in the order in which they joined.
+    /// All feeds, in the order in which they joined. A store that [is closed](Self::is_closed) has none any
+    /// more; until then, also while it closes, it has all.
     #[must_use]
     pub fn feeds(&self) -> Vec<Feed> {
         let feeds = self.handle.shared().peek(|state| {
-            state.node.feeds(self.id).map(|info| (info.id, info.key)).collect::<Vec<_>>()
+            let feeds = state.while_open().into_iter().flat_map(|node| node.feeds(self.id));
+            feeds.map(|info| (info.id, info.key)).collect::<Vec<_>>()
         });
         let feed = |(id, key)| Feed::new(self.handle.clone(), id, key, Some(self.id));
         feeds.into_iter().map(feed).collect()
     }
 
-    /// The feed with this key.
+    /// The feed with this key; `None` also when the store is closed.
     #[must_use]
     pub fn feed(&self, key: &FeedKey) -> Option<Feed> {
         let info = self.handle.shared().peek(|state| {
-            let id = state.node.find(key)?;
-            state.node.feed_in(self.id, id)
+            let node = state.while_open()?;
+            node.feed_in(self.id, node.find(key)?)
         })?;
         Some(Feed::new(self.handle.clone(), info.id, *key, Some(self.id)))
     }
 
     /// The feed with this name: a local writer, or a feed of others by its name in the feed list.
+    /// `None` also when the store is closed.
     #[must_use]
     pub fn feed_named(&self, name: &str) -> Option<Feed> {
         let info = self.handle.shared().peek(|state| {
-            let id = state.node.find_name(self.id, name)?;
-            state.node.feed_in(self.id, id)
+            let node = state.while_open()?;
+            node.feed_in(self.id, node.find_name(self.id, name)?)
         })?;
         Some(Feed::new(self.handle.clone(), info.id, info.key, Some(self.id)))
     }

@@ -266,6 +266,11 @@ impl State {
         matches!(self.stage, Stage::Ended(_))
     }
 
+    /// What is asked for feeds: a store that is closed has none any more.
+    pub(crate) fn while_open(&self) -> Option<&Node> {
+        (!self.is_closed()).then_some(&self.node)
+    }
+
     /// Whether the driver has nothing more to do than to close the storage.
     pub(crate) fn is_flushed(&self) -> bool {
         matches!(self.stage, Stage::Flushed(_)) && self.running == 0

@@ -95,10 +95,12 @@ impl Store {
         Ok(Multifeed::new(self.handle.clone(), id))
     }
 
-    /// All multifeeds opened so far, in their order.
+    /// All multifeeds opened so far, in their order; none when the store [is closed](Self::is_closed).
     #[must_use]
     pub fn multifeeds(&self) -> Vec<Multifeed> {
-        let ids = self.handle.shared().peek(|state| state.node.multifeeds().collect::<Vec<_>>());
+        let ids = self.handle.shared().peek(|state| {
+            state.while_open().into_iter().flat_map(Node::multifeeds).collect::<Vec<_>>()
+        });
         ids.into_iter().map(|id| Multifeed::new(self.handle.clone(), id)).collect()
     }
 
@@ -139,10 +141,10 @@ impl Store {
         Namespace::new(self.clone(), name.to_owned())
     }
 
-    /// The feed with this key, in whichever multifeed it is.
+    /// The feed with this key, in whichever multifeed it is; `None` also when the store is closed.
     #[must_use]
     pub fn feed(&self, key: &FeedKey) -> Option<Feed> {
-        let id = self.handle.shared().peek(|state| state.node.find(key))?;
+        let id = self.handle.shared().peek(|state| state.while_open()?.find(key))?;
         Some(Feed::new(self.handle.clone(), id, *key, None))
     }
 
@@ -178,10 +180,12 @@ impl Store {
         Ok(())
     }
 
-    /// The feeds that are kept out of this store.
+    /// The feeds that are kept out of this store; none when the store is closed.
     #[must_use]
     pub fn blocked(&self) -> Vec<FeedKey> {
-        self.handle.shared().peek(|state| state.node.blocked().copied().collect())
+        self.handle.shared().peek(|state| {
+            state.while_open().into_iter().flat_map(Node::blocked).copied().collect()
+        })
     }
 
     /// News of all multifeeds and connections from here on.

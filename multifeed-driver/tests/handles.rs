@@ -143,6 +143,30 @@ fn a_store_whose_driver_is_gone_is_closed() {
 }
 
 #[test]
+fn a_closed_store_has_no_feeds_and_handles_tell_what_was_known() {
+    let mut runtime = Runtime::new(14);
+    let storage = runtime.storage(true);
+    let multi = runtime.open(&storage);
+    let feed = writer(&mut runtime, &multi, "w");
+    let log = feed.clone();
+    runtime.wait(async move { log.append("a").await }).unwrap();
+    let store = multi.clone();
+    let closed = runtime.spawn(async move { store.close().await });
+    runtime.run_until(|| {
+        let count = usize::from(!multi.is_closed());
+        assert_eq!(multi.feeds().len(), count);
+        assert_eq!(multi.store().multifeeds().len(), count);
+        closed.lock().unwrap().is_some()
+    });
+    assert!(multi.is_closed());
+    assert_eq!(multi.feeds(), []);
+    assert_eq!(multi.feed(&feed.key()), None);
+    assert_eq!(multi.feed_named("w"), None);
+    assert_eq!(multi.store().feed(&feed.key()), None);
+    assert_eq!((feed.len(), feed.name()), (1, "w".to_owned()));
+}
+
+#[test]
 fn a_close_dropped_after_its_first_poll_goes_on() {
     for slow in [false, true] {
         let mut runtime = Runtime::new(1);

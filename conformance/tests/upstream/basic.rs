@@ -135,9 +135,11 @@ pub(crate) async fn get_localfeed_by_name_across_disk_loads(cast: Cast) {
 pub(crate) async fn close(cast: Cast) {
     let (side, store) = cast.alone().await;
     let multifeed = side.ours().clone();
-    multifeed.writer("minuette").await.unwrap();
-    multifeed.close().await.unwrap();
+    let writer = multifeed.writer("minuette").await.unwrap();
     assert_eq!(multifeed.feeds().len(), 1);
+    multifeed.close().await.unwrap();
+    assert_eq!(multifeed.feeds(), []);
+    assert!(multifeed.feed(&writer.key()).is_none());
     assert_eq!(multifeed.writer("minuette").await.unwrap_err().code(), "ERR_CLOSED");
     fs::remove_dir_all(store.path()).unwrap();
 }

@@ -95,8 +95,7 @@ type Files = &'static [(&'static str, &'static [(&'static str, &'static str)])];
 const SAME: &str = "";
 const NO_EARLY_HANDLE: &str =
     "there is no handle before the store is open; asked of one whose store is closed again";
-const CLOSED: &str =
-    "a closed store refuses what is asked of it (`ERR_CLOSED`), the second close waits for the first";
+const CLOSED: &str = "a closed store refuses what is asked of it (`ERR_CLOSED`), the second close waits for the first";
 const END: &str = "hypermultifeed never ends a stream by itself, its own test fails; Rust does, and \
                    hypermultifeed sees it closed in order";
 const TCP: &str = "over TCP without discovery; JavaScript runs its `MultifeedNetworker` on a real \
@@ -160,8 +159,8 @@ const HM: Files = &[
             ("regression: replicate before multifeed is ready", NO_EARLY_HANDLE),
             (
                 "regression: MFs with different root keys cannot replicate",
-                "after the same 10 s, by whichever side is first (Rust: `ERR_MULTIFEED_TIMEOUT`); to Rust \
-                 the other's hanging up is an end in order, without `RemoteFeeds` or `InSync`",
+                "after the same 10 s, by whichever side is first (Rust: `ERR_MULTIFEED_TIMEOUT`); the other \
+                 hears no reason, which Rust calls `ERR_PEER_LEFT`",
             ),
             ("regression: calling close while closing should not throw errors", CLOSED),
             ("regression: sync two single-core multifeeds /w different storage speeds", END),
@@ -222,8 +221,8 @@ const MF6: Files = &[
             ("regression: replicate before multifeed is ready", NO_EARLY_HANDLE),
             (
                 "regression: MFs with different root keys cannot replicate",
-                "multifeed 6 says so at once, to Rust that is an end in order without `RemoteFeeds` or \
-                 `InSync`; between Rust and Rust it is a timeout after 10 s",
+                "multifeed 6 says so at once, which Rust calls `ERR_PEER_LEFT`; between Rust and Rust it is a \
+                 timeout after 10 s",
             ),
             ("regression: calling close while closing should not throw errors", CLOSED),
             ("regression: sync two single-core multifeeds /w different storage speeds", SAME),

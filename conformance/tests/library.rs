@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use conformance::{Contents, Held, JsPeer, Store, block, contents, root_key};
+use multifeed_proto::{Config, Connection, Entropy, Now, Output};
 use multifeed_tokio::{Feed, Multifeed, ReplicationEvent, Role};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -53,6 +55,81 @@ async fn a_closed_multifeed_has_no_feeds_any_more_in_rust_as_in_javascript() {
         written(&multifeed, "w", 1, 10).await;
         multifeed.close().await.unwrap();
         assert_eq!(multifeed.feeds().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_with_another_root_key_that_hangs_up_first_has_left_without_a_handshake() {
+    let (right, wrong) = (root_key("right"), root_key("wrong"));
+    for package in ["hypermultifeed", "multifeed"] {
+        for role in [Role::Initiator, Role::Responder] {
+            let (js, rust) = (Store::new(&right), Store::new(&wrong));
+            // Ours is 10 seconds.
+            let arguments = ["--package", package, "--timeout", "1000"];
+            let mut peer = JsPeer::open(&js.path(), &right, &arguments);
+            let multifeed = rust.open().await;
+            let stream = match role {
+                Role::Initiator => TcpStream::connect((Ipv4Addr::LOCALHOST, peer.listen())).await,
+                Role::Responder => {
+                    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                    peer.connect(listener.local_addr().unwrap().port());
+                    listener.accept().await.map(|(stream, _)| stream)
+                }
+            };
+            let replication = multifeed.replicate(stream.unwrap(), role);
+            let result = timeout(PATIENCE, replication).await.expect("the end");
+            let error = result.expect_err("nothing was agreed on");
+            assert_eq!(error.code(), "ERR_PEER_LEFT", "{package} {role:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_hears_no_reason_from_a_peer_that_leaves_before_its_handshake_and_rust_names_it()
+{
+    let key = root_key("leaves");
+    for package in ["hypermultifeed", "multifeed"] {
+        let js = Store::new(&key);
+        let mut peer = js.javascript_of(package);
+        leave_after_noise(TcpStream::connect((Ipv4Addr::LOCALHOST, peer.listen())).await.unwrap())
+            .await;
+        let closed = peer.process().expect_event("closed");
+        assert_eq!(closed["errors"], json!([]), "{package}");
+    }
+    let rust = Store::new(&key);
+    let multifeed = rust.open().await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let leaving = tokio::spawn(leave_after_noise(stream));
+    let replication = multifeed.replicate(listener.accept().await.unwrap().0, Role::Responder);
+    let error = timeout(PATIENCE, replication).await.expect("the end").unwrap_err();
+    assert_eq!(error.code(), "ERR_PEER_LEFT");
+    leaving.await.unwrap();
+}
+
+/// A peer without a multifeed: connects, and ends its side in order.
+async fn leave_after_noise(mut stream: TcpStream) {
+    let start = Now::default();
+    let mut connection =
+        Connection::new(Role::Initiator, Config::default(), Entropy::from_seed([5; 32]), start);
+    let mut buffer = [0; 1_000];
+    let mut connected = false;
+    loop {
+        while let Some(output) = connection.poll_output() {
+            connected |= matches!(output, Output::Connected { .. });
+        }
+        let bytes = connection.transmit().to_vec();
+        stream.write_all(&bytes).await.unwrap();
+        connection.transmitted(start, bytes.len());
+        if connected {
+            stream.shutdown().await.unwrap();
+            // What the other side says meanwhile, to its end.
+            let _reset_or_end = stream.read_to_end(&mut Vec::new()).await;
+            return;
+        }
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "the end before the handshake");
+        connection.handle_bytes(start, &buffer[..count]);
     }
 }
 

@@ -158,6 +158,9 @@ fn connection_advice(code: &str) -> Option<&'static str> {
             "see that both sides use the same root key, and that the other is a hypermultifeed or \
              this program"
         }
+        "ERR_PEER_LEFT" => {
+            "see that both sides use the same root key, and whether the peer has a list of those it lets in"
+        }
         "ERR_VERSION_MISMATCH" => "use versions of the two programs with the same first number",
         "ERR_CLIENT_MISMATCH" => {
             "the other side is not a multifeed; see whether the address is right"

@@ -4,12 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use multifeed_tokio::{
-    FeedKey, Multifeed, NodeError, PeerError, ReplicationError, ReplicationEvent, SyncState,
-    WaitingFor,
-};
+use multifeed_tokio::{FeedKey, Multifeed, NodeError, PeerError, ReplicationError, SyncState};
 use tokio::net::TcpStream;
-use tokio::time::{Interval, interval};
 
 use crate::failure::{Failure, LOST_ADVICE};
 use crate::output::{plural, printable};
@@ -52,77 +48,6 @@ pub(crate) fn is_a_cut(error: &ReplicationError) -> bool {
         ReplicationError::Stream(_)
             | ReplicationError::Peer(PeerError::Truncated | PeerError::Silent)
     )
-}
-
-/// How far a connection has come in getting to know the peer: who leaves before that usually has
-/// another root key, and says nothing of it.
-#[derive(Debug)]
-pub(crate) struct Acquaintance {
-    encrypted: bool,
-    greeted: bool,
-    look: Interval,
-}
-
-impl Acquaintance {
-    pub(crate) fn new() -> Self {
-        Self { encrypted: false, greeted: false, look: interval(LOOK) }
-    }
-
-    /// Waits until it is time to look again; for ever once the peer is known.
-    pub(crate) async fn wait(&mut self) {
-        if self.greeted {
-            return std::future::pending().await;
-        }
-        self.look.tick().await;
-    }
-
-    /// Looks at the state of the connection.
-    pub(crate) fn look(&mut self, state: &SyncState) {
-        match state {
-            SyncState::InSync => self.greeted = true,
-            SyncState::Waiting(waiting) => self.greeted |= *waiting != WaitingFor::Handshake,
-            SyncState::Closed => {}
-        }
-    }
-
-    pub(crate) fn happened(&mut self, event: &ReplicationEvent) {
-        self.encrypted |= matches!(event, ReplicationEvent::Connected { .. });
-        self.greeted |= matches!(event, ReplicationEvent::RemoteFeeds { .. });
-    }
-
-    /// Why a connection failed that ended like this; `None`: the peer was known, and left in order.
-    pub(crate) fn failure(
-        &self,
-        peer: &str,
-        result: &Result<(), ReplicationError>,
-    ) -> Option<Failure> {
-        match result {
-            Err(error) if self.greeted || !is_a_cut(error) => {
-                Some(Failure::connection(&peer, error))
-            }
-            Ok(()) if self.greeted => None,
-            Err(_) | Ok(()) if self.encrypted => {
-                let message = format!(
-                    "the peer {peer} left without a multifeed handshake: it has another root key, \
-                     does not let us in, or refuses our protocol version or dialect"
-                );
-                Some(
-                    Failure::new("ERR_PEER_LEFT", message)
-                        .advice("see that both sides use the same root key, and whether the peer has a list of those it lets in")
-                        .detail("peer", peer),
-                )
-            }
-            Err(error) => Some(Failure::connection(&peer, error)),
-            Ok(()) => {
-                let message = format!("the peer {peer} left without a word");
-                Some(
-                    Failure::new("ERR_PEER_LEFT", message)
-                        .advice("see whether the other side is a multifeed")
-                        .detail("peer", peer),
-                )
-            }
-        }
-    }
 }
 
 /// What is missing, in words.
@@ -192,9 +117,6 @@ fn no_answer(address: &str) -> Failure {
 
 /// Time until an address that says nothing is given up.
 const CONNECT: Duration = Duration::from_secs(20);
-
-/// Time between two looks at a peer that is not known yet.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Time that peers get to end in order once the user wants to stop.
 pub(crate) const LEAVE: Duration = Duration::from_secs(3);

@@ -112,7 +112,7 @@ impl Host {
                 Ok(count) => self.node.transmitted(now, id, count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.node.abort(now, id),
+                Err(_) => return self.node.handle_cut(now, id),
             }
         }
         if self.node.is_closed(id) {
@@ -138,7 +138,7 @@ impl Host {
             Ok(count) => self.node.handle_bytes(now, id, &buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return self.node.abort(now, id),
+            Err(_) => return self.node.handle_cut(now, id),
         }
         self.readable.push_back(id);
     }

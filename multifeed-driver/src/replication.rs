@@ -90,7 +90,8 @@ pub enum ReplicationEvent {
     },
     /// The connection is over. The last event.
     Closed {
-        /// `Ok`: in order.
+        /// `Ok`: in order, after the peer had shown that it knows a root key, or by this side's wish. A peer
+        /// that leaves before that is [`PeerError::Left`].
         result: Result<(), ReplicationError>,
     },
 }
@@ -242,7 +243,7 @@ impl<S: ByteStream> Replication<S> {
                 }
                 // All that had come before the failure is with the node.
                 self.gave_up = true;
-                self.handle.shared.with(|state, now| state.node.abort(now, id));
+                self.handle.shared.with(|state, now| state.node.handle_cut(now, id));
             }
             budget = budget.saturating_sub(moved.max(TURN_BYTES / EXCHANGES));
             if budget == 0 {
@@ -267,6 +268,8 @@ impl<S: ByteStream> Replication<S> {
         let broken = failed.is_some();
         let failed = failed.map_or(Ok(()), |error| Err(ReplicationError::Stream(error)));
         let result = match ending {
+            // Who leaves like this often cuts the stream; that says less.
+            Ending::Peer(error @ PeerError::Left { .. }) => Err(error.into()),
             Ending::Peer(error) if !self.gave_up => Err(error.into()),
             Ending::Store => Err(ReplicationError::StoreClosed),
             Ending::Order if aborted => Err(ReplicationError::Aborted),

@@ -183,9 +183,9 @@ impl Store {
     /// The feeds that are kept out of this store; none when the store is closed.
     #[must_use]
     pub fn blocked(&self) -> Vec<FeedKey> {
-        self.handle.shared().peek(|state| {
-            state.while_open().into_iter().flat_map(Node::blocked).copied().collect()
-        })
+        self.handle
+            .shared()
+            .peek(|state| state.while_open().into_iter().flat_map(Node::blocked).copied().collect())
     }
 
     /// News of all multifeeds and connections from here on.

@@ -169,6 +169,51 @@ fn a_peer_that_does_not_end_its_side_after_an_error_is_left_after_two_seconds() 
     }
 }
 
+/// How a connection ends whose peer leaves after the Noise handshake, by the end or the failure of the stream.
+fn left_by_the_peer(role: Role, chunk: usize, cut: bool) -> ReplicationError {
+    let mut runtime = Runtime::new(chunk as u64);
+    let storage = runtime.storage(false);
+    let multi = runtime.open(&storage);
+    let (ours, theirs) = stream(chunk);
+    let faults = std::sync::Arc::clone(&ours.faults);
+    let mut replication = multi.replicate(ours, role);
+    let heard = runtime.spawn(async move {
+        let mut events = Vec::new();
+        while let Some(event) = replication.next().await {
+            events.push(event);
+        }
+        events
+    });
+    let [_, other] = ours_and_other(role);
+    let peer = runtime.spawn(async move {
+        let mut peer = Played::new(theirs, other);
+        peer.connect().await;
+        peer
+    });
+    runtime.run();
+    faults.read.store(cut, std::sync::atomic::Ordering::SeqCst);
+    drop(peer.lock().unwrap().take().expect("the noise handshake"));
+    runtime.run();
+    let mut events = heard.lock().unwrap().take().expect("the end");
+    let Some(ReplicationEvent::Closed { result }) = events.pop() else { panic!("{events:?}") };
+    assert!(matches!(events[..], [ReplicationEvent::Connected { .. }]), "{events:?}");
+    result.expect_err("nothing was agreed on")
+}
+
+#[test]
+fn a_peer_that_leaves_before_its_multifeed_handshake_is_the_reason_of_the_end() {
+    for role in [Role::Initiator, Role::Responder] {
+        for chunk in [1, 3, 700] {
+            for cut in [false, true] {
+                let error = left_by_the_peer(role, chunk, cut);
+                assert_eq!(error.code(), "ERR_PEER_LEFT", "{role:?} {chunk} {cut}: {error}");
+                let expected = PeerError::Left { connected: true };
+                assert!(matches!(&error, ReplicationError::Peer(error) if *error == expected));
+            }
+        }
+    }
+}
+
 #[test]
 fn user_data_of_the_peer_that_is_too_long_is_left_out() {
     for len in [UserData::MAX, UserData::MAX + 1] {

@@ -99,6 +99,13 @@ pub enum PeerError {
         "no multifeed handshake from the peer: it has another root key or speaks another dialect"
     )]
     MultifeedTimeout,
+    /// The peer ended the stream, or cut it, before the handshake of any multifeed that was
+    /// [joined](crate::Connection::join): a peer with another root key often does no more than that.
+    #[error("{}", left(*.connected))]
+    Left {
+        /// Whether the Noise handshake was over.
+        connected: bool,
+    },
     /// The first channel that the peer opened is not that of the root key ([`Dialect::Stream`] only).
     ///
     /// [`Dialect::Stream`]: crate::Dialect::Stream
@@ -174,6 +181,7 @@ impl PeerError {
             Self::Extensions => "ERR_EXTENSIONS",
             Self::Json { .. } => "ERR_JSON",
             Self::MultifeedTimeout => "ERR_MULTIFEED_TIMEOUT",
+            Self::Left { .. } => "ERR_PEER_LEFT",
             Self::ExchangeKey => "ERR_EXCHANGE_KEY",
             Self::OfferedFeeds { .. } => "ERR_OFFERED_FEEDS",
             Self::Outbox { .. } => "ERR_OUTBOX",
@@ -194,6 +202,15 @@ impl PeerError {
             self,
             Self::Silent | Self::HandshakeTimeout | Self::Outbox { .. } | Self::NotAllowed { .. }
         )
+    }
+}
+
+const fn left(connected: bool) -> &'static str {
+    if connected {
+        "the peer left without a multifeed handshake: it has another root key, does not let us in, or \
+         refuses our protocol version or dialect"
+    } else {
+        "the peer left without a word, before the noise handshake"
     }
 }
 

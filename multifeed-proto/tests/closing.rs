@@ -4,7 +4,7 @@
 mod util;
 
 use multifeed_proto::messages::{Message, Status};
-use multifeed_proto::{Config, Connection, FeedOptions, Output, PeerError, Role};
+use multifeed_proto::{Config, Connection, Entropy, FeedOptions, Output, PeerError, Role, RootKey};
 use util::remote::Remote;
 use util::sessions::{GOOD, NAMES, options, text};
 use util::{at, feed, root};
@@ -101,8 +101,64 @@ fn what_was_queued_before_a_close_for_an_error_is_still_sent() {
 fn what_was_queued_before_the_remotes_end_is_still_sent() {
     let (mut connection, mut remote) = Remote::joined(Role::Responder, &Config::default());
     connection.handle_eof(at(1));
-    assert_eq!(closed(&mut connection), None);
+    assert_eq!(closed(&mut connection), Some(PeerError::Left { connected: true }));
     assert!(matches!(&remote.hear(&mut connection, 3)[..], [(1, Message::Open(_))]));
+}
+
+/// How a connection ends when its peer ends the stream, and when the stream fails.
+fn ends(make: impl Fn() -> Connection) -> [Option<PeerError>; 2] {
+    let (mut ended, mut cut) = (make(), make());
+    ended.handle_eof(at(1));
+    cut.handle_cut(at(1));
+    [closed(&mut ended), closed(&mut cut)]
+}
+
+#[test]
+fn a_peer_that_leaves_before_any_multifeed_handshake_is_named_for_it() {
+    for role in ROLES {
+        let config = Config::default();
+        let left = |connected| Some(PeerError::Left { connected });
+        let silent = || {
+            let entropy = Entropy::from_seed([1; 32]);
+            let mut connection = Connection::new(role, Config::default(), entropy, at(0));
+            connection.join(at(0), root(), None).unwrap();
+            connection
+        };
+        assert_eq!(ends(silent), [left(false), None]);
+        assert_eq!(ends(|| Remote::joined(role, &config).0), [left(true), left(true)]);
+        // It opens a channel of its own, as one with another root key does.
+        let other = || {
+            let (mut connection, mut remote) = Remote::joined(role, &config);
+            remote.greet(&RootKey::new([99; 32]), GOOD);
+            connection.handle_bytes(at(0), &remote.bytes());
+            connection
+        };
+        assert_eq!(ends(other), [left(true), left(true)]);
+        let text = left(true).unwrap().to_string();
+        assert!(text.contains("without a multifeed handshake"), "{text}");
+    }
+}
+
+#[test]
+fn an_end_is_in_order_where_nothing_was_waited_for() {
+    for role in ROLES {
+        let config = Config::default();
+        let nothing_joined = || Remote::connect(role, &config).0;
+        let ready = || {
+            let (mut connection, mut remote) = Remote::joined(role, &config);
+            remote.greet(&root(), GOOD);
+            connection.handle_bytes(at(0), &remote.bytes());
+            connection
+        };
+        let we_left_first = || {
+            let (mut connection, _) = Remote::joined(role, &config);
+            connection.shutdown();
+            connection
+        };
+        assert_eq!(ends(nothing_joined), [None, None]);
+        assert_eq!(ends(ready), [None, None]);
+        assert_eq!(ends(we_left_first), [None, None]);
+    }
 }
 
 #[test]

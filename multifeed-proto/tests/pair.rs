@@ -182,21 +182,31 @@ fn a_stream_cut_at_any_byte_ends_once_and_never_panics() {
 }
 
 #[test]
-fn an_end_inside_a_message_is_an_error_and_one_between_messages_is_none() {
+fn an_end_before_the_multifeed_handshake_or_inside_a_message_is_an_error_and_any_other_is_none() {
     let stream = recorded_stream();
-    let mut clean = 0;
+    let (mut clean, mut cut, mut left, mut silent) = (0, 0, 0, 0);
     for len in 0..=stream.len() {
         let mut listener = listener();
         listener.handle_bytes(at(0), &stream[..len]);
         listener.handle_eof(at(0));
-        let last = std::iter::from_fn(|| listener.poll_output()).last();
-        match last {
-            Some(Output::Closed { error: None }) => clean += 1,
-            Some(Output::Closed { error: Some(PeerError::Truncated) }) => {}
+        let outputs: Vec<_> = std::iter::from_fn(|| listener.poll_output()).collect();
+        let connected = outputs.iter().any(|output| matches!(output, Output::Connected { .. }));
+        let ready = outputs.iter().any(|output| matches!(output, Output::Ready { .. }));
+        let Some(Output::Closed { error }) = outputs.last() else { panic!("{len}: {outputs:?}") };
+        let count = match (error, connected, ready) {
+            (None, true, true) => &mut clean,
+            (Some(PeerError::Truncated), true, true) | (Some(PeerError::Truncated), false, _) => {
+                &mut cut
+            }
+            (Some(PeerError::Left { connected: true }), true, false) => &mut left,
+            (Some(PeerError::Left { connected: false }), false, _) => &mut silent,
             other => panic!("{len}: {other:?}"),
-        }
+        };
+        *count += 1;
     }
     assert!(clean > 60 && clean < stream.len() / 4, "{clean}");
+    assert!(cut > 0 && left > 0, "{cut} cut, {left} left");
+    assert_eq!(silent, 1, "only where nothing came");
 }
 
 #[test]

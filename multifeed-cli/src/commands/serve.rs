@@ -18,7 +18,7 @@ use crate::args::Serve;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Output, counts, plural, summary};
-use crate::peers::{self, Acquaintance, LEAVE};
+use crate::peers::{self, LEAVE};
 use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
@@ -114,7 +114,6 @@ impl Server {
             let peer = Peer {
                 output: self.output.clone(),
                 address,
-                known: Acquaintance::new(),
                 in_sync: false,
                 stopped: self.stopped.clone(),
             };
@@ -149,7 +148,6 @@ impl Server {
 struct Peer {
     output: Output,
     address: SocketAddr,
-    known: Acquaintance,
     in_sync: bool,
     stopped: watch::Receiver<bool>,
 }
@@ -168,7 +166,6 @@ impl Peer {
                     Some(event) => self.happened(&connection, event),
                     None => return false,
                 },
-                () = self.known.wait() => self.known.look(&connection.sync_state()),
                 _ = stopped.wait_for(|stopped| *stopped), if !leaving => {
                     leaving = true;
                     connection.disconnect();
@@ -180,8 +177,6 @@ impl Peer {
     fn happened(&mut self, connection: &Replication<TcpStream>, event: ReplicationEvent) {
         let peer = self.address.to_string();
         tracing::debug!(peer, ?event);
-        self.known.happened(&event);
-        self.known.look(&connection.sync_state());
         match event {
             ReplicationEvent::Connected { .. } => self.output.say(
                 || json!({ "event": "connected", "peer": &peer }),
@@ -229,10 +224,8 @@ impl Peer {
                 tracing::info!(peer, %error, "the peer left");
                 None
             }
-            Err(ReplicationError::StoreClosed) => None,
-            // Ended by this side, it says nothing about the peer.
-            Ok(()) if *self.stopped.borrow() => None,
-            Ok(()) | Err(_) => self.known.failure(&peer, &result),
+            Ok(()) | Err(ReplicationError::StoreClosed) => None,
+            Err(error) => Some(Failure::connection(&peer, error)),
         };
         if let Some(failure) = &failure {
             self.output.failure(failure);

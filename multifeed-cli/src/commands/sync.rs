@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::keys;
 use crate::output::{Progress, counts, summary};
-use crate::peers::{self, Acquaintance, LEAVE};
+use crate::peers::{self, LEAVE};
 use crate::signals::Signal;
 use crate::store::{self, Missing};
 
@@ -181,7 +181,6 @@ async fn attempt(
         progress: context.output.progress(),
         connection: store.replicate_with(stream, Role::Initiator, options),
         started: Instant::now(),
-        peer: Acquaintance::new(),
         in_sync: false,
         took: None,
         failed_feeds: Vec::new(),
@@ -206,7 +205,6 @@ struct Session<'a> {
     progress: Progress,
     connection: Replication<TcpStream>,
     started: Instant,
-    peer: Acquaintance,
     in_sync: bool,
     /// How long it took to be in sync, the last time.
     took: Option<Duration>,
@@ -244,7 +242,6 @@ impl Session<'_> {
                     Some(event) => tracing::trace!(?event),
                     None => return Left::Closed(Err(ReplicationError::StoreClosed)),
                 },
-                () = self.peer.wait() => self.peer.look(&self.connection.sync_state()),
                 signal = self.context.signals.received() => return Left::Signal(signal),
                 () = at(limit) => return Left::Failed(self.out_of_time()),
             }
@@ -259,8 +256,6 @@ impl Session<'_> {
 
     fn happened(&mut self, event: ReplicationEvent) -> Option<Left> {
         tracing::debug!(?event);
-        self.peer.happened(&event);
-        self.peer.look(&self.connection.sync_state());
         match event {
             ReplicationEvent::Progress(counters) => self.progress.show(&counters),
             ReplicationEvent::InSync => {
@@ -320,8 +315,8 @@ impl Session<'_> {
                 End::Lost(None)
             }
             Left::Closed(result) => {
-                let failure = self.peer.failure(&self.args.peer, &result);
-                End::Lost(Some(failure.unwrap_or_else(|| self.left_early())))
+                let failed = |error| Failure::connection(&self.args.peer, &error);
+                End::Lost(Some(result.err().map_or_else(|| self.left_early(), failed)))
             }
         }
     }

@@ -340,7 +340,7 @@ impl Node {
         self.leave(connection);
     }
 
-    /// Ends a connection at once, for example because its stream failed.
+    /// Ends a connection at once.
     pub fn abort(&mut self, now: Now, connection: ConnectionId) {
         self.advance(now);
         if let Some(link) = self.links.get_mut(&connection) {
@@ -377,6 +377,17 @@ impl Node {
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.handle_eof(self.now);
             self.pump_link(connection);
+        }
+    }
+
+    /// The stream of a connection failed: nothing more can be read or written. Ends the connection at once,
+    /// with [`PeerError::Left`] if the peer had only shown that it speaks Noise.
+    pub fn handle_cut(&mut self, now: Now, connection: ConnectionId) {
+        self.advance(now);
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.connection.handle_cut(self.now);
+            self.pump_link(connection);
+            self.touched.insert(connection);
         }
     }
 

@@ -143,13 +143,33 @@ impl Connection {
     /// The remote ended its side of the stream.
     ///
     /// In order if no message was cut off: then what waits in the outbox may still be written, as
-    /// the JavaScript does. Else the connection ends with [`PeerError::Truncated`].
+    /// the JavaScript does. Else the connection ends with [`PeerError::Truncated`]. Where a multifeed was
+    /// joined, and nothing came or after the Noise handshake no handshake of any multifeed, it ends with
+    /// [`PeerError::Left`].
     pub fn handle_eof(&mut self, now: Now) {
         self.advance(now);
         if self.is_closed() {
             return;
         }
-        self.end(self.wire.is_mid_message().then_some(PeerError::Truncated));
+        let cut_off = self.wire.is_mid_message().then_some(PeerError::Truncated);
+        let left = self.left_by_remote().filter(|_| self.wire.is_connected() || self.received == 0);
+        self.end(left.or(cut_off));
+    }
+
+    /// The stream failed: nothing more is read from it or written to it. The connection ends at once, with
+    /// [`PeerError::Left`] after the Noise handshake as at its [end](Self::handle_eof), else without an
+    /// error: its owner has that of the stream.
+    pub fn handle_cut(&mut self, now: Now) {
+        self.advance(now);
+        let left = self.left_by_remote().filter(|_| self.wire.is_connected());
+        self.close(left);
+    }
+
+    /// What it means that the remote ends the stream, if nothing was agreed on before.
+    fn left_by_remote(&self) -> Option<PeerError> {
+        let waits = self.phase == Phase::Open && !self.is_held();
+        let left = PeerError::Left { connected: self.wire.is_connected() };
+        (waits && self.session.is_unanswered()).then_some(left)
     }
 
     /// The moment of [`poll_timeout`](Self::poll_timeout) has come. Harmless when early.

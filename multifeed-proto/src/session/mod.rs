@@ -273,6 +273,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a multifeed was joined, and none was ever ready.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        !self.roots.is_empty() && !self.roots.iter().any(Mux::was_ready)
+    }
+
     fn on_unknown_open(&mut self, remote: u32, open: &Open) -> Result<(), PeerError> {
         let unproven = !self.roots.is_empty() && !self.roots.iter().any(Mux::is_proven);
         if self.config.dialect == Dialect::Stream && unproven {

@@ -174,6 +174,11 @@ impl Mux {
         }
     }
 
+    /// Whether the remote's handshake was good once.
+    pub(crate) fn was_ready(&self) -> bool {
+        self.was_ready
+    }
+
     /// Whether a manifest of the remote came.
     #[must_use]
     pub fn got_first_manifest(&self) -> bool {

@@ -90,6 +90,7 @@ class Peer {
     if (options.unencrypted) this.options.encrypted = false
     this.multis = []
     this.listings = new Map()
+    this.watched = new Map()
     this.existingProtocol = options['existing-protocol']
     this.swarms = options.networker
     if (options.networker || options.muxers) this.startNetworker()
@@ -375,9 +376,9 @@ class Peer {
   }
 
   // The block as hex, asked of peers if it is not here.
-  async get ({ key, index }) {
+  async get ({ key, index, ifAvailable }) {
     const feed = await this.feed(key)
-    const value = await call(done => feed.get(index, done))
+    const value = await call(done => feed.get(index, { ifAvailable }, done))
     return { value: value.toString('hex') }
   }
 
@@ -440,9 +441,9 @@ class Peer {
     return { has: feed.has(start, end) }
   }
 
-  async update ({ key, length }) {
+  async update ({ key, length, ifAvailable }) {
     const feed = await this.feed(key)
-    await call(done => feed.update(length, done))
+    await call(done => feed.update({ minLength: length, ifAvailable }, done))
     return { length: feed.length }
   }
 
@@ -452,6 +453,19 @@ class Peer {
       if (error) reject(error)
       else resolve({ index, offset })
     }))
+  }
+
+  // Counts the events of a feed by their names, from here on.
+  async watch ({ key, events }) {
+    const feed = await this.feed(key)
+    const counts = Object.fromEntries(events.map(event => [event, 0]))
+    for (const event of events) feed.on(event, () => ++counts[event])
+    this.watched.set(key, counts)
+    return {}
+  }
+
+  async counts ({ key }) {
+    return { counts: this.watched.get(key) }
   }
 
   // Switches of one feed, on all connections.
@@ -497,7 +511,7 @@ class Peer {
 
 function listenToCommands (peer) {
   const commands = ['write', 'writeMany', 'join', 'listen', 'connect', 'wait', 'flush', 'feeds', 'digest', 'disconnect', 'close',
-    'get', 'writeValues', 'getValue', 'clear', 'download', 'has', 'update', 'seek', 'transfer', 'register', 'extend', 'named', 'append', 'feedEvents', 'mux', 'muxed']
+    'get', 'writeValues', 'getValue', 'clear', 'download', 'has', 'update', 'seek', 'transfer', 'watch', 'counts', 'register', 'extend', 'named', 'append', 'feedEvents', 'mux', 'muxed']
   // Those that may have to wait for another peer.
   const waiting = ['wait', 'get', 'getValue', 'download', 'update', 'seek']
   const lines = readline.createInterface({ input: process.stdin })

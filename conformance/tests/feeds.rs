@@ -127,6 +127,74 @@ async fn blocks_are_here_by_has_where_they_are_in_javascript() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_only_if_available_ends_here_as_in_javascript() {
+    // JavaScript asks, and we have it or not.
+    let Setup { mut peer, key, multifeed: _multifeed, _stores, .. } =
+        serving("if available js", 100, true).await;
+    let update =
+        |length| json!({"do": "update", "key": key, "length": length, "ifAvailable": true});
+    let get = |index| json!({"do": "get", "key": key, "index": index, "ifAvailable": true});
+    assert_eq!(json_u64(&peer.call(update(100)), "length"), 100);
+    peer.call(get(99));
+    for (command, reason) in [
+        (update(101), "No update available from peers"),
+        (get(100), "Block not available from peers"),
+    ] {
+        let _failing = peer.begin(command);
+        let failed = peer.process().expect_event("failed");
+        assert_eq!(failed["message"], reason);
+    }
+    // We ask, and JavaScript has it or not.
+    let setup = setup("if available rust", 100, true).await;
+    let theirs = &setup.theirs;
+    let length = timeout(PATIENCE, theirs.update_if_available(Some(100))).await.unwrap();
+    assert_eq!(length.unwrap(), 100);
+    theirs.get(99).if_available().await.unwrap();
+    let update = timeout(PATIENCE, theirs.update_if_available(None)).await.unwrap().unwrap_err();
+    let get = theirs.get(100).timeout(PATIENCE).if_available().await.unwrap_err();
+    assert_eq!([update.code(), get.code()], ["ERR_NOT_AVAILABLE"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_and_uploads_of_a_feed_are_told_of_here_as_in_javascript() {
+    const EVENTS: [&str; 3] = ["peer-open", "upload", "peer-remove"];
+    let root = root_key("peer events");
+    let (js, rust) = (Store::new(&root), Store::new(&root));
+    let mut peer = js.javascript();
+    let theirs = peer.write("theirs", 50, &SIZES);
+    peer.call(json!({"do": "watch", "key": theirs, "events": EVENTS}));
+    let options =
+        Options::default().root_key(RootKey::from_hex(&root).unwrap()).upload_events(true);
+    let multifeed = Multifeed::open(rust.path(), options).await.unwrap();
+    let ours = multifeed.writer("ours").await.unwrap();
+    ours.append_batch((0..50).map(|index| block("ours", index, size(index)))).await.unwrap();
+    let mut events = multifeed.events();
+    replicate(&multifeed, peer.listen()).await;
+    let expected = conformance::Contents::from([
+        (theirs.clone(), Held::written("theirs", 50, &SIZES)),
+        (ours.key().to_hex(), Held::written("ours", 50, &SIZES)),
+    ]);
+    peer.wait_for(&expected);
+    peer.disconnect();
+    let (mut opened, mut uploaded, mut closed) = (0, Vec::new(), 0);
+    while closed == 0 {
+        let event = timeout(PATIENCE, events.next()).await.expect("in time").expect("it is open");
+        match event {
+            Event::PeerOpened { key, .. } if key == ours.key() => opened += 1,
+            Event::PeerClosed { key, .. } if key == ours.key() => closed += 1,
+            Event::Uploaded { key, start, length, .. } if key == ours.key() => {
+                uploaded.extend(start..start + length);
+            }
+            _ => {}
+        }
+    }
+    uploaded.sort_unstable();
+    assert_eq!((opened, uploaded), (1, (0..50).collect::<Vec<_>>()));
+    let counts = peer.call(json!({"do": "counts", "key": theirs}));
+    assert_eq!(counts["counts"], json!({"peer-open": 1, "upload": 50, "peer-remove": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn seeks_are_answered_by_javascript() {
     let setup = setup("seek rust", 1_000, true).await;
     let theirs = &setup.theirs;

@@ -378,3 +378,82 @@ fn a_close_answers_everybody_who_waits() {
         assert_eq!(sim.parties[1].results[&command], Err(NodeError::Closed));
     }
 }
+
+fn not_available(key: FeedKey) -> Result<Outcome, NodeError> {
+    Err(NodeError::NotAvailable { feed: key.to_hex()[..8].to_owned() })
+}
+
+#[test]
+fn what_is_wanted_only_if_a_peer_has_it_comes_or_fails_as_soon_as_that_is_known() {
+    for chunk in [1, 3, 65_536] {
+        let (mut sim, _, copy, key) = pair(100, chunk);
+        let node = &mut sim.parties[1].node;
+        let there = [node.update_if_available(copy, Some(100)), node.wait_if_available(copy, 99)];
+        let not = [
+            node.update_if_available(copy, Some(101)),
+            node.wait_if_available(copy, 100),
+            node.wait_if_available(copy, u64::MAX),
+        ];
+        sim.sync();
+        let results = &sim.parties[1].results;
+        assert_eq!(results[&there[0]], Ok(Outcome::Updated { length: 100 }));
+        assert_eq!(results[&there[1]], Ok(Outcome::Block(block(99))));
+        for command in not {
+            assert_eq!(results[&command], not_available(key));
+        }
+        // One more than is known: the log has that here, and no peer has more.
+        let more = sim.parties[1].node.update_if_available(copy, None);
+        assert_eq!(sim.finish(1, more), not_available(key));
+    }
+}
+
+#[test]
+fn what_is_wanted_only_if_a_peer_has_it_fails_at_once_without_peers() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, blocks(1));
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let get = sim.parties[a].node.wait_if_available(feed, 1);
+    assert_eq!(sim.finish(a, get), not_available(key));
+    let update = sim.parties[a].node.update_if_available(feed, None);
+    assert_eq!(sim.finish(a, update), not_available(key));
+    let here = sim.parties[a].node.wait_if_available(feed, 0);
+    assert_eq!(sim.finish(a, here), Ok(Outcome::Block(block(0))));
+}
+
+#[test]
+fn what_is_wanted_only_if_a_peer_has_it_waits_for_peers_that_have_not_said_what_they_have() {
+    let mut sim = Sim::new(65_536);
+    let b = sim.party_with(Memory::new(), sparse());
+    let key = FeedKey([9; 32]);
+    let mut liar = Liar::new(&mut sim);
+    let channel = liar.offer(&mut sim, key);
+    let feed = sim.parties[b].node.find(&key).unwrap();
+    let get = sim.parties[b].node.wait_if_available(feed, 5);
+    let other = sim.parties[b].node.wait_if_available(feed, 6);
+    let update = sim.parties[b].node.update_if_available(feed, Some(6));
+    liar.run(&mut sim);
+    for command in [get, other, update] {
+        assert!(!sim.parties[b].results.contains_key(&command), "it has not answered yet");
+    }
+    liar.have(&mut sim, channel, 5, 1);
+    let wants = liar.outputs.iter().filter_map(|output| match output {
+        Output::Want { span, .. } => Some(*span),
+        _ => None,
+    });
+    for span in wants.collect::<Vec<_>>() {
+        let none = bytes::Bytes::from(multifeed_proto::rle::encode(&[0]));
+        liar.connection.have_bitfield(channel, span, none).unwrap();
+    }
+    liar.run(&mut sim);
+    assert_eq!(sim.parties[b].results.get(&other), Some(&not_available(key)));
+    assert!(!sim.parties[b].results.contains_key(&get), "it is asked for");
+    assert!(!sim.parties[b].results.contains_key(&update), "it is asked for");
+    // The only one that has it leaves.
+    let now = sim.now;
+    sim.parties[b].node.abort(now, liar.id);
+    sim.parties[b].drain(now);
+    assert_eq!(sim.parties[b].results.get(&get), Some(&not_available(key)));
+    assert_eq!(sim.parties[b].results.get(&update), Some(&not_available(key)));
+}

@@ -43,6 +43,18 @@ pub enum Event {
         /// How many.
         length: u64,
     },
+    /// Blocks were sent to a peer; whether it stored them, it has not said yet. Only where
+    /// [`Options::upload_events`](crate::Options::upload_events) says so.
+    Uploaded {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        key: FeedKey,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
     /// Blocks were given up by [`Feed::clear`](crate::Feed::clear).
     Cleared {
         /// The feed.
@@ -51,6 +63,20 @@ pub enum Event {
         start: u64,
         /// How many.
         length: u64,
+    },
+    /// A peer replicates a feed from here on: it is among its [`Feed::peers`](crate::Feed::peers).
+    PeerOpened {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        key: FeedKey,
+    },
+    /// A peer does not replicate a feed any more: one side closed it, or the connection is over.
+    PeerClosed {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        key: FeedKey,
     },
     /// Both sides of a connection have what the other wants of a feed, as far as they have told.
     FeedInSync {

@@ -246,11 +246,20 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn update(&self, length: Option<u64>) -> Result<u64, Error> {
-        let outcome = self.command(|node, id| node.update(id, length)).await?;
-        let Outcome::Updated { length } = outcome else {
-            unreachable!("an update is answered with `Updated`");
-        };
-        Ok(length)
+        updated(self.command(|node, id| node.update(id, length))).await
+    }
+
+    /// As [`update`](Self::update), but fails with [`NodeError::NotAvailable`](multifeed_core::NodeError::NotAvailable)
+    /// as soon as all peers of the feed have said what they have, and no log of theirs is that long; at once,
+    /// if the feed has no peers.
+    ///
+    /// Dropping this future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// That one, or as [`try_get`](Self::try_get).
+    pub async fn update_if_available(&self, length: Option<u64>) -> Result<u64, Error> {
+        updated(self.command(|node, id| node.update_if_available(id, length))).await
     }
 
     /// The block with the byte `offset` of the log, counted from 0, and how many bytes of the block come
@@ -362,6 +371,14 @@ impl Feed {
     pub(crate) fn short_key(&self) -> String {
         self.key.to_hex().chars().take(8).collect()
     }
+}
+
+/// The length that an update gives.
+async fn updated(update: Command) -> Result<u64, Error> {
+    let Outcome::Updated { length } = update.await? else {
+        unreachable!("an update is answered with `Updated`");
+    };
+    Ok(length)
 }
 
 /// The indices in `range`, the last one excluded.

@@ -24,18 +24,26 @@ pub struct Get {
     feed: Feed,
     index: u64,
     timeout: Option<Duration>,
+    if_available: bool,
     command: Option<Command>,
     sleep: Option<Sleep>,
 }
 
 impl Get {
     pub(crate) const fn new(feed: Feed, index: u64, timeout: Option<Duration>) -> Self {
-        Self { feed, index, timeout, command: None, sleep: None }
+        Self { feed, index, timeout, if_available: false, command: None, sleep: None }
     }
 
     /// Waits for this long at most.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Waits only while a peer has the block: fails with
+    /// [`NodeError::NotAvailable`](multifeed_core::NodeError::NotAvailable) as soon as all peers of the feed have
+    /// said what they have, and none has it; at once, if the feed has no peers.
+    pub fn if_available(self) -> Self {
+        Self { if_available: true, ..self }
     }
 
     /// Waits for as long as the store is open.
@@ -54,7 +62,13 @@ impl Future for Get {
                 let timer = &this.feed.handle().shared().timer;
                 this.sleep = Some(timer.sleep_until(timer.now().after(timeout)));
             }
-            this.feed.command(|node, id| node.wait(id, this.index))
+            this.feed.command(|node, id| {
+                if this.if_available {
+                    node.wait_if_available(id, this.index)
+                } else {
+                    node.wait(id, this.index)
+                }
+            })
         });
         if let Poll::Ready(result) = Pin::new(command).poll(cx) {
             let Outcome::Block(block) = result? else {

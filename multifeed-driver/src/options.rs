@@ -64,6 +64,14 @@ impl Options {
         self
     }
 
+    /// Events tell of the blocks that are sent to peers ([`Event::Uploaded`](crate::Event::Uploaded)): one for
+    /// those that were asked for in a row, so up to one for each block. Off by default.
+    #[must_use]
+    pub fn upload_events(mut self, events: bool) -> Self {
+        self.node.upload_events = events;
+        self
+    }
+
     /// Feeds in the store at most: more are not accepted from peers, and no more writers are made. 131,072
     /// by default.
     #[must_use]

@@ -399,10 +399,19 @@ impl State {
             NodeEvent::Downloaded { feed, start, length } => {
                 self.publish_for(feed, |key| Event::Downloaded { key, start, length });
             }
+            NodeEvent::Uploaded { connection, feed, start, length } => {
+                self.publish_for(feed, |key| Event::Uploaded { connection, key, start, length });
+            }
             NodeEvent::Cleared { feed, start, length } => {
                 self.publish_for(feed, |key| Event::Cleared { key, start, length });
             }
             NodeEvent::FeedBlocked { key } => self.publish(Event::FeedBlocked { key }, None),
+            NodeEvent::PeerOpened { connection, feed } => {
+                self.publish_for(feed, |key| Event::PeerOpened { connection, key });
+            }
+            NodeEvent::PeerClosed { connection, feed } => {
+                self.publish_for(feed, |key| Event::PeerClosed { connection, key });
+            }
             NodeEvent::FeedInSync { connection, feed } => {
                 self.publish_for(feed, |key| Event::FeedInSync { connection, key });
             }

@@ -124,6 +124,9 @@ pub struct NodeConfig {
     /// Only those blocks are fetched that somebody asks for, in every feed for which
     /// [`Node::set_sparse`](crate::Node::set_sparse) does not say otherwise.
     pub sparse: bool,
+    /// [`Event::Uploaded`](crate::Event::Uploaded) tells of blocks that are sent: those in a row at once, as
+    /// far as they are asked for in a row, which JavaScript peers do not. Off by default.
+    pub upload_events: bool,
     /// Feeds in the store; more are not accepted from peers.
     pub max_feeds: usize,
     /// Largest block, in bytes. The protocol's frame also carries the proof, so the JavaScript's
@@ -161,6 +164,7 @@ impl Default for NodeConfig {
             connection: Config::default(),
             durability: Durability::default(),
             sparse: false,
+            upload_events: false,
             max_feeds: 131_072,
             max_block: 8 * 1024 * 1024 - 16 * 1024,
             cache_bytes: 32 * 1024 * 1024,

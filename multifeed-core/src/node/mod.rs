@@ -16,6 +16,7 @@
 //! | `refused` | what did not come |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
+//! | `available` | what is waited for only while a peer has it |
 //! | `extension` | messages of the application's own |
 //! | `serve` | what peers ask for |
 //! | `transfer` | what is moved in which direction; how a connection that is not live ends |
@@ -25,6 +26,7 @@
 //! and `tree`.
 
 mod admission;
+mod available;
 mod blocked;
 mod clear;
 mod config;
@@ -73,6 +75,7 @@ pub use progress::PeerInfo;
 
 use crate::crypto::SecretKey;
 use crate::storage::{Batch, BatchId, BatchResult, Op};
+use available::Hopeful;
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
 use hashes::SeekJob;
@@ -133,6 +136,10 @@ pub struct Node {
     closing: Option<CommandId>,
     /// Names of the application's extensions on streams.
     extensions: Vec<String>,
+    /// Commands that end when no peer has what they wait for.
+    hopeful: Hopeful,
+    /// Feeds of which peers may have said something that ends one.
+    unsure: BTreeSet<FeedId>,
 }
 
 /// What the answer to a batch is for.
@@ -192,6 +199,8 @@ impl Node {
             retries: BTreeSet::new(),
             closing: None,
             extensions: Vec::new(),
+            hopeful: Hopeful::new(),
+            unsure: BTreeSet::new(),
         }
     }
 
@@ -295,7 +304,7 @@ impl Node {
     /// Takes a [`Node::wait`], [`Node::download`], [`Node::update`] or [`Node::seek`] back: it is answered with
     /// [`NodeError::Cancelled`] unless it is answered already. Other commands take their course.
     pub fn cancel(&mut self, command: CommandId) {
-        self.cancel_wait(command);
+        self.end_wait(command, NodeError::Cancelled);
     }
 
     /// A new connection, which carries all multifeeds; its bytes are to be moved from here on.
@@ -562,6 +571,7 @@ impl Node {
     }
 
     fn complete(&mut self, command: CommandId, result: Result<Outcome, NodeError>) {
+        self.hopeful.remove(&command);
         self.outputs.push_back(Output::Completed { command, result });
     }
 
@@ -601,6 +611,7 @@ impl Node {
             while let Some(id) = self.touched.pop_first() {
                 self.settle_link(id);
             }
+            self.end_hopeless();
             if !self.outputs.is_empty() || self.to_verify.is_empty() {
                 break;
             }
@@ -644,6 +655,12 @@ impl Node {
                 for &block in channel.flights.keys() {
                     entry.reserved.remove(block..block + 1);
                 }
+            }
+        }
+        for channel in link.channels.values() {
+            self.offers_changed(channel.feed);
+            if channel.open {
+                self.event(Event::PeerClosed { connection: id, feed: channel.feed });
             }
         }
         // Blocks that were asked for here are free for the others.

@@ -273,6 +273,8 @@ impl Node {
         let Some(feed) = self.feed_of(id, channel) else { return };
         if self.channel_mut(id, channel).is_some_and(|state| state.open) {
             self.forget_channel(id, channel);
+        } else {
+            self.event(Event::PeerOpened { connection: id, feed });
         }
         if let Some(state) = self.channel_mut(id, channel) {
             state.open = true;
@@ -299,11 +301,16 @@ impl Node {
     }
 
     pub(super) fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {
+        let was_open = self.channel_mut(id, channel).is_some_and(|state| state.open);
         self.forget_channel(id, channel);
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(feed) = link.channels.remove(&channel).map(|state| state.feed) else { return };
         link.closed.insert(feed);
         self.feeds[feed.0 as usize].channels.retain(|at| *at != (id, channel));
+        self.offers_changed(feed);
+        if was_open {
+            self.event(Event::PeerClosed { connection: id, feed });
+        }
         self.touch_channel(id, channel);
     }
 
@@ -457,6 +464,9 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.unjudged.insert(channel);
             self.touched.insert(id);
+        }
+        if let Some(feed) = self.feed_of(id, channel) {
+            self.offers_changed(feed);
         }
     }
 

@@ -122,6 +122,18 @@ pub enum Event {
         /// How many.
         length: u64,
     },
+    /// Blocks were sent to a peer; whether it stored them, it has not said yet. Only where
+    /// [`NodeConfig::upload_events`](crate::NodeConfig::upload_events) says so.
+    Uploaded {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        feed: FeedId,
+        /// Index of the first.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
     /// Blocks were given up by [`Node::clear`](crate::Node::clear).
     Cleared {
         /// The feed.
@@ -205,6 +217,20 @@ pub enum Event {
         connection: ConnectionId,
         /// The multifeed.
         multifeed: MultifeedId,
+    },
+    /// A peer replicates a feed from here on: both sides have it open on a connection.
+    PeerOpened {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        feed: FeedId,
+    },
+    /// A peer does not replicate a feed any more: one side closed it, or the connection is over.
+    PeerClosed {
+        /// The connection.
+        connection: ConnectionId,
+        /// The feed.
+        feed: FeedId,
     },
     /// Both sides have what the other wants of one feed, as far as they have told.
     FeedInSync {
@@ -532,6 +558,12 @@ pub enum NodeError {
     /// The store is not open, or is closing.
     #[error("the store is closed")]
     Closed,
+    /// No peer has what was asked for only if one has it.
+    #[error("no peer has what was asked of feed {feed}")]
+    NotAvailable {
+        /// First digits of the feed key.
+        feed: String,
+    },
     /// The command was taken back.
     #[error("cancelled")]
     Cancelled,
@@ -569,6 +601,7 @@ impl NodeError {
             Self::WriterExists { .. } => "ERR_WRITER_EXISTS",
             Self::TooManyFeeds { .. } => "ERR_TOO_MANY_FEEDS",
             Self::Closed => "ERR_CLOSED",
+            Self::NotAvailable { .. } => "ERR_NOT_AVAILABLE",
             Self::Cancelled => "ERR_CANCELLED",
         }
     }

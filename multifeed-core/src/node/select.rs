@@ -33,6 +33,15 @@ pub(super) struct Wishes {
     pub(super) seeks: BTreeMap<CommandId, Seek>,
 }
 
+/// What one command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A log of this many blocks.
+    Length(u64),
+    /// A block.
+    Block(u64),
+}
+
 /// What is fetched of a feed from one peer without being asked for.
 pub(super) struct Scope<'a> {
     fetch: &'a Fetch,
@@ -88,6 +97,16 @@ impl Wishes {
     /// Whether somebody waits for something that is to be asked for before the rest.
     pub(super) fn is_urgent(&self) -> bool {
         !self.waiters.is_empty() || !self.updates.is_empty() || !self.seeks.is_empty()
+    }
+
+    /// What a `wait` or an `update` waits for.
+    pub(super) fn waits_for(&self, command: CommandId) -> Option<Wish> {
+        let length = self.updates.get(&command).copied().map(Wish::Length);
+        length.or_else(|| {
+            let mut waiters = self.waiters.iter();
+            let (index, _) = waiters.find(|(_, commands)| commands.contains(&command))?;
+            Some(Wish::Block(*index))
+        })
     }
 
     /// Takes one command back; whether it waited here.
@@ -230,13 +249,14 @@ impl Node {
     /// Something else is wanted than before: every peer of the feed may be asked for it.
     pub(super) fn wishes_changed(&mut self, id: FeedId) {
         self.rewind_others(id);
+        self.offers_changed(id);
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             self.touch_channel(connection, channel);
         }
     }
 
-    /// Takes a command back that waits for something from peers.
-    pub(super) fn cancel_wait(&mut self, command: CommandId) {
+    /// Ends a command that waits for something from peers.
+    pub(super) fn end_wait(&mut self, command: CommandId, error: NodeError) {
         let found = (0..).zip(&mut self.feeds).find_map(|(id, entry)| {
             let pending = entry.pending.iter().position(|pending| pending.waits_as(command));
             if let Some(place) = pending {
@@ -246,7 +266,7 @@ impl Node {
             entry.wishes.remove(command).then_some(FeedId(id))
         });
         if let Some(id) = found {
-            self.complete(command, Err(NodeError::Cancelled));
+            self.complete(command, Err(error));
             self.wishes_changed(id);
         }
     }

@@ -18,9 +18,10 @@ use multifeed_proto::{ChannelId, UsageError};
 
 use super::link::{Barrier, Channel};
 use super::sync::TICK;
-use super::{After, ConnectionId, Node, NodeError, Task};
+use super::{After, ConnectionId, Event, Node, NodeError, Task};
 use crate::feed::{Feed, Located, Place};
 use crate::format::sleep;
+use crate::ranges::Ranges;
 use crate::storage::{Answer, BatchId, FilePath, Op, StorageError, StorageErrorKind};
 use crate::tree::proof::{self, ProofPlan};
 use crate::tree::{NodeIndex, RemoteTree};
@@ -239,6 +240,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let (mut broken, mut lost, mut unsigned) = (None, Vec::new(), Vec::new());
+        let mut uploaded = Ranges::default();
         // What was asked for before uploading was switched off is not sent any more.
         let items = if state.ours.uploading { job.items } else { Vec::new() };
         for item in items {
@@ -281,6 +283,7 @@ impl Node {
                 link.counters.block_bytes_sent += bytes;
                 state.moved.blocks_sent += 1;
                 state.moved.block_bytes_sent += bytes;
+                uploaded.insert(index..index.saturating_add(1));
                 if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index))
                 {
                     state.unacked.insert(index..index + 1);
@@ -295,10 +298,16 @@ impl Node {
         }
         link.progress(now);
         self.touch_channel(id, channel);
+        if self.config.upload_events {
+            for range in uploaded.iter() {
+                let (start, length) = (range.start, range.end - range.start);
+                self.event(Event::Uploaded { connection: id, feed: feed_id, start, length });
+            }
+        }
         if let Some(problem) = broken {
             let feed = crate::feed::short(&self.feeds[feed_id.0 as usize].key);
             let error = NodeError::Damaged { feed, problem };
-            self.event(super::Event::FeedFailed { feed: feed_id, error });
+            self.event(Event::FeedFailed { feed: feed_id, error });
         }
         if !lost.is_empty() {
             self.blocks_lost(feed_id, &lost);
@@ -340,7 +349,7 @@ impl Node {
             }
         }
         if first {
-            self.event(super::Event::FeedFailed { feed, error });
+            self.event(Event::FeedFailed { feed, error });
         }
         self.touch_channel(id, channel);
     }

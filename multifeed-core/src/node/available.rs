@@ -1,0 +1,100 @@
+//! Commands that are only waited for while a peer has what they want.
+//!
+//! A peer counts once it has said what it has: both sides have the feed open, and every question of this
+//! side (`Want`) is answered. Until all peers of a feed count, nothing is given up.
+//!
+//! Source: `hypercore@9.12.0/index.js`, `_ifAvailable`, `_ifAvailableGet`. There it is looked once, when all
+//! peers have answered; here again whenever one of them says something else or leaves.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use multifeed_proto::ChannelId;
+use multifeed_proto::session::Peer;
+
+use super::{CommandId, ConnectionId, FeedId, Node, NodeError, Pending, ReadJob};
+
+/// Commands that end when no peer has what they wait for, and their feeds.
+pub(super) type Hopeful = BTreeMap<CommandId, FeedId>;
+
+impl Node {
+    /// As [`Node::wait`], but fails with [`NodeError::NotAvailable`] as soon as all peers of the feed have said
+    /// what they have, and none has the block; at once, if the feed has no peers.
+    pub fn wait_if_available(&mut self, feed: FeedId, index: u64) -> CommandId {
+        let command = self.command();
+        self.hopeful.insert(command, feed);
+        self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
+        command
+    }
+
+    /// As [`Node::update`], but fails with [`NodeError::NotAvailable`] as soon as all peers of the feed have said
+    /// what they have, and no log of theirs is that long; at once, if the feed has no peers.
+    pub fn update_if_available(&mut self, feed: FeedId, length: Option<u64>) -> CommandId {
+        let command = self.command();
+        self.hopeful.insert(command, feed);
+        self.when_open(feed, Pending::Update(command, length));
+        command
+    }
+
+    /// What the peers of a feed have may have changed, or who waits for it.
+    pub(super) fn offers_changed(&mut self, feed: FeedId) {
+        if !self.hopeful.is_empty() {
+            self.unsure.insert(feed);
+        }
+    }
+
+    /// Ends the commands that wait for what no peer has.
+    pub(super) fn end_hopeless(&mut self) {
+        while let Some(feed) = self.unsure.pop_first() {
+            if !self.peers_have_told(feed) {
+                continue;
+            }
+            let of_feed = self.hopeful.iter().filter(|(_, of)| **of == feed);
+            let commands: Vec<CommandId> = of_feed.map(|(command, _)| *command).collect();
+            for command in commands {
+                if self.is_hopeless(feed, command) {
+                    let feed = self.feeds[feed.0 as usize].short_key();
+                    self.end_wait(command, NodeError::NotAvailable { feed });
+                }
+            }
+        }
+    }
+
+    /// Whether all peers of a feed have said what they have.
+    fn peers_have_told(&self, feed: FeedId) -> bool {
+        let mut channels = self.feeds[feed.0 as usize].channels.iter();
+        channels.all(|(connection, channel)| {
+            self.source(*connection, *channel).is_none_or(|(asked_to, peer)| {
+                asked_to > 0 && asked_to >= peer.remote_length() && peer.unanswered_wants() == 0
+            })
+        })
+    }
+
+    /// Whether a command waits for something that no peer has.
+    fn is_hopeless(&self, feed: FeedId, command: CommandId) -> bool {
+        let entry = &self.feeds[feed.0 as usize];
+        let mut peers = entry.channels.iter().filter_map(|(connection, channel)| {
+            self.source(*connection, *channel).map(|(_, peer)| peer)
+        });
+        match entry.wishes.waits_for(command) {
+            Some(super::select::Wish::Length(length)) => {
+                !peers.any(|peer| peer.remote_length() >= length)
+            }
+            Some(super::select::Wish::Block(index)) => {
+                !peers.any(|peer| peer.remote().contains(index))
+            }
+            // Its feed is not open yet, or it is being read.
+            None => false,
+        }
+    }
+
+    /// The peer of a channel on which blocks may come, or of one that the peer has not opened yet, and how far
+    /// it was asked what it has.
+    fn source(&self, connection: ConnectionId, channel: ChannelId) -> Option<(u64, &Peer)> {
+        let link = self.links.get(&connection)?;
+        let state = link.channels.get(&channel)?;
+        let peer = link.connection.peer(channel)?;
+        let off = !state.ours.downloading || (state.open && !peer.status().uploading);
+        (!off).then_some((if state.open { state.wanted_to } else { 0 }, peer))
+    }
+}

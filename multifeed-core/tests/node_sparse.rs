@@ -443,7 +443,7 @@ fn what_is_wanted_only_if_a_peer_has_it_waits_for_peers_that_have_not_said_what_
         _ => None,
     });
     for span in wants.collect::<Vec<_>>() {
-        let none = bytes::Bytes::from(multifeed_proto::rle::encode(&[0]));
+        let none = Bytes::from(multifeed_proto::rle::encode(&[0]));
         liar.connection.have_bitfield(channel, span, none).unwrap();
     }
     liar.run(&mut sim);

@@ -197,8 +197,8 @@ impl Feed {
     }
 
     /// Says whether blocks of this feed are sent to peers and fetched from them, on each connection as far
-    /// as its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both at first; not remembered in
-    /// the store.
+    /// as its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both at each
+    /// opening of the store, which does not remember it.
     pub fn set_transfer(&self, upload: bool, download: bool) {
         self.handle.shared().with(|state, _| state.node.set_transfer(self.id, upload, download));
     }

@@ -19,7 +19,10 @@ pub enum UserDataError {
     #[error("user data is one JSON value, and this is none")]
     Json,
     /// It is too long.
-    #[error("user data of {len} bytes, at most {max} allowed")]
+    #[error(
+        "user data of {len} bytes, and the peer takes at most {max}: send more of it as a block or in \
+         messages of an extension"
+    )]
     TooLong {
         /// Bytes of the text.
         len: usize,
@@ -29,7 +32,8 @@ pub enum UserDataError {
 }
 
 impl UserData {
-    /// Bytes of the text at most. The limit is ours: the JavaScript has that of a frame, 8 MiB.
+    /// Bytes of the text at most. The limit is ours: the JavaScript has that of a frame, 8 MiB. What it sends
+    /// beyond this is passed over, and the connection goes on as if nothing had been said.
     pub const MAX: usize = 65_536;
 
     /// The value that this text stands for.
@@ -59,6 +63,7 @@ impl UserData {
 mod tests {
     use super::*;
     use alloc::format;
+    use alloc::string::ToString;
 
     #[test]
     fn one_json_value_of_any_kind_is_kept_as_its_text() {
@@ -75,6 +80,8 @@ mod tests {
         let long = |len: usize| format!("\"{}\"", "x".repeat(len - 2));
         assert!(UserData::from_json(long(UserData::MAX)).is_ok());
         let error = UserDataError::TooLong { len: UserData::MAX + 1, max: UserData::MAX };
+        let text = error.to_string();
+        assert!(text.contains("65537 bytes") && text.contains("at most 65536"), "{text}");
         assert_eq!(UserData::from_json(long(UserData::MAX + 1)), Err(error));
     }
 }

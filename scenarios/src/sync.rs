@@ -161,7 +161,11 @@ pub async fn a_peer_that_leaves_in_the_handshake_is_an_error<H: Host>() {
     drop(theirs);
     let error = replication.await.unwrap_err();
     assert!(
-        matches!(error, ReplicationError::Stream(_) | ReplicationError::Peer(PeerError::Truncated)),
+        matches!(
+            error,
+            ReplicationError::Stream(_)
+                | ReplicationError::Peer(PeerError::Left { connected: false })
+        ),
         "{error:?}"
     );
 }

@@ -1,9 +1,14 @@
 //! The same session in chunks of any size.
 //!
-//! What may differ: how blocks are gathered into one batch, one `Downloaded` or one `Have`, and so the bytes on the wire,
-//! because a node settles after each chunk that it is handed. What must not, at every point of rest:
-//! which blocks were told to the application, each once, all other events but
-//! the changes of the state of the sync on the way, the state of the sync, every file, every block.
+//! Between two drains the cuts make no difference at all: bytes in pieces of any size give the same events, answers,
+//! storage operations and bytes to send, in the same order.
+//!
+//! Drained after each chunk, a node acts on what it has by then: it is told of the last block of a log (`Have`) and asks
+//! for that, where the bitfield in the same chunk would have had it begin with the first. So the order of requests and
+//! of what answers them differs, with it the proofs in them, how blocks are gathered into one batch, one `Downloaded`
+//! or one `Have`, the numbers of channels and the changes of the state of the sync on the way. What must not differ,
+//! at every point of rest: which blocks were told to the application, each once, all other events, how many blocks and
+//! bytes of them moved in each direction, the state of the sync, every file, every block.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
 mod util;
@@ -13,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::Memory;
-use multifeed_core::{Event, FeedId, SyncState};
+use multifeed_core::{Event, FeedId, Output, SyncState};
 use util::Sim;
 
 /// What one node told and has at a point of rest.
@@ -21,6 +26,8 @@ use util::Sim;
 struct Rest {
     blocks: BTreeMap<FeedId, BTreeSet<u64>>,
     events: BTreeSet<String>,
+    /// Blocks and bytes of blocks received, and sent.
+    moved: [u64; 4],
     state: SyncState,
     contents: BTreeMap<String, Vec<Option<Vec<u8>>>>,
     files: Memory,
@@ -53,9 +60,13 @@ fn rest(sim: &mut Sim, wire: usize, end: usize) -> Rest {
             }
         }
     }
+    let (node, id) = (&sim.parties[party].node, sim.id(wire, end));
+    let count = node.counters(id);
+    let bytes = count.block_bytes_received;
     Rest {
         blocks,
         events,
+        moved: [count.blocks_received, bytes, count.blocks_sent, count.block_bytes_sent],
         state: sim.sync_state(wire, end),
         contents: sim.contents(party),
         files: sim.parties[party].disk.memory().clone(),
@@ -63,15 +74,24 @@ fn rest(sim: &mut Sim, wire: usize, end: usize) -> Rest {
 }
 
 /// Two nodes with writers of their own, appends before and after they meet, in both directions, an
-/// empty append, a late writer, time that passes, and a restart.
-fn session(chunk: usize) -> Vec<Rest> {
-    let mut sim = Sim::new(chunk);
+/// empty append, a late writer, time that passes, and a restart. `look` is called at each rest with the wire
+/// that is up.
+fn play(sim: &mut Sim, mut look: impl FnMut(&mut Sim, usize)) {
+    let record = |sim: &mut Sim, at: usize| {
+        sim.parties[at].recorded = Some(Vec::new());
+    };
+    let connect = |sim: &mut Sim, from, to| {
+        let wire = sim.connect(from, to);
+        sim.wires[wire].recorded = Some(Default::default());
+        wire
+    };
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
+    record(sim, a);
+    record(sim, b);
     let (first, second) = (sim.writer(a, "first"), sim.writer(b, "second"));
     sim.append_all(a, first, (0..40).map(block).collect());
     sim.append_all(b, second, (0..7).map(block).collect());
-    let mut all = Vec::new();
-    let mut wire = sim.connect(a, b);
+    let mut wire = connect(sim, a, b);
     for round in 0..5 {
         match round {
             1 => sim.append_all(a, first, (40..60).map(block).collect()),
@@ -84,14 +104,65 @@ fn session(chunk: usize) -> Vec<Rest> {
             3 => sim.pass(Duration::from_secs(45)),
             4 => {
                 sim.restart(b);
-                wire = sim.connect(b, a);
+                record(sim, b);
+                wire = connect(sim, b, a);
             }
             _ => {}
         }
         sim.run();
-        all.extend([rest(&mut sim, wire, 0), rest(&mut sim, wire, 1)]);
+        look(sim, wire);
     }
+}
+
+/// What both nodes told and have at each rest.
+fn session(chunk: usize) -> Vec<Rest> {
+    let mut all = Vec::new();
+    play(&mut Sim::new(chunk), |sim, wire| {
+        all.extend([rest(sim, wire, 0), rest(sim, wire, 1)]);
+    });
     all
+}
+
+/// All outputs of both nodes in their order (events, answers to commands, storage batches with every
+/// operation), and all bytes that each sent on each wire.
+type Told = (Vec<Vec<Output>>, Vec<[Vec<u8>; 2]>);
+
+/// What both nodes told and sent up to each rest, drained after each `chunk`, which came in pieces.
+fn outputs(chunk: usize, piece: usize) -> Vec<Told> {
+    let mut sim = Sim::new(chunk);
+    sim.piece = piece;
+    let mut all = Vec::new();
+    play(&mut sim, |sim, _| {
+        let parties = sim.parties.iter_mut();
+        let told = parties.map(|party| party.recorded.replace(Vec::new()).unwrap()).collect();
+        let wires = sim.wires.iter_mut();
+        let sent = wires.map(|wire| wire.recorded.replace(Default::default()).unwrap()).collect();
+        all.push((told, sent));
+    });
+    all
+}
+
+#[test]
+fn between_two_drains_bytes_in_pieces_of_any_size_give_the_same_outputs_byte_for_byte() {
+    for chunk in [997, 65_536] {
+        let whole = outputs(chunk, usize::MAX);
+        let count = whole.iter().flat_map(|(told, _)| told).map(Vec::len).sum::<usize>();
+        let bytes = whole.iter().flat_map(|(_, sent)| sent).flatten().map(Vec::len).sum::<usize>();
+        assert!(count > 150 && bytes > 80_000, "{count} outputs, {bytes} bytes sent");
+        for piece in [1, 2, 3, 64] {
+            for (at, ((told, sent), whole)) in outputs(chunk, piece).iter().zip(&whole).enumerate()
+            {
+                let place = format!("chunks of {chunk} in pieces of {piece}, rest {at}");
+                for (party, (told, whole)) in told.iter().zip(&whole.0).enumerate() {
+                    for (told, whole) in told.iter().zip(whole) {
+                        assert_eq!(told, whole, "{place}, node {party}");
+                    }
+                    assert_eq!(told.len(), whole.len(), "{place}, node {party}");
+                }
+                assert!(*sent == whole.1, "{place}: other bytes are sent");
+            }
+        }
+    }
 }
 
 #[test]
@@ -103,6 +174,7 @@ fn the_same_session_in_chunks_of_any_size_comes_to_the_same() {
         for (at, (rest, whole)) in session(chunk).iter().zip(&whole).enumerate() {
             assert_eq!(rest.events, whole.events, "chunks of {chunk}, rest {at}");
             assert_eq!(rest.blocks, whole.blocks, "chunks of {chunk}, rest {at}");
+            assert_eq!(rest.moved, whole.moved, "chunks of {chunk}, rest {at}");
             assert!(rest == whole, "chunks of {chunk}: files or blocks differ at rest {at}");
         }
     }

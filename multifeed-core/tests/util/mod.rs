@@ -32,6 +32,8 @@ pub struct Party {
     pub disk_held: bool,
     /// Reads of files of this name fail, so many batches of them.
     pub unreadable: Option<(&'static str, u32)>,
+    /// All outputs of the node in their order, where a test wants them.
+    pub recorded: Option<Vec<Output>>,
 }
 
 /// One direction of a connection.
@@ -50,6 +52,8 @@ pub struct Wire {
     pub moved: [u64; 2],
     /// Cut when this many bytes went in the direction 0 → 1 or 1 → 0.
     pub cut_after: [Option<u64>; 2],
+    /// All bytes sent in each direction, where a test wants them.
+    pub recorded: Option<[Vec<u8>; 2]>,
     /// Bytes that move at a time in each direction, instead of [`Sim::chunk`].
     pub chunk: [Option<usize>; 2],
 }
@@ -59,8 +63,10 @@ pub struct Sim {
     pub now: Now,
     pub parties: Vec<Party>,
     pub wires: Vec<Wire>,
-    /// Bytes that move at a time.
+    /// Bytes that move at a time, and after which the nodes are drained.
     pub chunk: usize,
+    /// Bytes of them that a node is handed in one call.
+    pub piece: usize,
 }
 
 impl Party {
@@ -74,6 +80,7 @@ impl Party {
             waiting: VecDeque::new(),
             disk_held: false,
             unreadable: None,
+            recorded: None,
         }
     }
 
@@ -83,6 +90,9 @@ impl Party {
         loop {
             while let Some(output) = self.node.poll_output() {
                 busy = true;
+                if let Some(recorded) = &mut self.recorded {
+                    recorded.push(output.clone());
+                }
                 match output {
                     Output::Storage(batch) => self.waiting.push_back(batch),
                     Output::Completed { command, result } => {
@@ -126,7 +136,8 @@ impl Party {
 
 impl Sim {
     pub fn new(chunk: usize) -> Self {
-        Self { now: Now(Duration::from_secs(1)), parties: Vec::new(), wires: Vec::new(), chunk }
+        let (parties, wires) = (Vec::new(), Vec::new());
+        Self { now: Now(Duration::from_secs(1)), parties, wires, chunk, piece: usize::MAX }
     }
 
     /// Adds a party with an open store on `memory`.
@@ -267,6 +278,7 @@ impl Sim {
             cut: false,
             moved: [0; 2],
             cut_after: [None; 2],
+            recorded: None,
             chunk: [None; 2],
         });
         self.wires.len() - 1
@@ -303,6 +315,9 @@ impl Sim {
                     }
                     let n = bytes.len();
                     wire.flow[from].bytes.extend(bytes.iter().copied());
+                    if let Some(recorded) = &mut wire.recorded {
+                        recorded[from].extend_from_slice(bytes);
+                    }
                     node.transmitted(now, id, n);
                     busy = true;
                 }
@@ -320,7 +335,7 @@ impl Sim {
                 let n = flow.bytes.len().min(wire.chunk[1 - to].unwrap_or(self.chunk));
                 if n > 0 {
                     let bytes: Vec<u8> = flow.bytes.drain(..n).collect();
-                    node.handle_bytes(now, id, &bytes);
+                    bytes.chunks(self.piece).for_each(|piece| node.handle_bytes(now, id, piece));
                     wire.moved[1 - to] += n as u64;
                     busy = true;
                 } else if flow.ended && !flow.eof_told {

@@ -34,6 +34,8 @@ pub struct Connection {
     waiting: Option<SplitKeys>,
     connected: Option<Output>,
     closed: Option<Output>,
+    /// Messages may wait to be read until the outputs of those before are taken.
+    unread: bool,
     received: u64,
     sent: u64,
 }
@@ -88,6 +90,7 @@ impl Connection {
             waiting: None,
             connected: None,
             closed: None,
+            unread: false,
             received: 0,
             sent: 0,
             config,
@@ -127,6 +130,9 @@ impl Connection {
 
     /// Takes bytes that arrived, cut anywhere. What is wrong with them becomes an
     /// [`Output::Closed`], after the outputs of what was right before.
+    ///
+    /// Messages are read as far as the first output; [`poll_output`](Self::poll_output) goes on when that
+    /// is taken. So what the owner answers does not depend on how many messages came at once.
     pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
         self.advance(now);
         if self.is_closed() || bytes.is_empty() {
@@ -150,6 +156,10 @@ impl Connection {
         self.advance(now);
         if self.is_closed() {
             return;
+        }
+        // Nothing is left to be read where the drain rule is followed.
+        if let Err(error) = self.read_messages(usize::MAX) {
+            return self.end(Some(error));
         }
         let cut_off = self.wire.is_mid_message().then_some(PeerError::Truncated);
         let left = self.left_by_remote().filter(|_| self.wire.is_connected() || self.received == 0);
@@ -198,8 +208,16 @@ impl Connection {
     /// The next thing to look at.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        let first = self.connected.take().or_else(|| self.session.poll_output());
-        first.or_else(|| self.closed.take())
+        loop {
+            let first = self.connected.take().or_else(|| self.session.poll_output());
+            let first = first.or_else(|| self.closed.take());
+            if first.is_some() || !self.unread || self.is_closed() {
+                return first;
+            }
+            if let Err(error) = self.read() {
+                self.end(Some(error));
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) must be called; `None`: no timer runs.
@@ -301,8 +319,20 @@ impl Connection {
         while self.session.poll_output().is_some() {}
     }
 
+    /// Reads what came up to the first message with an output. The rest is read when that is taken, so that
+    /// the owner answers each message before the next is looked at, however many came at once.
     fn read(&mut self) -> Result<(), PeerError> {
+        self.read_messages(1)
+    }
+
+    /// Reads until so many outputs wait, or nothing is left.
+    fn read_messages(&mut self, outputs: usize) -> Result<(), PeerError> {
+        self.unread = false;
         while self.waiting.is_none() {
+            if usize::from(self.connected.is_some()) + self.session.waiting_outputs() >= outputs {
+                self.unread = true;
+                break;
+            }
             let Some(event) = self.wire.poll_event()? else { break };
             match event {
                 WireEvent::Connected { remote_public_key, handshake_hash, keys } => {

@@ -178,6 +178,11 @@ impl Session {
         self.outputs.pop_front()
     }
 
+    /// Outputs that wait to be taken.
+    pub(crate) fn waiting_outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
     /// What the remote said on a feed channel.
     #[must_use]
     pub fn peer(&self, channel: ChannelId) -> Option<&Peer> {

@@ -2,7 +2,9 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `world` | hosts and wires under one clock; what each node asks for |
+//! | `world` | hosts and wires under one clock |
+//! | `news` | what each node asks for and tells |
+//! | `moves` | how bytes get from one node to another |
 //! | `host`, `disk` | one node with its store: slow, full, crashed |
 //! | `wire` | one connection: latency, bandwidth, chunks |
 //! | `chaos` | what goes wrong, and when |
@@ -21,6 +23,8 @@ mod chaos;
 mod disk;
 mod finish;
 mod host;
+mod moves;
+mod news;
 mod policy;
 mod rng;
 mod wire;

@@ -1,21 +1,19 @@
-//! All hosts and wires under one clock: what happens next, and what each node asks for.
+//! All hosts and wires under one clock: what happens next.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use multifeed_core::storage::{BatchId, Op};
-use multifeed_core::{
-    CommandId, ConnectionId, Event, MultifeedId, Node, NodeError, Outcome, Output, StoreOptions,
-};
-use multifeed_proto::{Entropy, FeedKey, Now, PeerError, Role, RootKey};
+use multifeed_core::storage::BatchId;
+use multifeed_core::{CommandId, MultifeedId, Node, StoreOptions};
+use multifeed_proto::{Entropy, FeedKey, Now};
 
 use super::Setup;
 use super::disk::{Disk, Speed};
 use super::host::{Asked, Host, Running};
 use super::rng::Rng;
-use super::wire::{End, Profile, Wire};
+use super::wire::Wire;
 use super::writer::Writer;
 
 /// What went wrong.
@@ -110,7 +108,7 @@ pub struct World {
     pub recent: VecDeque<String>,
     due: BinaryHeap<Reverse<(u64, u64, Due)>>,
     planned: u64,
-    trace: DefaultHasher,
+    pub trace: DefaultHasher,
 }
 
 impl World {
@@ -326,7 +324,7 @@ impl World {
     }
 
     /// Counts what a node does, so that one that never rests is noticed.
-    fn worked(&mut self, host: usize) -> Check {
+    pub fn worked(&mut self, host: usize) -> Check {
         let second = self.now / SECOND;
         let running = self.running(host)?;
         if running.work.0 != second {
@@ -335,362 +333,6 @@ impl World {
         running.work.1 += 1;
         if running.work.1 > MAX_WORK {
             return Err(format!("host {host} does more than {MAX_WORK} things in a second"));
-        }
-        Ok(())
-    }
-
-    fn output(&mut self, host: usize, output: Output) -> Check {
-        match output {
-            Output::Storage(batch) => {
-                (host, batch.id, batch.after).hash(&mut self.trace);
-                for op in &batch.ops {
-                    (op.doing(), op.path().as_str()).hash(&mut self.trace);
-                    if let Op::Write { offset, data, .. } = op {
-                        (offset, &data[..]).hash(&mut self.trace);
-                    }
-                }
-                let running = self.running(host)?;
-                running.disk.submit(batch);
-                self.check_unwritten(host)
-            }
-            Output::Completed { command, result } => {
-                let asked = self.running(host)?.asked.remove(&command);
-                let Some(asked) = asked else {
-                    return Err(format!("host {host}: {command:?} was answered twice"));
-                };
-                self.completed(host, command, asked, result)
-            }
-            Output::Event(event) => self.event(host, event),
-            _ => Ok(()),
-        }
-    }
-
-    fn completed(
-        &mut self,
-        host: usize,
-        command: CommandId,
-        asked: Asked,
-        result: Result<Outcome, NodeError>,
-    ) -> Check {
-        match (asked, result) {
-            (Asked::Open, Ok(Outcome::Opened)) => {
-                self.ask(host, Asked::Join, |node| node.join(RootKey::new(ROOT)))?;
-            }
-            (Asked::Join, Ok(Outcome::Joined(MULTIFEED))) => {
-                let running = self.running(host)?;
-                running.ready = true;
-                let feeds: Vec<_> = running.node.feeds(MULTIFEED).collect();
-                self.joined(host, &feeds)?;
-            }
-            (Asked::Load(feed), Ok(_)) => self.loaded(host, feed)?,
-            (Asked::Writer(writer), Ok(Outcome::Feed(feed))) => {
-                self.writer_open(host, writer, feed)?
-            }
-            (Asked::Tail(writer, feed), Ok(Outcome::Blocks(tail))) => {
-                let length = self.writers[writer].blocks.len() as u64 + tail.len() as u64;
-                self.writers[writer].found(length, tail)?;
-                self.writers[writer].feed = Some(feed);
-            }
-            (Asked::Append(writer), Ok(Outcome::Appended { start, length })) => {
-                self.writers[writer].appended(command, start, length)?;
-            }
-            (Asked::Append(writer), Err(error)) => {
-                self.note(format!("host {host}: append of writer {writer} failed: {error}"));
-                self.counts.refused += 1;
-                self.writers[writer].refused(command);
-                // What became of it is known when the feed is open again.
-                self.writers[writer].feed = None;
-                self.plan(self.now + SECOND, Due::Writer { writer });
-            }
-            (Asked::Close, Ok(Outcome::Closed)) => self.running(host)?.closed = true,
-            // The disk is full: the host gives up and tries again later.
-            (Asked::Open | Asked::Join, Err(error)) => {
-                if self.calm {
-                    return Err(format!("host {host}: {asked:?}: {error}"));
-                }
-                self.note(format!("host {host} does not open: {error}"));
-                self.running(host)?.closed = true;
-                let at = self.now + SECOND;
-                self.plan(at, Due::Start { host });
-            }
-            (Asked::Writer(writer) | Asked::Tail(writer, _), Err(error)) => {
-                self.note(format!("host {host}: {asked:?}: {error}"));
-                self.plan(self.now + SECOND, Due::Writer { writer });
-            }
-            (Asked::Load(_), Err(error)) => self.note(format!("host {host}: {asked:?}: {error}")),
-            (_, result) => return Err(format!("host {host}: {asked:?} gave {result:?}")),
-        }
-        Ok(())
-    }
-
-    fn event(&mut self, host: usize, event: Event) -> Check {
-        if self.setup.verbose || !matches!(event, Event::Downloaded { .. } | Event::Appended { .. })
-        {
-            let text = format!("{event:?}");
-            let end = text.char_indices().nth(160).map_or(text.len(), |(at, _)| at);
-            self.note(format!("host {host}: {}", &text[..end]));
-        }
-        match event {
-            Event::FeedAdded { feed, .. } => {
-                let info = self.running(host)?.node.feed(feed);
-                let Some(info) = info else { return Err(format!("host {host}: no {feed:?}")) };
-                self.hosts[host].keys.insert(feed, info.key);
-                if let Some(&writer) = self.by_key.get(&info.key) {
-                    self.hosts[host].hold(writer, 1);
-                }
-            }
-            Event::Appended { feed, start, length } | Event::Downloaded { feed, start, length } => {
-                (host, feed, start, length).hash(&mut self.trace);
-                let key = self.hosts[host].keys.get(&feed).copied();
-                let writer = key.and_then(|key| self.by_key.get(&key)).copied();
-                let Some(writer) = writer else {
-                    return Err(format!("host {host} has blocks of a feed that nobody writes"));
-                };
-                let stored = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.blocks);
-                self.hosts[host].hold(writer, stored + 1);
-                if matches!(event, Event::Downloaded { .. }) {
-                    self.writers[writer].got_out(start + length)?;
-                }
-                self.counts.blocks += length;
-            }
-            Event::InSync { connection } => self.in_sync(host, connection)?,
-            Event::Closed { connection, error, unsent, .. } => {
-                self.ended(host, connection, error, &unsent)?;
-            }
-            Event::StorageFailed { error: ref failed, .. }
-            | Event::FeedFailed { error: ref failed, .. }
-                if matches!(failed, NodeError::Damaged { .. } | NodeError::Store { .. }) =>
-            {
-                return Err(format!("host {host}: {event:?}"));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A connection of a host is over.
-    fn ended(
-        &mut self,
-        host: usize,
-        connection: ConnectionId,
-        error: Option<PeerError>,
-        unsent: &[u8],
-    ) -> Check {
-        let Some((wire, end)) = self.running(host)?.wires.remove(&connection) else {
-            return Err(format!("host {host}: a connection that is not known was closed"));
-        };
-        // Only a stream that broke excuses a peer.
-        let broken = self.wires[wire].cut || self.wires[wire].ends[1 - end].over;
-        match error {
-            None => {}
-            Some(
-                PeerError::Silent
-                | PeerError::Truncated
-                | PeerError::HandshakeTimeout
-                | PeerError::MultifeedTimeout,
-            ) if broken => {}
-            Some(error) => {
-                return Err(format!(
-                    "host {host}: wire {wire}: the peer is said to be wrong: {error}"
-                ));
-            }
-        }
-        let now = self.now;
-        let this = &mut self.wires[wire];
-        this.ends[end].over = true;
-        if !this.cut
-            && this.room(end) >= unsent.len()
-            && !unsent.is_empty()
-            && !this.flow[end].ended
-        {
-            let at = this.send(end, now, unsent);
-            self.plan(at, Due::Arrive { wire, from: end });
-        }
-        self.end_stream(wire, end);
-        let edge = self.wires[wire].edge;
-        self.plan_connection(edge);
-        Ok(())
-    }
-
-    pub fn end_stream(&mut self, wire: usize, end: usize) {
-        if let Some(at) = self.wires[wire].end(end, self.now) {
-            self.plan(at, Due::Arrive { wire, from: end });
-        }
-    }
-
-    /// Plans a connection between two hosts that have none.
-    pub fn plan_connection(&mut self, edge: usize) {
-        if !std::mem::replace(&mut self.edges[edge].planned, true) {
-            let at = self.now + 5 * MILLI + self.rng.magnitude(22);
-            self.plan(at, Due::Connect { edge });
-        }
-    }
-
-    fn connect(&mut self, edge: usize) -> Check {
-        self.edges[edge].planned = false;
-        let mut hosts = self.edges[edge].hosts;
-        let live = self
-            .wires
-            .iter()
-            .any(|wire| wire.edge == edge && !wire.cut && wire.ends.iter().all(|end| !end.over));
-        if live && (self.calm || !self.rng.chance(5)) {
-            return Ok(());
-        }
-        if !hosts.iter().all(|host| self.hosts[*host].is_ready()) {
-            self.plan_connection(edge);
-            return Ok(());
-        }
-        self.rng.shuffle(&mut hosts);
-        let (now, wire) = (self.at(), self.wires.len());
-        let mut ends = Vec::new();
-        for (end, role) in [Role::Initiator, Role::Responder].into_iter().enumerate() {
-            let host = hosts[end];
-            let running = self.running(host)?;
-            let Some(connection) = running.node.connect(now, role) else {
-                return Err(format!("host {host} is ready and makes no connection"));
-            };
-            running.wires.insert(connection, (wire, end));
-            running.changed = true;
-            ends.push(End { host, connection, over: false });
-        }
-        self.note(format!("wire {wire} joins {} and {}", hosts[0], hosts[1]));
-        let profile = Profile::draw(&mut self.rng);
-        let mut made = Wire::new(edge, [ends[0], ends[1]], profile);
-        if !self.calm && self.rng.chance(15) {
-            made.flow[self.rng.index(2)].cut_after = Some(self.rng.magnitude(16));
-        }
-        self.wires.push(made);
-        self.counts.connections += 1;
-        self.drain(hosts[0])?;
-        self.drain(hosts[1])
-    }
-
-    /// Moves what a node has for a peer into the socket.
-    pub fn flush(&mut self, host: usize, connection: ConnectionId) -> Check {
-        self.worked(host)?;
-        let Some(&(wire, end)) = self.running(host)?.wires.get(&connection) else { return Ok(()) };
-        let (at, now) = (self.at(), self.now);
-        // Blocks stop at the limit; the last one, and control messages, may go beyond it.
-        let limit = self.hosts[host].kind.config.max_outbox_bytes + 1024 * 1024;
-        let Some(running) = self.hosts[host].running.as_deref_mut() else { return Ok(()) };
-        let this = &mut self.wires[wire];
-        let bytes = running.node.transmit(connection);
-        if bytes.len() > limit {
-            return Err(format!(
-                "host {host} has {} bytes for one peer, {limit} allowed",
-                bytes.len()
-            ));
-        }
-        let room = if this.cut { bytes.len() } else { this.room(end) };
-        let count = bytes.len().min(room);
-        if count > 0 {
-            (host, connection, &bytes[..count]).hash(&mut self.trace);
-            // Into nothing, if it is cut: TCP takes it, too, for a while.
-            let due = (!this.cut).then(|| this.send(end, now, &bytes[..count]));
-            running.node.transmitted(at, connection, count);
-            if let Some(due) = due {
-                self.plan(due, Due::Arrive { wire, from: end });
-            }
-        }
-        let Some(running) = self.hosts[host].running.as_deref_mut() else { return Ok(()) };
-        let done = running.node.transmit(connection).is_empty();
-        if done && running.node.is_shut_down(connection) {
-            self.end_stream(wire, end);
-        }
-        self.plan_read(wire, 1 - end);
-        Ok(())
-    }
-
-    /// Plans to read what `from` has sent, if the other end wants to.
-    fn plan_read(&mut self, wire: usize, from: usize) {
-        let this = &mut self.wires[wire];
-        let to = this.ends[1 - from];
-        let flow = &mut this.flow[from];
-        let some = !flow.unread.is_empty() || flow.end_arrived && !flow.end_told;
-        if flow.reading || this.cut || to.over || !some {
-            return;
-        }
-        let running = self.hosts[to.host].running.as_deref();
-        if running.is_some_and(|running| running.node.wants_read(to.connection)) {
-            flow.reading = true;
-            let at = self.now + self.rng.within(0..20);
-            self.plan(at, Due::Read { wire, from });
-        }
-    }
-
-    fn read(&mut self, wire: usize, from: usize) -> Check {
-        let now = self.at();
-        let this = &mut self.wires[wire];
-        this.flow[from].reading = false;
-        let to = this.ends[1 - from];
-        if this.cut || to.over {
-            return Ok(());
-        }
-        let running = self.hosts[to.host].running.as_deref_mut();
-        let Some(running) = running.filter(|running| running.node.wants_read(to.connection)) else {
-            return Ok(());
-        };
-        let bytes = this.read(from, &mut self.rng);
-        if !bytes.is_empty() {
-            running.node.handle_bytes(now, to.connection, &bytes);
-        } else if this.flow[from].end_arrived && !this.flow[from].end_told {
-            this.flow[from].end_told = true;
-            running.node.handle_eof(now, to.connection);
-        }
-        self.worked(to.host)?;
-        self.drain(to.host)?;
-        if self.wires[wire].is_due(from) {
-            return self.cut(wire);
-        }
-        // There is room in the sender's socket.
-        let End { host, connection, over } = self.wires[wire].ends[from];
-        if !over && self.hosts[host].running.is_some() {
-            self.flush(host, connection)?;
-            self.drain(host)?;
-        }
-        self.plan_read(wire, from);
-        Ok(())
-    }
-
-    fn break_end(&mut self, wire: usize, end: usize) -> Check {
-        let now = self.at();
-        let End { host, connection, over } = self.wires[wire].ends[end];
-        if over || self.hosts[host].running.is_none() {
-            return Ok(());
-        }
-        self.running(host)?.node.abort(now, connection);
-        self.drain(host)
-    }
-
-    /// Notes for each wire what a host has told its peers by now.
-    fn tell(&mut self, host: usize) {
-        let Host { running, held, .. } = &mut self.hosts[host];
-        let Some(running) = running else { return };
-        if !std::mem::take(&mut running.changed) {
-            return;
-        }
-        for (connection, (wire, end)) in &running.wires {
-            if self.wires[*wire].cut {
-                continue;
-            }
-            let queued = running.node.transmit(*connection).len();
-            self.wires[*wire].tell(*end, queued, held);
-        }
-    }
-
-    fn append(&mut self, writer: usize) -> Check {
-        let host = self.writers[writer].host;
-        let (feed, busy) = (self.writers[writer].feed, self.writers[writer].pending.len() > 4);
-        if let (Some(feed), true, false) = (feed, self.hosts[host].is_ready(), busy) {
-            let blocks = self.writers[writer].draw(&mut self.rng);
-            let given = blocks.clone();
-            let command = self.ask(host, Asked::Append(writer), |node| node.append(feed, given))?;
-            self.writers[writer].pending.push_back((command, blocks));
-            self.drain(host)?;
-        }
-        if !self.calm {
-            let at = self.now + self.rng.within(100 * MILLI..4 * SECOND);
-            self.plan(at, Due::Append { writer });
         }
         Ok(())
     }

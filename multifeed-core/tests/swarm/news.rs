@@ -1,0 +1,158 @@
+//! What the nodes ask for and tell, and what their applications do then.
+
+use std::hash::Hash;
+
+use multifeed_core::storage::Op;
+use multifeed_core::{CommandId, Event, NodeError, Outcome, Output};
+use multifeed_proto::RootKey;
+
+use super::host::Asked;
+use super::world::{Check, Due, MILLI, MULTIFEED, ROOT, SECOND, World};
+
+impl World {
+    pub fn output(&mut self, host: usize, output: Output) -> Check {
+        match output {
+            Output::Storage(batch) => {
+                (host, batch.id, batch.after).hash(&mut self.trace);
+                for op in &batch.ops {
+                    (op.doing(), op.path().as_str()).hash(&mut self.trace);
+                    if let Op::Write { offset, data, .. } = op {
+                        (offset, &data[..]).hash(&mut self.trace);
+                    }
+                }
+                let running = self.running(host)?;
+                running.disk.submit(batch);
+                self.check_unwritten(host)
+            }
+            Output::Completed { command, result } => {
+                let asked = self.running(host)?.asked.remove(&command);
+                let Some(asked) = asked else {
+                    return Err(format!("host {host}: {command:?} was answered twice"));
+                };
+                self.completed(host, command, asked, result)
+            }
+            Output::Event(event) => self.event(host, event),
+            _ => Ok(()),
+        }
+    }
+
+    fn completed(
+        &mut self,
+        host: usize,
+        command: CommandId,
+        asked: Asked,
+        result: Result<Outcome, NodeError>,
+    ) -> Check {
+        match (asked, result) {
+            (Asked::Open, Ok(Outcome::Opened)) => {
+                self.ask(host, Asked::Join, |node| node.join(RootKey::new(ROOT)))?;
+            }
+            (Asked::Join, Ok(Outcome::Joined(MULTIFEED))) => {
+                let running = self.running(host)?;
+                running.ready = true;
+                let feeds: Vec<_> = running.node.feeds(MULTIFEED).collect();
+                self.joined(host, &feeds)?;
+            }
+            (Asked::Load(feed), Ok(_)) => self.loaded(host, feed)?,
+            (Asked::Writer(writer), Ok(Outcome::Feed(feed))) => {
+                self.writer_open(host, writer, feed)?
+            }
+            (Asked::Tail(writer, feed), Ok(Outcome::Blocks(tail))) => {
+                let length = self.writers[writer].blocks.len() as u64 + tail.len() as u64;
+                self.writers[writer].found(length, tail)?;
+                self.writers[writer].feed = Some(feed);
+            }
+            (Asked::Append(writer), Ok(Outcome::Appended { start, length })) => {
+                self.writers[writer].appended(command, start, length)?;
+            }
+            (Asked::Append(writer), Err(error)) => {
+                self.note(format!("host {host}: append of writer {writer} failed: {error}"));
+                self.counts.refused += 1;
+                self.writers[writer].refused(command);
+                // What became of it is known when the feed is open again.
+                self.writers[writer].feed = None;
+                self.plan(self.now + SECOND, Due::Writer { writer });
+            }
+            (Asked::Close, Ok(Outcome::Closed)) => self.running(host)?.closed = true,
+            // The disk is full: the host gives up and tries again later.
+            (Asked::Open | Asked::Join, Err(error)) => {
+                if self.calm {
+                    return Err(format!("host {host}: {asked:?}: {error}"));
+                }
+                self.note(format!("host {host} does not open: {error}"));
+                self.running(host)?.closed = true;
+                let at = self.now + SECOND;
+                self.plan(at, Due::Start { host });
+            }
+            (Asked::Writer(writer) | Asked::Tail(writer, _), Err(error)) => {
+                self.note(format!("host {host}: {asked:?}: {error}"));
+                self.plan(self.now + SECOND, Due::Writer { writer });
+            }
+            (Asked::Load(_), Err(error)) => self.note(format!("host {host}: {asked:?}: {error}")),
+            (_, result) => return Err(format!("host {host}: {asked:?} gave {result:?}")),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, host: usize, event: Event) -> Check {
+        if self.setup.verbose || !matches!(event, Event::Downloaded { .. } | Event::Appended { .. })
+        {
+            let text = format!("{event:?}");
+            let end = text.char_indices().nth(160).map_or(text.len(), |(at, _)| at);
+            self.note(format!("host {host}: {}", &text[..end]));
+        }
+        match event {
+            Event::FeedAdded { feed, .. } => {
+                let info = self.running(host)?.node.feed(feed);
+                let Some(info) = info else { return Err(format!("host {host}: no {feed:?}")) };
+                self.hosts[host].keys.insert(feed, info.key);
+                if let Some(&writer) = self.by_key.get(&info.key) {
+                    self.hosts[host].hold(writer, 1);
+                }
+            }
+            Event::Appended { feed, start, length } | Event::Downloaded { feed, start, length } => {
+                (host, feed, start, length).hash(&mut self.trace);
+                let key = self.hosts[host].keys.get(&feed).copied();
+                let writer = key.and_then(|key| self.by_key.get(&key)).copied();
+                let Some(writer) = writer else {
+                    return Err(format!("host {host} has blocks of a feed that nobody writes"));
+                };
+                let stored = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.blocks);
+                self.hosts[host].hold(writer, stored + 1);
+                if matches!(event, Event::Downloaded { .. }) {
+                    self.writers[writer].got_out(start + length)?;
+                }
+                self.counts.blocks += length;
+            }
+            Event::InSync { connection } => self.in_sync(host, connection)?,
+            Event::Closed { connection, error, unsent, .. } => {
+                self.ended(host, connection, error, &unsent)?;
+            }
+            Event::StorageFailed { error: ref failed, .. }
+            | Event::FeedFailed { error: ref failed, .. }
+                if matches!(failed, NodeError::Damaged { .. } | NodeError::Store { .. }) =>
+            {
+                return Err(format!("host {host}: {event:?}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn append(&mut self, writer: usize) -> Check {
+        let host = self.writers[writer].host;
+        let (feed, busy) = (self.writers[writer].feed, self.writers[writer].pending.len() > 4);
+        if let (Some(feed), true, false) = (feed, self.hosts[host].is_ready(), busy) {
+            let blocks = self.writers[writer].draw(&mut self.rng);
+            let given = blocks.clone();
+            let command = self.ask(host, Asked::Append(writer), |node| node.append(feed, given))?;
+            self.writers[writer].pending.push_back((command, blocks));
+            self.drain(host)?;
+        }
+        if !self.calm {
+            let at = self.now + self.rng.within(100 * MILLI..4 * SECOND);
+            self.plan(at, Due::Append { writer });
+        }
+        Ok(())
+    }
+}

@@ -1,26 +1,26 @@
 //! What the application of a host looks at: that nothing is lost when a node starts again, that its
 //! writers go on where they were, that peers who call themselves in sync are.
 
-use multifeed_core::{ConnectionId, FeedId, FeedInfo};
+use multifeed_core::{ConnectionId, FeedId, FeedInfo, Node};
+use multifeed_proto::FeedKey;
 
+use super::blocks::{Blocks, Held};
 use super::host::Asked;
-use super::wire::Held;
 use super::world::{Check, Due, MULTIFEED, SECOND, World};
 
 impl World {
     /// The multifeed of a host is open.
     pub fn joined(&mut self, host: usize, feeds: &[FeedInfo]) -> Check {
         let this = &mut self.hosts[host];
-        this.before = std::mem::replace(&mut this.held, vec![0; self.writers.len()].into());
+        this.before = std::mem::replace(&mut this.held, vec![None; self.writers.len()].into());
         for feed in feeds {
             self.hosts[host].keys.insert(feed.id, feed.key);
-            if let Some(&writer) = self.by_key.get(&feed.key) {
-                self.hosts[host].hold(writer, 1);
-            }
+            self.knows(host, &feed.key)?;
             self.ask(host, Asked::Load(feed.id), |node| node.load(feed.id))?;
         }
         for writer in 0..self.writers.len() {
-            if self.hosts[host].before[writer] > 1 && self.hosts[host].held[writer] == 0 {
+            let had = self.hosts[host].before[writer].as_ref().is_some_and(|had| !had.is_empty());
+            if had && !self.hosts[host].knows(writer) {
                 return Err(format!("host {host} has lost the feed of writer {writer}"));
             }
             if self.writers[writer].host == host {
@@ -30,19 +30,65 @@ impl World {
         Ok(())
     }
 
-    /// A feed that was there when the node started is open.
+    /// A host knows the feed of this key.
+    pub fn knows(&mut self, host: usize, key: &FeedKey) -> Check {
+        let Some(&writer) = self.by_key.get(key) else { return Ok(()) };
+        if !self.hosts[host].kind.rules.accepts(writer) {
+            return Err(format!("host {host} has the feed of writer {writer}, which it refuses"));
+        }
+        if !self.hosts[host].knows(writer) {
+            self.hosts[host].hold(writer, 0..0);
+        }
+        Ok(())
+    }
+
+    /// Opens a feed, to see what is in it.
+    pub fn load(&mut self, host: usize, life: u32, feed: FeedId) -> Check {
+        if self.running_in(host, life).is_none() || !self.hosts[host].is_ready() {
+            return Ok(());
+        }
+        self.ask(host, Asked::Load(feed), |node| node.load(feed))?;
+        self.drain(host)
+    }
+
+    /// A feed that was there when the node started is open: nothing of it may be lost.
     pub fn loaded(&mut self, host: usize, feed: FeedId) -> Check {
         let Some(info) = self.running(host)?.node.feed(feed) else { return Ok(()) };
         let Some(&writer) = self.by_key.get(&info.key) else { return Ok(()) };
-        let known = self.hosts[host].before[writer].saturating_sub(1);
+        let this = &mut self.hosts[host];
+        let before = this.before[writer].as_deref().cloned().unwrap_or_default();
+        this.change(writer, |blocks| blocks.add(&before));
+        this.lengths[writer] = info.length;
+        let known = this.blocks(writer).count();
         if info.blocks < known {
             return Err(format!(
                 "host {host} has {} blocks of writer {writer} left of {known}",
                 info.blocks
             ));
         }
-        self.hosts[host].hold(writer, info.blocks + 1);
+        if info.blocks > known { self.look(host, writer, feed, 0) } else { Ok(()) }
+    }
+
+    /// Finds out which blocks there are from this one on.
+    fn look(&mut self, host: usize, writer: usize, feed: FeedId, from: u64) -> Check {
+        let ask = |node: &mut Node| node.read(feed, from, u64::MAX, usize::MAX);
+        self.ask(host, Asked::Look(writer, feed, from), ask)?;
         Ok(())
+    }
+
+    /// So many blocks in a row were found.
+    pub fn looked(
+        &mut self,
+        host: usize,
+        writer: usize,
+        feed: FeedId,
+        from: u64,
+        count: u64,
+    ) -> Check {
+        self.hosts[host].hold(writer, from..from + count);
+        let length = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.length);
+        let next = from + count.max(1);
+        if next < length { self.look(host, writer, feed, next) } else { Ok(()) }
     }
 
     /// Opens a writer, unless it is open or on its way.
@@ -77,14 +123,17 @@ impl World {
         if !info.writable || info.lost > 0 || info.blocks != info.length {
             return Err(format!("writer {writer} is damaged: {info:?}"));
         }
-        this.key = Some(info.key);
+        let first = this.key.replace(info.key).is_none();
         let known = this.blocks.len() as u64;
         self.by_key.insert(info.key, writer);
         self.hosts[host].keys.insert(feed, info.key);
-        self.hosts[host].hold(writer, info.blocks + 1);
+        self.hosts[host].hold(writer, 0..info.blocks);
+        if first {
+            self.publish(writer);
+        }
         if info.length > known {
             let count = info.length - known;
-            let ask = |node: &mut multifeed_core::Node| node.read(feed, known, count, usize::MAX);
+            let ask = |node: &mut Node| node.read(feed, known, count, usize::MAX);
             self.ask(host, Asked::Tail(writer, feed), ask)?;
             return Ok(());
         }
@@ -94,28 +143,36 @@ impl World {
     }
 
     /// What a host holds by now.
-    pub fn refresh(&mut self, host: usize) -> Held {
+    pub fn refresh(&mut self, host: usize) -> Check<Held> {
         if let Some(running) = &self.hosts[host].running {
-            let feeds: Vec<FeedInfo> = running.node.feeds(MULTIFEED).collect();
-            for feed in feeds {
-                if let Some(&writer) = self.by_key.get(&feed.key) {
-                    if self.hosts[host].held[writer] < feed.blocks + 1 {
-                        self.hosts[host].hold(writer, feed.blocks + 1);
-                    }
-                }
+            let keys: Vec<FeedKey> = running.node.feeds(MULTIFEED).map(|feed| feed.key).collect();
+            for key in keys {
+                self.knows(host, &key)?;
             }
         }
-        self.hosts[host].held.clone()
+        Ok(self.hosts[host].held.clone())
     }
 
-    /// A host says that it is in sync with a peer: it has what the peer has told it of, and the peer
-    /// has all that it has.
+    /// How many of these blocks a host lacks for sure: it may have some that it was not told of, after a crash.
+    fn lacks(&self, host: usize, writer: usize, blocks: &Blocks) -> u64 {
+        let this = &self.hosts[host];
+        let lacking = blocks.without(&this.blocks(writer)).count();
+        let (Some(key), Some(running)) = (self.writers[writer].key, &this.running) else {
+            return lacking;
+        };
+        let feed = running.node.find(&key).and_then(|feed| running.node.feed(feed));
+        let stored = feed.map_or(0, |feed| feed.blocks);
+        lacking.saturating_sub(stored.saturating_sub(this.blocks(writer).count()))
+    }
+
+    /// A host says that it is in sync with a peer: it has what it wants of what the peer has told it of, and
+    /// the peer has what it wants of what is here.
     pub fn in_sync(&mut self, host: usize, connection: ConnectionId) -> Check {
         self.counts.in_sync += 1;
         let Some(&(wire, end)) = self.running(host)?.wires.get(&connection) else {
             return Ok(());
         };
-        let ours = self.refresh(host);
+        let ours = self.refresh(host)?;
         let other = self.wires[wire].ends[1 - end];
         let heard = self.wires[wire].heard(end).cloned();
         // What could not be read when it was asked for is taken back.
@@ -123,11 +180,16 @@ impl World {
             self.hosts[other.host].running.as_ref().is_none_or(|running| running.was_unreadable);
         let heard = heard.filter(|_| !takes_back);
         for writer in 0..self.writers.len() {
-            if let Some(heard) = heard.as_ref().filter(|heard| heard[writer] > ours[writer]) {
+            let told = heard.as_ref().and_then(|heard| heard[writer].clone());
+            let Some(told) = told.filter(|_| self.wires[wire].shares[end].has(writer)) else {
+                continue;
+            };
+            let wanted = told.and(&self.hosts[host].wants(writer, self.writers[writer].most()));
+            let lacking = self.lacks(host, writer, &wanted);
+            if ours[writer].is_none() || lacking > 0 {
                 return Err(format!(
-                    "host {host} says that it is in sync on wire {wire} and has {} of the {} blocks of writer {writer} that the peer told it of",
-                    ours[writer].saturating_sub(1),
-                    heard[writer] - 1,
+                    "host {host} says that it is in sync on wire {wire} and lacks {lacking} of the {} blocks of writer {writer} that it wants of those the peer told it of",
+                    wanted.count(),
                 ));
             }
         }
@@ -136,14 +198,18 @@ impl World {
         if !self.setup.strict || self.hosts[other.host].running.is_none() || other.over {
             return Ok(());
         }
-        let theirs = self.refresh(other.host);
+        let theirs = self.refresh(other.host)?;
         for writer in 0..self.writers.len() {
-            if theirs[writer] < ours[writer] && self.hosts[other.host].kind.policy.expects(writer) {
+            let shared = self.wires[wire].shares.iter().all(|shares| shares.has(writer));
+            let Some(ours) = ours[writer].clone().filter(|_| shared) else { continue };
+            let wanted =
+                ours.and(&self.hosts[other.host].wants(writer, self.writers[writer].most()));
+            let lacking = self.lacks(other.host, writer, &wanted);
+            if theirs[writer].is_none() || lacking > 0 {
                 return Err(format!(
-                    "host {host} says that it is in sync on wire {wire} and host {} has {} of its {} blocks of writer {writer}",
+                    "host {host} says that it is in sync on wire {wire} and host {} lacks {lacking} of the {} blocks of writer {writer} that it wants",
                     other.host,
-                    theirs[writer].saturating_sub(1),
-                    ours[writer] - 1,
+                    wanted.count(),
                 ));
             }
         }

@@ -1,7 +1,7 @@
 //! The end of a run: faults stop, all hosts come to hold the same, and rest.
 
 use bytes::Bytes;
-use multifeed_core::{Outcome, SyncState};
+use multifeed_core::{FeedId, Outcome, SyncState};
 
 use super::disk::Speed;
 use super::host::Asked;
@@ -17,6 +17,7 @@ impl World {
     pub fn converge(&mut self) -> Check<u64> {
         self.calm = true;
         self.note("faults end".into());
+        self.remember();
         for host in 0..self.hosts.len() {
             self.heal(host);
             if let Some(running) = &mut self.hosts[host].running {
@@ -38,7 +39,7 @@ impl World {
                 }
             }
             self.run_to(self.now + SECOND)?;
-            if self.missing().is_none() && self.out_of_sync().is_none() {
+            if self.missing()?.is_none() && self.out_of_sync().is_none() {
                 return Ok((self.now - start) / SECOND);
             }
         }
@@ -47,34 +48,39 @@ impl World {
                 self.note(line);
             }
         }
-        let missing = self.missing().or_else(|| self.out_of_sync());
+        let missing = self.missing()?.or_else(|| self.out_of_sync());
         Err(format!("after {} s: {}", CONVERGE / SECOND, missing.unwrap_or_default()))
     }
 
     /// Something that somebody should have and does not.
-    fn missing(&mut self) -> Option<String> {
+    fn missing(&mut self) -> Check<Option<String>> {
         for (at, writer) in self.writers.iter().enumerate() {
             if writer.feed.is_none() || !writer.pending.is_empty() {
-                return Some(format!("writer {at} of host {} is not open", writer.host));
+                return Ok(Some(format!("writer {at} of host {} is not open", writer.host)));
             }
         }
+        let reach = self.reach();
         for host in 0..self.hosts.len() {
             if !self.hosts[host].is_ready() {
-                return Some(format!("host {host} is not open"));
+                return Ok(Some(format!("host {host} is not open")));
             }
-            let held = self.refresh(host);
-            for (at, writer) in self.writers.iter().enumerate() {
-                let wanted = writer.blocks.len() as u64 + 1;
-                if held[at] < wanted && self.hosts[host].kind.policy.expects(at) {
-                    let held = held[at].saturating_sub(1);
-                    return Some(format!(
-                        "host {host} has {held} of {} blocks of writer {at}",
-                        wanted - 1
-                    ));
+            let held = self.refresh(host)?;
+            for (writer, must) in reach[host].iter().enumerate() {
+                let Some(must) = must else { continue };
+                let there = held[writer].as_deref().cloned().unwrap_or_default();
+                let lacking = must.without(&there);
+                if held[writer].is_none() || !lacking.is_empty() {
+                    return Ok(Some(format!(
+                        "host {host} lacks {} of the {} blocks of writer {writer} that it wants and can get, the first is {:?}; {:?}",
+                        lacking.count(),
+                        must.count(),
+                        lacking.iter().next(),
+                        self.hosts[host].kind.rules.rule(writer),
+                    )));
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// How things stand on the connections of a host that are not in sync.
@@ -136,51 +142,105 @@ impl World {
         Ok(())
     }
 
-    /// Compares every block of every host with what was appended.
+    /// Compares every block of every host with what was appended and with what it was told that it has, and
+    /// that with what its peers have.
     pub fn compare(&mut self) -> Check {
         for host in 0..self.hosts.len() {
             self.running(host)?.disk.speed = Speed::Inline;
             for writer in 0..self.writers.len() {
-                if !self.hosts[host].kind.policy.expects(writer) {
-                    continue;
-                }
-                let key = self.writers[writer].key.ok_or("a writer without a key")?;
-                let Some(feed) = self.running(host)?.node.find(&key) else {
-                    return Err(format!("host {host} does not know writer {writer}"));
-                };
-                let wanted = self.writers[writer].blocks.clone();
-                let blocks = self.read_all(host, feed, wanted.len() as u64)?;
-                if let Some(at) = (0..wanted.len()).find(|at| blocks.get(*at) != wanted.get(*at)) {
-                    let home = self.writers[writer].host;
-                    return Err(format!(
-                        "host {host} has another block {at} of writer {writer} of host {home}: {:?}, not {:?}; {} of {} blocks",
-                        blocks.get(at).map(|block| block.slice(..block.len().min(20))),
-                        wanted.get(at).map(|block| block.slice(..block.len().min(20))),
-                        blocks.len(),
-                        wanted.len(),
-                    ));
-                }
-                let length = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.length);
-                if length != wanted.len() as u64 {
-                    return Err(format!(
-                        "host {host} has {length} blocks of writer {writer}, not {}",
-                        wanted.len()
-                    ));
-                }
+                self.compare_feed(host, writer)?;
+            }
+        }
+        for edge in 0..self.edges.len() {
+            let [a, b] = self.edges[edge].hosts;
+            for writer in 0..self.writers.len() {
+                self.compare_peers(a, b, writer)?;
+                self.compare_peers(b, a, writer)?;
             }
         }
         Ok(())
     }
 
-    fn read_all(
-        &mut self,
-        host: usize,
-        feed: multifeed_core::FeedId,
-        count: u64,
-    ) -> Check<Vec<Bytes>> {
+    fn compare_feed(&mut self, host: usize, writer: usize) -> Check {
+        let key = self.writers[writer].key.ok_or("a writer without a key")?;
+        let feed = self.running(host)?.node.find(&key);
+        let this = &self.hosts[host];
+        if !this.kind.rules.accepts(writer) {
+            self.counts.hidden += 1;
+        }
+        let Some(feed) = feed.filter(|_| this.kind.rules.accepts(writer)) else {
+            let right = feed.is_none() && !this.knows(writer);
+            return right.then_some(()).ok_or_else(|| {
+                format!("host {host} has the feed of writer {writer}, and refuses it: {feed:?}")
+            });
+        };
+        let (wanted, held) = (self.writers[writer].blocks.clone(), this.blocks(writer));
+        let all = wanted.len() as u64;
+        let blocks = self.read_all(host, feed, all)?;
+        for (at, (block, right)) in (0..).zip(blocks.iter().zip(&wanted)) {
+            let right = Some(right).filter(|_| held.contains(at));
+            if block.as_ref() != right {
+                let short = |block: &Bytes| block.slice(..block.len().min(20));
+                return Err(format!(
+                    "host {host} has another block {at} of writer {writer} of host {}: {:?}, not {:?}",
+                    self.writers[writer].host,
+                    block.as_ref().map(short),
+                    right.map(short),
+                ));
+            }
+        }
+        let info = self.running(host)?.node.feed(feed);
+        let (length, stored) = info.map_or((0, 0), |info| (info.length, info.blocks));
+        if length < held.end() || length > all || stored != held.count() {
+            return Err(format!(
+                "host {host} has {stored} blocks of writer {writer} in a log of {length}, not {} in one of {} to {all}",
+                held.count(),
+                held.end(),
+            ));
+        }
+        self.counts.partial += u64::from(stored < all);
+        Ok(())
+    }
+
+    /// A host has all that it wants of what a peer of its has, given how far it knows the log.
+    fn compare_peers(&self, host: usize, peer: usize, writer: usize) -> Check {
+        let [ours, theirs] = [host, peer].map(|at| &self.hosts[at]);
+        if !self.agree([host, peer], [ours.knows(writer), theirs.knows(writer)], writer) {
+            return Ok(());
+        }
+        let (there, here) = (theirs.blocks(writer), ours.blocks(writer));
+        let known = self.writers[writer].key.and_then(|key| {
+            let node = &ours.running.as_ref()?.node;
+            Some(node.feed(node.find(&key)?)?.length)
+        });
+        let length = known.unwrap_or(0).max(there.end());
+        let lacking = ours.wants(writer, length).and(&there).without(&here);
+        if ours.knows(writer) && theirs.knows(writer) && lacking.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "host {host} lacks {} blocks of writer {writer} that host {peer} has and that it wants",
+            lacking.count()
+        ))
+    }
+
+    /// All blocks of a feed, as far as they are there.
+    fn read_all(&mut self, host: usize, feed: FeedId, all: u64) -> Check<Vec<Option<Bytes>>> {
+        let mut found = Vec::new();
+        while (found.len() as u64) < all {
+            let blocks = self.read_from(host, feed, found.len() as u64, all)?;
+            if blocks.is_empty() {
+                found.push(None);
+            }
+            found.extend(blocks.into_iter().map(Some));
+        }
+        Ok(found)
+    }
+
+    fn read_from(&mut self, host: usize, feed: FeedId, from: u64, all: u64) -> Check<Vec<Bytes>> {
         let now = self.at();
         let running = self.running(host)?;
-        let command = running.node.read(feed, 0, count, usize::MAX);
+        let command = running.node.read(feed, from, all - from, usize::MAX);
         let mut result = None;
         loop {
             while let Some(output) = running.node.poll_output() {

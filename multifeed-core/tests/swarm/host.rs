@@ -1,23 +1,24 @@
 //! One node with its disk, and the little that its application does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
 use multifeed_core::storage::Memory;
 use multifeed_core::{CommandId, ConnectionId, Durability, FeedId, Layout, Node, NodeConfig};
 use multifeed_proto::{Config, Dialect, FeedKey};
 
+use super::blocks::{Blocks, Held};
 use super::disk::{Disk, Speed};
-use super::policy::Policy;
+use super::policy::Rules;
 use super::rng::Rng;
-use super::wire::Held;
 
 /// What a host is for the whole run.
 #[derive(Clone, Debug)]
 pub struct Kind {
     pub config: NodeConfig,
     pub layout: Layout,
-    pub policy: Policy,
+    pub rules: Rules,
     pub speed: Speed,
 }
 
@@ -30,6 +31,8 @@ pub enum Asked {
     /// What is in the log behind the acknowledged blocks.
     Tail(usize, FeedId),
     Load(FeedId),
+    /// Which blocks from this one on are there.
+    Look(usize, FeedId, u64),
     Append(usize),
     Close,
 }
@@ -60,23 +63,30 @@ pub struct Host {
     pub memory: Memory,
     /// How many nodes have run on this store.
     pub life: u32,
+    /// What it is known to have.
     pub held: Held,
-    /// What the node before was known to hold.
+    /// What the node before was known to have.
     pub before: Held,
+    /// Lengths of the logs when they were opened.
+    pub lengths: Vec<u64>,
+    /// Writers whose keys the application knows, for a list.
+    pub known: BTreeMap<usize, FeedKey>,
+    /// Writers whose feeds the application allowed after it had refused them.
+    pub decided: BTreeSet<usize>,
     pub keys: BTreeMap<FeedId, FeedKey>,
 }
 
 impl Kind {
     /// `plain`: peers of any dialect can be met.
-    pub fn draw(rng: &mut Rng, plain: bool) -> Self {
+    pub fn draw(rng: &mut Rng, plain: bool, writers: usize) -> Self {
         let dialect = match rng.within(0..6) {
             0 if !plain => Dialect::Stream,
             1 if !plain => Dialect::RootChannel,
             _ => Dialect::Auto,
         };
         let durability = rng.pick(&[Durability::Process, Durability::Process, Durability::Power]);
-        let policy = Policy::draw(rng);
-        let mut config = NodeConfig {
+        let rules = Rules::draw(rng, writers);
+        let config = NodeConfig {
             connection: Config { dialect, ..Config::default() },
             durability,
             max_opening: rng.within(1..8) as usize,
@@ -88,11 +98,10 @@ impl Kind {
             max_parked_requests: rng.within(16..512) as usize,
             ..NodeConfig::default()
         };
-        policy.configure(&mut config);
         Self {
             config,
             layout: rng.pick(&[Layout::Corestore, Layout::Corestore, Layout::Numbered]),
-            policy,
+            rules,
             speed: rng.pick(&[Speed::Inline, Speed::Fast, Speed::Fast, Speed::Slow]),
         }
     }
@@ -111,20 +120,45 @@ impl Host {
             running: None,
             memory: Memory::new(),
             life: 0,
-            held: vec![0; writers].into(),
-            before: vec![0; writers].into(),
+            held: vec![None; writers].into(),
+            before: vec![None; writers].into(),
+            lengths: vec![0; writers],
+            known: BTreeMap::new(),
+            decided: BTreeSet::new(),
             keys: BTreeMap::new(),
         }
     }
 
-    /// It has so many blocks of a writer's feed, and 1.
-    pub fn hold(&mut self, writer: usize, count: u64) {
+    /// It knows a writer's feed, and has these blocks of it.
+    pub fn hold(&mut self, writer: usize, range: Range<u64>) {
+        self.change(writer, |blocks| blocks.insert(range));
+    }
+
+    pub fn change(&mut self, writer: usize, change: impl FnOnce(&mut Blocks)) {
         let mut held = self.held.to_vec();
-        held[writer] = held[writer].max(count);
+        change(Rc::make_mut(held[writer].get_or_insert_default()));
         self.held = Rc::from(held);
         if let Some(running) = &mut self.running {
             running.changed = true;
         }
+    }
+
+    pub fn knows(&self, writer: usize) -> bool {
+        self.held[writer].is_some()
+    }
+
+    pub fn blocks(&self, writer: usize) -> Blocks {
+        self.held[writer].as_deref().cloned().unwrap_or_default()
+    }
+
+    /// The blocks of a log of this length that it is to have, as far as they can be had.
+    pub fn wants(&self, writer: usize, length: u64) -> Blocks {
+        self.kind.rules.fetches(writer, length)
+    }
+
+    /// Whether it may have a block.
+    pub fn may_have(&self, writer: usize, block: u64, length: u64) -> bool {
+        self.kind.rules.may_fetch(writer, block, length)
     }
 
     pub fn is_ready(&self) -> bool {

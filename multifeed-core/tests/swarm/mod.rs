@@ -19,6 +19,8 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, unreachable_pub)]
 
 mod app;
+mod asks;
+mod blocks;
 mod chaos;
 mod disk;
 mod finish;
@@ -26,6 +28,7 @@ mod host;
 mod moves;
 mod news;
 mod policy;
+mod reach;
 mod rng;
 mod wire;
 mod world;
@@ -106,11 +109,12 @@ fn build(setup: Setup) -> World {
     let writers = 2 + world.rng.index(5).min(setup.nodes);
     // The first half speaks any dialect, so that the graph can be joined.
     for at in 0..setup.nodes {
-        let kind = Kind::draw(&mut world.rng, at < setup.nodes.div_ceil(2));
+        let kind = Kind::draw(&mut world.rng, at < setup.nodes.div_ceil(2), writers);
         world.hosts.push(Host::new(kind, writers));
     }
     for at in 0..writers {
         let host = world.rng.index(setup.nodes);
+        world.hosts[host].kind.rules.own(at);
         world.writers.push(Writer::new(host, format!("writer-{at}")));
     }
     for at in 1..setup.nodes {

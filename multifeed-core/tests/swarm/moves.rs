@@ -2,10 +2,11 @@
 
 use std::hash::Hash;
 
-use multifeed_core::ConnectionId;
+use multifeed_core::{ConnectOptions, ConnectionId};
 use multifeed_proto::{PeerError, Role};
 
 use super::host::Host;
+use super::policy::Shares;
 use super::wire::{End, Profile, Wire};
 use super::world::{Check, Due, MILLI, World};
 
@@ -84,11 +85,14 @@ impl World {
         }
         self.rng.shuffle(&mut hosts);
         let (now, wire) = (self.at(), self.wires.len());
-        let mut ends = Vec::new();
+        let (mut ends, mut shares) = (Vec::new(), Vec::new());
         for (end, role) in [Role::Initiator, Role::Responder].into_iter().enumerate() {
             let host = hosts[end];
+            let (rules, known) = (&self.hosts[host].kind.rules, &self.hosts[host].known);
+            let options = ConnectOptions { policy: rules.policy(known), ..Default::default() };
+            shares.push(Shares::new(rules, known));
             let running = self.running(host)?;
-            let Some(connection) = running.node.connect(now, role) else {
+            let Some(connection) = running.node.connect_with(now, role, options) else {
                 return Err(format!("host {host} is ready and makes no connection"));
             };
             running.wires.insert(connection, (wire, end));
@@ -97,7 +101,8 @@ impl World {
         }
         self.note(format!("wire {wire} joins {} and {}", hosts[0], hosts[1]));
         let profile = Profile::draw(&mut self.rng);
-        let mut made = Wire::new(edge, [ends[0], ends[1]], profile);
+        let (Some(theirs), Some(ours)) = (shares.pop(), shares.pop()) else { return Ok(()) };
+        let mut made = Wire::new(edge, [ends[0], ends[1]], [ours, theirs], profile);
         if !self.calm && self.rng.chance(15) {
             made.flow[self.rng.index(2)].cut_after = Some(self.rng.magnitude(16));
         }

@@ -88,7 +88,14 @@ impl World {
                 self.note(format!("host {host}: {asked:?}: {error}"));
                 self.plan(self.now + SECOND, Due::Writer { writer });
             }
-            (Asked::Load(_), Err(error)) => self.note(format!("host {host}: {asked:?}: {error}")),
+            (Asked::Look(writer, feed, from), Ok(Outcome::Blocks(blocks))) => {
+                self.looked(host, writer, feed, from, blocks.len() as u64)?;
+            }
+            (Asked::Load(feed) | Asked::Look(_, feed, _), Err(error)) => {
+                self.note(format!("host {host}: {asked:?}: {error}"));
+                let life = self.hosts[host].life;
+                self.plan(self.now + SECOND, Due::Load { host, life, feed });
+            }
             (_, result) => return Err(format!("host {host}: {asked:?} gave {result:?}")),
         }
         Ok(())
@@ -106,10 +113,10 @@ impl World {
                 let info = self.running(host)?.node.feed(feed);
                 let Some(info) = info else { return Err(format!("host {host}: no {feed:?}")) };
                 self.hosts[host].keys.insert(feed, info.key);
-                if let Some(&writer) = self.by_key.get(&info.key) {
-                    self.hosts[host].hold(writer, 1);
-                }
+                self.knows(host, &info.key)?;
             }
+            Event::Ready { connection, .. } => self.ready(host, connection)?,
+            Event::Question(question) => self.question(host, question)?,
             Event::Appended { feed, start, length } | Event::Downloaded { feed, start, length } => {
                 (host, feed, start, length).hash(&mut self.trace);
                 let key = self.hosts[host].keys.get(&feed).copied();
@@ -117,9 +124,16 @@ impl World {
                 let Some(writer) = writer else {
                     return Err(format!("host {host} has blocks of a feed that nobody writes"));
                 };
-                let stored = self.running(host)?.node.feed(feed).map_or(0, |feed| feed.blocks);
-                self.hosts[host].hold(writer, stored + 1);
+                let this = &mut self.hosts[host];
+                this.hold(writer, start..start + length);
                 if matches!(event, Event::Downloaded { .. }) {
+                    let known = this.lengths[writer];
+                    let mut blocks = start..start + length;
+                    if let Some(block) = blocks.find(|at| !this.may_have(writer, *at, known)) {
+                        return Err(format!(
+                            "host {host} got block {block} of writer {writer}, which it does not take"
+                        ));
+                    }
                     self.writers[writer].got_out(start + length)?;
                 }
                 self.counts.blocks += length;

@@ -1,14 +1,12 @@
 //! A connection between two hosts: latency, bandwidth, socket buffers, chunks of any size, its end.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use multifeed_core::ConnectionId;
 
+use super::blocks::Held;
+use super::policy::Shares;
 use super::rng::Rng;
-
-/// What a host has of each writer's feed: 0 if it does not know the feed, else stored blocks and 1.
-pub type Held = Rc<[u64]>;
 
 /// How a wire behaves, the same in both directions.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +58,8 @@ pub struct Flow {
 pub struct Wire {
     pub edge: usize,
     pub ends: [End; 2],
+    /// What each end allowed.
+    pub shares: [Shares; 2],
     /// What each end sends.
     pub flow: [Flow; 2],
     pub profile: Profile,
@@ -81,8 +81,8 @@ impl Profile {
 }
 
 impl Wire {
-    pub fn new(edge: usize, ends: [End; 2], profile: Profile) -> Self {
-        Self { edge, ends, flow: Default::default(), profile, cut: false }
+    pub fn new(edge: usize, ends: [End; 2], shares: [Shares; 2], profile: Profile) -> Self {
+        Self { edge, ends, shares, flow: Default::default(), profile, cut: false }
     }
 
     /// Both hosts are done with it.
@@ -150,10 +150,16 @@ impl Wire {
         flow.cut_after.is_some_and(|limit| flow.received >= limit)
     }
 
-    /// One end has this, and says so in what it has sent and `queued` bytes more at the latest.
+    /// One end has this, and says so, as far as it shares it, in what it has sent and `queued` bytes more at the latest.
     pub fn tell(&mut self, from: usize, queued: usize, held: &Held) {
-        let flow = &mut self.flow[from];
-        flow.told.push_back((flow.sent + queued as u64, held.clone()));
+        let (flow, shares) = (&mut self.flow[from], &self.shares[from]);
+        let shown = if shares.is_all() {
+            held.clone()
+        } else {
+            let shown = held.iter().enumerate();
+            shown.map(|(at, blocks)| blocks.clone().filter(|_| shares.has(at))).collect()
+        };
+        flow.told.push_back((flow.sent + queued as u64, shown));
     }
 
     /// What the other end had as far as `to` was told.

@@ -6,7 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use multifeed_core::storage::BatchId;
-use multifeed_core::{CommandId, MultifeedId, Node, StoreOptions};
+use multifeed_core::{
+    CommandId, ConnectionId, FeedId, MultifeedId, Node, QuestionId, StoreOptions,
+};
 use multifeed_proto::{Entropy, FeedKey, Now};
 
 use super::Setup;
@@ -69,6 +71,30 @@ pub enum Due {
     Heal {
         host: usize,
     },
+    /// A question is to be answered.
+    Answer {
+        host: usize,
+        life: u32,
+        question: QuestionId,
+    },
+    /// A feed is to be allowed on a connection.
+    Allow {
+        host: usize,
+        life: u32,
+        connection: ConnectionId,
+        writer: usize,
+    },
+    /// An application comes to know a writer's key.
+    Learn {
+        host: usize,
+        writer: usize,
+    },
+    /// A feed is to be opened again, to see what is in it.
+    Load {
+        host: usize,
+        life: u32,
+        feed: FeedId,
+    },
     Chaos,
 }
 
@@ -90,6 +116,19 @@ pub struct Counts {
     pub blocks: u64,
     pub refused: u64,
     pub in_sync: u64,
+    /// Questions that applications were asked.
+    pub questions: u64,
+    pub answers: u64,
+    /// Questions that were left open.
+    pub forgotten: u64,
+    /// Feeds that were refused in answers.
+    pub denied: u64,
+    /// Feeds that were allowed later.
+    pub allowed: u64,
+    /// Feeds that hosts refused to the end.
+    pub hidden: u64,
+    /// Feeds of which hosts have a part in the end.
+    pub partial: u64,
     pub steps: u64,
 }
 
@@ -175,6 +214,12 @@ impl World {
             }
             Due::Start { host } => self.start(host)?,
             Due::Heal { host } => self.heal(host),
+            Due::Answer { host, life, question } => self.answer(host, life, question)?,
+            Due::Allow { host, life, connection, writer } => {
+                self.allow(host, life, connection, writer)?
+            }
+            Due::Learn { host, writer } => self.learn(host, writer)?,
+            Due::Load { host, life, feed } => self.load(host, life, feed)?,
             Due::Chaos => self.chaos()?,
         }
         Ok(true)
@@ -209,6 +254,7 @@ impl World {
         let host = &mut self.hosts[at];
         host.life += 1;
         host.keys.clear();
+        host.lengths.fill(0);
         let speed =
             if self.calm && host.kind.speed == Speed::Slow { Speed::Fast } else { host.kind.speed };
         let mut node = Node::new(host.kind.config.clone(), entropy, now);
@@ -233,7 +279,7 @@ impl World {
         self.hosts[host].running.as_deref_mut().ok_or_else(|| format!("host {host} is not running"))
     }
 
-    fn running_in(&mut self, host: usize, life: u32) -> Option<&mut Running> {
+    pub fn running_in(&mut self, host: usize, life: u32) -> Option<&mut Running> {
         let host = &mut self.hosts[host];
         host.running.as_deref_mut().filter(|_| host.life == life)
     }

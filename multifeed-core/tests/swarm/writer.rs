@@ -96,6 +96,12 @@ impl Writer {
         }
     }
 
+    /// Blocks that the log may have.
+    pub fn most(&self) -> u64 {
+        let pending: usize = self.pending.iter().map(|(_, blocks)| blocks.len()).sum();
+        (self.blocks.len() + self.doubtful.len() + pending) as u64
+    }
+
     /// Somebody else has the blocks before `end`: only acknowledged ones, and those of failed appends that the
     /// feed was found to hold.
     pub fn got_out(&mut self, end: u64) -> Result<(), String> {

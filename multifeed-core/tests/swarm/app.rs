@@ -1,6 +1,8 @@
 //! What the application of a host looks at: that nothing is lost when a node starts again, that its
 //! writers go on where they were, that peers who call themselves in sync are.
 
+use std::rc::Rc;
+
 use multifeed_core::{ConnectionId, FeedId, FeedInfo, Node};
 use multifeed_proto::FeedKey;
 
@@ -56,9 +58,11 @@ impl World {
         let Some(info) = self.running(host)?.node.feed(feed) else { return Ok(()) };
         let Some(&writer) = self.by_key.get(&info.key) else { return Ok(()) };
         let this = &mut self.hosts[host];
-        let before = this.before[writer].as_deref().cloned().unwrap_or_default();
-        this.change(writer, |blocks| blocks.add(&before));
-        this.lengths[writer] = info.length;
+        // The first time in this life.
+        if let Some(before) = Rc::make_mut(&mut this.before)[writer].take() {
+            this.change(writer, |blocks| blocks.add(&before));
+            this.lengths[writer] = info.length;
+        }
         let known = this.blocks(writer).count();
         if info.blocks < known {
             return Err(format!(

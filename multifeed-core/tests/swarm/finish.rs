@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use multifeed_core::{FeedId, Outcome, SyncState};
 
+use super::blocks::Blocks;
 use super::disk::Speed;
 use super::host::Asked;
 use super::world::{Check, Due, MULTIFEED, SECOND, World};
@@ -71,16 +72,43 @@ impl World {
                 let lacking = must.without(&there);
                 if held[writer].is_none() || !lacking.is_empty() {
                     return Ok(Some(format!(
-                        "host {host} lacks {} of the {} blocks of writer {writer} that it wants and can get, the first is {:?}; {:?}",
+                        "host {host} lacks {} of the {} blocks of writer {writer} that it wants and can get:\n{}",
                         lacking.count(),
                         must.count(),
-                        lacking.iter().next(),
-                        self.hosts[host].kind.rules.rule(writer),
+                        self.around(host, writer, &lacking).join("\n"),
                     )));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Who has what a host lacks of a writer's feed, and what the two say of it.
+    fn around(&self, host: usize, writer: usize, lacking: &Blocks) -> Vec<String> {
+        let here = &self.hosts[host];
+        let mut lines = vec![format!("{:?}; {:?}", here.kind.rules.mode, here.kind.rules.rule(writer))];
+        for (at, wire) in self.wires.iter().enumerate() {
+            let Some(end) = wire.ends.iter().position(|end| end.host == host && !end.over) else {
+                continue;
+            };
+            let other = wire.ends[1 - end].host;
+            let there = &self.hosts[other];
+            let peers = [(here, end), (there, 1 - end)].map(|(side, end)| {
+                let node = &side.running.as_ref()?.node;
+                let feed = node.find(&self.writers[writer].key?)?;
+                node.peers(feed).find(|peer| peer.connection == wire.ends[end].connection)
+            });
+            lines.push(format!(
+                "wire {at} (cut: {}) to host {other}, which has {} of them and whose rules are {:?}, {:?}: here {:?}, there {:?}",
+                wire.cut,
+                there.blocks(writer).and(lacking).count(),
+                there.kind.rules.mode,
+                there.kind.rules.rule(writer),
+                peers[0],
+                peers[1],
+            ));
+        }
+        lines
     }
 
     /// How things stand on the connections of a host that are not in sync.

@@ -148,6 +148,11 @@ impl World {
             {
                 return Err(format!("host {host}: {event:?}"));
             }
+            // What its storage said to have failed may be in the feed when it is open again.
+            Event::FeedFailed { feed, .. } => {
+                let life = self.hosts[host].life;
+                self.plan(self.now + SECOND, Due::Load { host, life, feed });
+            }
             _ => {}
         }
         Ok(())

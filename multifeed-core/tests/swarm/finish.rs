@@ -61,6 +61,7 @@ impl World {
             }
         }
         let reach = self.reach();
+        let mut first = None;
         for host in 0..self.hosts.len() {
             if !self.hosts[host].is_ready() {
                 return Ok(Some(format!("host {host} is not open")));
@@ -68,19 +69,34 @@ impl World {
             let held = self.refresh(host)?;
             for (writer, must) in reach[host].iter().enumerate() {
                 let Some(must) = must else { continue };
-                let there = held[writer].as_deref().cloned().unwrap_or_default();
-                let lacking = must.without(&there);
-                if held[writer].is_none() || !lacking.is_empty() {
-                    return Ok(Some(format!(
-                        "host {host} lacks {} of the {} blocks of writer {writer} that it wants and can get:\n{}",
-                        lacking.count(),
-                        must.count(),
-                        self.around(host, writer, &lacking).join("\n"),
-                    )));
+                let lacking = must.without(&self.hosts[host].blocks(writer));
+                if held[writer].is_some() && lacking.is_empty() {
+                    continue;
+                }
+                // Rather where a peer has it than where others come first.
+                let near = self.edges.iter().any(|edge| {
+                    edge.hosts.contains(&host)
+                        && edge.hosts.iter().any(|at| {
+                            let there = self.hosts[*at].blocks(writer);
+                            !there.and(&lacking).is_empty()
+                        })
+                });
+                if first.is_none() || near {
+                    first = Some((host, writer, must.clone(), lacking));
+                }
+                if near {
+                    break;
                 }
             }
         }
-        Ok(None)
+        Ok(first.map(|(host, writer, must, lacking)| {
+            format!(
+                "host {host} lacks {} of the {} blocks of writer {writer} that it wants and can get:\n{}",
+                lacking.count(),
+                must.count(),
+                self.around(host, writer, &lacking).join("\n"),
+            )
+        }))
     }
 
     /// Who has what a host lacks of a writer's feed, and what the two say of it.
@@ -142,7 +158,9 @@ impl World {
             for (connection, (wire, _)) in &at.running.as_ref()?.wires {
                 let state = at.running.as_ref()?.node.sync_state(*connection);
                 if state != SyncState::InSync {
-                    return Some(format!("host {host} on wire {wire}: {state:?}"));
+                    let others = self.wires[*wire].ends.iter().find(|end| end.host != host);
+                    let rules = others.map(|end| (end.host, &self.hosts[end.host].kind.rules));
+                    return Some(format!("host {host} on wire {wire}: {state:?}; to {rules:?}"));
                 }
             }
         }

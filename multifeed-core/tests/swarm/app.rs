@@ -62,7 +62,9 @@ impl World {
         if let Some(before) = Rc::make_mut(&mut this.before)[writer].take() {
             this.change(writer, |blocks| blocks.add(&before));
             this.lengths[writer] = info.length;
+            self.resume(host, writer);
         }
+        let this = &self.hosts[host];
         let known = this.blocks(writer).count();
         if info.blocks < known {
             return Err(format!(
@@ -70,7 +72,15 @@ impl World {
                 info.blocks
             ));
         }
-        if info.blocks > known { self.look(host, writer, feed, 0) } else { Ok(()) }
+        if info.blocks <= known {
+            return Ok(());
+        }
+        if this.clears.iter().any(|(at, _)| *at == writer) {
+            let life = this.life;
+            self.plan(self.now + SECOND, Due::Load { host, life, feed });
+            return Ok(());
+        }
+        self.look(host, writer, feed, 0)
     }
 
     /// Finds out which blocks there are from this one on.

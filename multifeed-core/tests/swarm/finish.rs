@@ -60,6 +60,24 @@ impl World {
                 return Ok(Some(format!("writer {at} of host {} is not open", writer.host)));
             }
         }
+        for (host, this) in self.hosts.iter().enumerate() {
+            for asked in this.running.iter().flat_map(|running| running.asked.values()) {
+                let due = match asked {
+                    Asked::Wish(writer, start, end) => {
+                        let there = this.blocks(*writer);
+                        (*start..*end).all(|block| there.contains(block))
+                    }
+                    Asked::Clear(..) | Asked::Look(..) => true,
+                    _ => false,
+                };
+                if due {
+                    return Ok(Some(format!("host {host} waits for an answer to {asked:?}")));
+                }
+            }
+            if let Some(clear) = this.clears.first() {
+                return Ok(Some(format!("host {host} has not given up {clear:?}")));
+            }
+        }
         let reach = self.reach();
         let mut first = None;
         for host in 0..self.hosts.len() {
@@ -102,7 +120,8 @@ impl World {
     /// Who has what a host lacks of a writer's feed, and what the two say of it.
     fn around(&self, host: usize, writer: usize, lacking: &Blocks) -> Vec<String> {
         let here = &self.hosts[host];
-        let mut lines = vec![format!("{:?}; {:?}", here.kind.rules.mode, here.kind.rules.rule(writer))];
+        let mut lines =
+            vec![format!("{:?}; {:?}", here.kind.rules.mode, here.kind.rules.rule(writer))];
         for (at, wire) in self.wires.iter().enumerate() {
             let Some(end) = wire.ends.iter().position(|end| end.host == host && !end.over) else {
                 continue;
@@ -220,6 +239,12 @@ impl World {
                 format!("host {host} has the feed of writer {writer}, and refuses it: {feed:?}")
             });
         };
+        if let Some(block) = this.blocks(writer).iter().find(|at| !this.may_have(writer, *at, 0)) {
+            return Err(format!(
+                "host {host} has block {block} of writer {writer}, which it does not take; {:?}",
+                this.kind.rules.rule(writer),
+            ));
+        }
         let (wanted, held) = (self.writers[writer].blocks.clone(), this.blocks(writer));
         let all = wanted.len() as u64;
         let blocks = self.read_all(host, feed, all)?;

@@ -34,6 +34,10 @@ pub enum Asked {
     /// Which blocks from this one on are there.
     Look(usize, FeedId, u64),
     Append(usize),
+    /// Blocks that were asked for: the first, and the end.
+    Wish(usize, u64, u64),
+    /// Blocks that are given up.
+    Clear(usize, u64, u64),
     Close,
 }
 
@@ -73,6 +77,12 @@ pub struct Host {
     pub known: BTreeMap<usize, FeedKey>,
     /// Writers whose feeds the application allowed after it had refused them.
     pub decided: BTreeSet<usize>,
+    /// Blocks that the application asked for and did not give up since.
+    pub wishes: Vec<Blocks>,
+    /// Blocks that it gave up, whatever it asked for since.
+    pub cleared: Vec<Blocks>,
+    /// What it gives up, and has no answer to.
+    pub clears: Vec<(usize, Range<u64>)>,
     pub keys: BTreeMap<FeedId, FeedKey>,
 }
 
@@ -125,6 +135,9 @@ impl Host {
             lengths: vec![0; writers],
             known: BTreeMap::new(),
             decided: BTreeSet::new(),
+            wishes: vec![Blocks::default(); writers],
+            cleared: vec![Blocks::default(); writers],
+            clears: Vec::new(),
             keys: BTreeMap::new(),
         }
     }
@@ -153,12 +166,24 @@ impl Host {
 
     /// The blocks of a log of this length that it is to have, as far as they can be had.
     pub fn wants(&self, writer: usize, length: u64) -> Blocks {
-        self.kind.rules.fetches(writer, length)
+        let mut wanted = self.kind.rules.fetches(writer, length).without(&self.cleared[writer]);
+        wanted.add(&self.wishes[writer].and(&Blocks::of(0..length)));
+        wanted
     }
 
-    /// Whether it may have a block.
+    /// Whether it may come to have a block of a log that was known to have at least this length.
     pub fn may_have(&self, writer: usize, block: u64, length: u64) -> bool {
-        self.kind.rules.may_fetch(writer, block, length)
+        let taken = self.kind.rules.may_fetch(writer, block, length);
+        let given_up = self.cleared[writer].contains(block);
+        taken && (!given_up || self.is_clearing(writer, &(block..block + 1)))
+            || self.wishes[writer].contains(block)
+    }
+
+    /// Whether blocks are being given up.
+    pub fn is_clearing(&self, writer: usize, blocks: &Range<u64>) -> bool {
+        self.clears
+            .iter()
+            .any(|(at, run)| *at == writer && run.start < blocks.end && blocks.start < run.end)
     }
 
     pub fn is_ready(&self) -> bool {

@@ -30,6 +30,7 @@ mod news;
 mod policy;
 mod reach;
 mod rng;
+mod whims;
 mod wire;
 mod world;
 mod writer;
@@ -139,5 +140,6 @@ fn build(setup: Setup) -> World {
         world.plan(at, Due::Append { writer });
     }
     world.plan(world.now + 500 * MILLI, Due::Chaos);
+    world.plan(world.now + 500 * MILLI, Due::Whim);
     world
 }

@@ -73,6 +73,39 @@ impl World {
                 self.writers[writer].feed = None;
                 self.plan(self.now + SECOND, Due::Writer { writer });
             }
+            (Asked::Wish(writer, start, _), Ok(Outcome::Block(block))) => {
+                let right = self.writers[writer].blocks.get(start as usize);
+                if right.is_some_and(|right| *right != block) {
+                    return Err(format!(
+                        "host {host} was given another block {start} of writer {writer}"
+                    ));
+                }
+                self.counts.granted += 1;
+            }
+            (Asked::Wish(writer, start, end), Ok(Outcome::Downloaded)) => {
+                let there = self.hosts[host].blocks(writer);
+                let given_up = &self.hosts[host].cleared[writer];
+                if (start..end).any(|at| !there.contains(at) && !given_up.contains(at)) {
+                    return Err(format!(
+                        "host {host} is told that it has the blocks {start} to {end} of writer {writer}"
+                    ));
+                }
+                self.counts.granted += 1;
+            }
+            (Asked::Clear(writer, start, end), Ok(Outcome::Cleared)) => {
+                self.hosts[host].clears.retain(|clear| *clear != (writer, start..end));
+            }
+            (Asked::Wish(..) | Asked::Clear(..), Err(_)) if self.running(host)?.closing => {}
+            (Asked::Wish(writer, start, end), Err(error)) => {
+                self.note(format!("host {host}: {asked:?}: {error}"));
+                let life = self.hosts[host].life;
+                self.plan(self.now + SECOND, Due::Wish { host, life, writer, start, end });
+            }
+            (Asked::Clear(writer, start, end), Err(error)) => {
+                self.note(format!("host {host}: {asked:?}: {error}"));
+                let life = self.hosts[host].life;
+                self.plan(self.now + SECOND, Due::Clear { host, life, writer, start, end });
+            }
             (Asked::Close, Ok(Outcome::Closed)) => self.running(host)?.closed = true,
             // The disk is full: the host gives up and tries again later.
             (Asked::Open | Asked::Join, Err(error)) => {
@@ -137,6 +170,17 @@ impl World {
                     self.writers[writer].got_out(start + length)?;
                 }
                 self.counts.blocks += length;
+            }
+            Event::Cleared { feed, start, length } => {
+                (host, feed, start, length, "cleared").hash(&mut self.trace);
+                let key = self.hosts[host].keys.get(&feed);
+                if let Some(&writer) = key.and_then(|key| self.by_key.get(key)) {
+                    let blocks = start..start + length;
+                    if !self.hosts[host].is_clearing(writer, &blocks) {
+                        return Err(format!("host {host} gives up {blocks:?} of writer {writer}"));
+                    }
+                    self.hosts[host].change(writer, |held| held.remove(blocks));
+                }
             }
             Event::InSync { connection } => self.in_sync(host, connection)?,
             Event::Closed { connection, error, unsent, .. } => {

@@ -1,6 +1,8 @@
 //! A connection between two hosts: latency, bandwidth, socket buffers, chunks of any size, its end.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
 
 use multifeed_core::ConnectionId;
 
@@ -160,6 +162,16 @@ impl Wire {
             shown.map(|(at, blocks)| blocks.clone().filter(|_| shares.has(at))).collect()
         };
         flow.told.push_back((flow.sent + queued as u64, shown));
+    }
+
+    /// One end gives blocks up: the other may know that before it has read all that it was told till now.
+    pub fn take_back(&mut self, from: usize, writer: usize, blocks: &Range<u64>) {
+        let flow = &mut self.flow[from];
+        for held in flow.told.iter_mut().map(|(_, held)| held).chain(&mut flow.heard) {
+            if let Some(there) = &mut Rc::make_mut(held)[writer] {
+                Rc::make_mut(there).remove(blocks.clone());
+            }
+        }
     }
 
     /// What the other end had as far as `to` was told.

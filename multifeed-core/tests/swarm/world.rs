@@ -71,6 +71,24 @@ pub enum Due {
     Heal {
         host: usize,
     },
+    /// An application wants something.
+    Whim,
+    /// Blocks are to be asked for.
+    Wish {
+        host: usize,
+        life: u32,
+        writer: usize,
+        start: u64,
+        end: u64,
+    },
+    /// Blocks are to be given up.
+    Clear {
+        host: usize,
+        life: u32,
+        writer: usize,
+        start: u64,
+        end: u64,
+    },
     /// A question is to be answered.
     Answer {
         host: usize,
@@ -125,6 +143,12 @@ pub struct Counts {
     pub denied: u64,
     /// Feeds that were allowed later.
     pub allowed: u64,
+    /// Times that an application asked for blocks.
+    pub wishes: u64,
+    /// Such that were answered.
+    pub granted: u64,
+    /// Times that an application gave blocks up.
+    pub clears: u64,
     /// Feeds that hosts refused to the end.
     pub hidden: u64,
     /// Feeds of which hosts have a part in the end.
@@ -214,6 +238,13 @@ impl World {
             }
             Due::Start { host } => self.start(host)?,
             Due::Heal { host } => self.heal(host),
+            Due::Whim => self.whim()?,
+            Due::Wish { host, life, writer, start, end } => {
+                self.wish(host, life, writer, start..end)?
+            }
+            Due::Clear { host, life, writer, start, end } => {
+                self.clear(host, life, writer, start..end)?
+            }
             Due::Answer { host, life, question } => self.answer(host, life, question)?,
             Due::Allow { host, life, connection, writer } => {
                 self.allow(host, life, connection, writer)?

@@ -168,7 +168,7 @@ impl World {
     }
 
     /// How many of these blocks a host lacks for sure: it may have some that it was not told of, after a crash.
-    fn lacks(&self, host: usize, writer: usize, blocks: &Blocks) -> u64 {
+    pub fn lacks(&self, host: usize, writer: usize, blocks: &Blocks) -> u64 {
         let this = &self.hosts[host];
         let lacking = blocks.without(&this.blocks(writer)).count();
         let (Some(key), Some(running)) = (self.writers[writer].key, &this.running) else {

@@ -1,11 +1,12 @@
 //! The end of a run: faults stop, all hosts come to hold the same, and rest.
 
 use bytes::Bytes;
-use multifeed_core::{FeedId, Outcome, SyncState};
+use multifeed_core::{ConnectionId, FeedId, Outcome, SyncState};
 
 use super::blocks::Blocks;
 use super::disk::Speed;
 use super::host::Asked;
+use super::wire::End;
 use super::world::{Check, Due, MULTIFEED, SECOND, World};
 
 /// Time in which all must have all: storage that failed is tried again after up to 80 seconds or so.
@@ -148,27 +149,32 @@ impl World {
 
     /// How things stand on the connections of a host that are not in sync.
     fn standing(&mut self, host: usize) -> Vec<String> {
-        let Some(running) = self.hosts[host].running.as_deref_mut() else { return Vec::new() };
-        let mut lines = Vec::new();
-        for (connection, (wire, end)) in &running.wires {
-            let state = running.node.sync_state(*connection);
-            if state != SyncState::InSync {
-                let flow = &self.wires[*wire].flow;
-                lines.push(format!(
-                    "host {host} on wire {wire}: {state:?}; reads: {}, to send: {}, on the way there: {}, here: {}, unread: {}; sent {} received {}, counted {:?}; {:?}",
-                    running.node.wants_read(*connection),
-                    running.node.transmit(*connection).len(),
-                    flow[*end].on_the_way,
-                    flow[1 - *end].on_the_way,
-                    flow[1 - *end].unread.len(),
-                    flow[*end].sent,
-                    flow[1 - *end].received,
-                    running.node.counters(*connection),
-                    self.wires[*wire].profile,
-                ));
-            }
-        }
-        lines
+        let Some(running) = self.hosts[host].running.as_deref() else { return Vec::new() };
+        let open = |(connection, at): (&ConnectionId, &(usize, usize))| {
+            (running.node.sync_state(*connection) != SyncState::InSync).then_some(*at)
+        };
+        let open: Vec<(usize, usize)> = running.wires.iter().filter_map(open).collect();
+        open.into_iter().map(|(wire, end)| self.stands(wire, end)).collect()
+    }
+
+    /// How things stand at one end of a wire.
+    pub fn stands(&mut self, wire: usize, end: usize) -> String {
+        let Self { hosts, wires, .. } = self;
+        let (End { host, connection, .. }, flow) = (wires[wire].ends[end], &wires[wire].flow);
+        let Some(running) = hosts[host].running.as_deref_mut() else { return String::new() };
+        format!(
+            "host {host} on wire {wire}: {:?}; reads: {}, to send: {}, on the way there: {}, here: {}, unread: {}; sent {} received {}, counted {:?}; {:?}",
+            running.node.sync_state(connection),
+            running.node.wants_read(connection),
+            running.node.transmit(connection).len(),
+            flow[end].on_the_way,
+            flow[1 - end].on_the_way,
+            flow[1 - end].unread.len(),
+            flow[end].sent,
+            flow[1 - end].received,
+            running.node.counters(connection),
+            wires[wire].profile,
+        )
     }
 
     /// A connection that is not in sync.

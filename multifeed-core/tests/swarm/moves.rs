@@ -34,7 +34,9 @@ impl World {
             ) if broken => {}
             Some(error) => {
                 return Err(format!(
-                    "host {host}: wire {wire}: the peer is said to be wrong: {error}"
+                    "host {host}: wire {wire}: the peer is said to be wrong: {error}\n{}\n{}",
+                    self.stands(wire, end),
+                    self.stands(wire, 1 - end),
                 ));
             }
         }

@@ -6,6 +6,7 @@ use multifeed_core::storage::Op;
 use multifeed_core::{CommandId, Event, NodeError, Outcome, Output};
 use multifeed_proto::RootKey;
 
+use super::blocks::Blocks;
 use super::host::Asked;
 use super::world::{Check, Due, MILLI, MULTIFEED, ROOT, SECOND, World};
 
@@ -83,9 +84,8 @@ impl World {
                 self.counts.granted += 1;
             }
             (Asked::Wish(writer, start, end), Ok(Outcome::Downloaded)) => {
-                let there = self.hosts[host].blocks(writer);
-                let given_up = &self.hosts[host].cleared[writer];
-                if (start..end).any(|at| !there.contains(at) && !given_up.contains(at)) {
+                let asked = Blocks::of(start..end).without(&self.hosts[host].cleared[writer]);
+                if self.lacks(host, writer, &asked) > 0 {
                     return Err(format!(
                         "host {host} is told that it has the blocks {start} to {end} of writer {writer}"
                     ));

@@ -6,8 +6,8 @@ mod util;
 use std::time::Duration;
 
 use bytes::Bytes;
-use multifeed_core::storage::Memory;
-use multifeed_core::{FeedId, NodeConfig, NodeError, Outcome};
+use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
+use multifeed_core::{Durability, FeedId, NodeConfig, NodeError, Outcome};
 use multifeed_proto::messages::Request;
 use multifeed_proto::{FeedKey, Output};
 use util::Sim;
@@ -456,4 +456,38 @@ fn what_is_wanted_only_if_a_peer_has_it_waits_for_peers_that_have_not_said_what_
     sim.parties[b].drain(now);
     assert_eq!(sim.parties[b].results.get(&get), Some(&not_available(key)));
     assert_eq!(sim.parties[b].results.get(&update), Some(&not_available(key)));
+}
+
+#[test]
+fn who_waits_for_a_block_is_answered_when_it_is_found_in_a_feed_whose_storage_failed() {
+    let mut found = 0;
+    for after in 0..24 {
+        let mut sim = Sim::new(65_536);
+        let config = NodeConfig { durability: Durability::Power, ..sparse() };
+        let (a, b) = (sim.party(Memory::new()), sim.party_with(Memory::new(), config));
+        let feed = sim.writer(a, "w");
+        sim.append_all(a, feed, blocks(8));
+        sim.connect(a, b);
+        sim.sync();
+        let key = sim.parties[a].node.feed(feed).unwrap().key;
+        let copy = sim.parties[b].node.find(&key).unwrap();
+        let fault = Fault { after, kind: StorageErrorKind::Full };
+        sim.parties[b].disk.set_fault(Some(fault));
+        let wait = sim.parties[b].node.wait(copy, 3);
+        let download = sim.parties[b].node.download(copy, 3..4);
+        sim.run();
+        sim.parties[b].disk.set_fault(None);
+        // Nobody is there any more who could send it again.
+        let failed = !sim.parties[b].results.contains_key(&wait);
+        let connection = sim.id(0, 1);
+        let now = sim.now;
+        sim.parties[b].node.abort(now, connection);
+        sim.run();
+        if sim.load(b, copy).blocks == 1 {
+            found += u64::from(failed);
+            assert!(sim.parties[b].results.contains_key(&wait), "{after} changes");
+            assert!(sim.parties[b].results.contains_key(&download), "{after} changes");
+        }
+    }
+    assert!(found > 0, "the block was never found");
 }

@@ -122,6 +122,7 @@ impl Node {
                 self.run_pending(id, pending);
             }
         }
+        self.blocks_found(id);
         for (connection, channel) in channels {
             self.start_channel(connection, channel);
         }

@@ -13,7 +13,7 @@ use multifeed_proto::session::Peer;
 use super::hashes::Seek;
 use super::link::Channel;
 use super::policy::Fetch;
-use super::{CommandId, FeedId, Node, NodeError, Outcome, Pending};
+use super::{CommandId, FeedId, Node, NodeError, Outcome, Pending, ReadJob};
 use crate::feed::Feed;
 use crate::ranges::Ranges;
 
@@ -227,6 +227,19 @@ impl Node {
         for command in entry.wishes.complete(feed, stored) {
             self.complete(command, Ok(Outcome::Downloaded));
         }
+    }
+
+    /// A feed was opened: its files may hold what somebody waits for, written by an operation that failed.
+    pub(super) fn blocks_found(&mut self, id: FeedId) {
+        let wishes = &mut self.feeds[id.0 as usize].wishes;
+        for (block, commands) in core::mem::take(&mut wishes.waiters) {
+            for command in commands {
+                self.run_read(ReadJob::wait(command, id, block));
+            }
+        }
+        self.blocks_stored(id, &(0..u64::MAX));
+        self.length_stored(id);
+        self.hashes_came(id);
     }
 
     /// The log got longer, and that is stored.

@@ -282,6 +282,41 @@ fn a_silent_peer_is_given_up_at_the_exact_moment() {
 }
 
 #[test]
+fn a_peer_that_is_not_read_is_given_up_only_if_it_takes_no_bytes_either() {
+    let mut pair = Pair::joined(writers(), 65_536);
+    pair.settle();
+    let one = &mut pair.peers[0];
+    let start = pair.now;
+    let after = |seconds| start.after(Duration::from_secs(seconds));
+    one.set_reading(start, false);
+    for second in 1..60 {
+        one.handle_timeout(after(second));
+        let bytes = one.transmit().len();
+        one.transmitted(after(second), bytes);
+        assert_eq!(one.poll_output(), None, "after {second} seconds");
+    }
+    // The last keepalive went out, then nobody takes the next.
+    one.handle_timeout(after(50 + 20));
+    assert_eq!(one.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
+}
+
+#[test]
+fn a_peer_that_is_read_again_has_its_time_to_speak() {
+    let mut pair = Pair::joined(writers(), 65_536);
+    pair.settle();
+    let one = &mut pair.peers[0];
+    let start = pair.now;
+    let after = |seconds| start.after(Duration::from_secs(seconds));
+    one.set_reading(start, false);
+    one.handle_timeout(after(19));
+    one.set_reading(after(19), true);
+    one.handle_timeout(after(38));
+    assert_eq!(one.poll_output(), None);
+    one.handle_timeout(after(39));
+    assert_eq!(one.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
+}
+
+#[test]
 fn a_handshake_that_dribbles_is_given_up_at_its_deadline() {
     let entropy = Entropy::from_seed([1; 32]);
     let mut slow = Connection::new(Role::Responder, Config::default(), entropy, at(0));

@@ -631,7 +631,10 @@ impl Node {
         let reading = self.may_read(link);
         let Some(link) = self.links.get_mut(&id) else { return };
         let resumed = reading && !link.reading;
-        link.reading = reading;
+        if reading != link.reading {
+            link.reading = reading;
+            link.connection.set_reading(self.now, reading);
+        }
         if resumed || link.connection.buffered() > 0 || link.connection.is_shut_down() {
             self.announce(id);
         }

@@ -30,6 +30,8 @@ pub struct Connection {
     pub(super) phase: Phase,
     /// The end of the Noise handshake is not the beginning of the session.
     held: bool,
+    /// Nothing is read, so that nothing can arrive.
+    paused: bool,
     /// The session keys, while it is held.
     waiting: Option<SplitKeys>,
     connected: Option<Output>,
@@ -87,6 +89,7 @@ impl Connection {
             now,
             phase: Phase::Open,
             held: false,
+            paused: false,
             waiting: None,
             connected: None,
             closed: None,
@@ -143,6 +146,15 @@ impl Connection {
         let result = self.wire.handle_bytes(bytes).and_then(|()| self.read());
         if let Err(error) = result {
             self.end(Some(error));
+        }
+    }
+
+    /// Whether the stream is read from here on. While it is not, the peer's silence means nothing: then only
+    /// one that takes no bytes either, for the [idle timeout](Config::idle_timeout), is held to be gone.
+    pub fn set_reading(&mut self, now: Now, reading: bool) {
+        self.advance(now);
+        if core::mem::replace(&mut self.paused, !reading) == reading && !self.is_closed() {
+            self.timers.start(Timer::Idle, self.now, self.config.idle_timeout);
         }
     }
 
@@ -248,6 +260,9 @@ impl Connection {
         }
         self.wire.transmitted(n);
         self.sent = self.sent.saturating_add(n as u64);
+        if self.paused && !self.is_closed() {
+            self.timers.start(Timer::Idle, self.now, self.config.idle_timeout);
+        }
         if self.phase == Phase::Open && self.wire.is_connected() {
             self.timers.start(Timer::Keepalive, self.now, self.config.keepalive);
         }

@@ -40,6 +40,8 @@ impl World {
         }
         if !self.hosts[host].knows(writer) {
             self.hosts[host].hold(writer, 0..0);
+            // The node before may have known the feed, and not have recorded it.
+            self.resume(host, writer);
         }
         Ok(())
     }
@@ -62,7 +64,6 @@ impl World {
         if let Some(before) = Rc::make_mut(&mut this.before)[writer].take() {
             this.change(writer, |blocks| blocks.add(&before));
             this.lengths[writer] = info.length;
-            self.resume(host, writer);
         }
         let this = &self.hosts[host];
         let known = this.blocks(writer).count();
@@ -198,7 +199,7 @@ impl World {
             let Some(told) = told.filter(|_| self.wires[wire].shares[end].has(writer)) else {
                 continue;
             };
-            let wanted = told.and(&self.hosts[host].wants(writer, self.writers[writer].most()));
+            let wanted = told.and(&self.hosts[host].wants_now(writer, self.writers[writer].most()));
             let lacking = self.lacks(host, writer, &wanted);
             if ours[writer].is_none() || lacking > 0 {
                 return Err(format!(
@@ -217,7 +218,7 @@ impl World {
             let shared = self.wires[wire].shares.iter().all(|shares| shares.has(writer));
             let Some(ours) = ours[writer].clone().filter(|_| shared) else { continue };
             let wanted =
-                ours.and(&self.hosts[other.host].wants(writer, self.writers[writer].most()));
+                ours.and(&self.hosts[other.host].wants_now(writer, self.writers[writer].most()));
             let lacking = self.lacks(other.host, writer, &wanted);
             if theirs[writer].is_none() || lacking > 0 {
                 return Err(format!(

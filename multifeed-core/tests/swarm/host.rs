@@ -56,6 +56,8 @@ pub struct Running {
     pub was_unreadable: bool,
     /// Something was stored that peers were not told of yet.
     pub changed: bool,
+    /// Blocks of each writer that this node was asked for.
+    pub issued: Vec<Blocks>,
     /// Second, and what was done in it.
     pub work: (u64, u64),
 }
@@ -168,6 +170,15 @@ impl Host {
     pub fn wants(&self, writer: usize, length: u64) -> Blocks {
         let mut wanted = self.kind.rules.fetches(writer, length).without(&self.cleared[writer]);
         wanted.add(&self.wishes[writer].and(&Blocks::of(0..length)));
+        wanted
+    }
+
+    /// As [`Self::wants`], without what the node that runs was not asked for yet.
+    pub fn wants_now(&self, writer: usize, length: u64) -> Blocks {
+        let issued = self.running.as_ref().map(|running| running.issued[writer].clone());
+        let later = self.wishes[writer].without(&issued.unwrap_or_default());
+        let mut wanted = self.wants(writer, length).without(&later);
+        wanted.add(&self.kind.rules.fetches(writer, length).without(&self.cleared[writer]));
         wanted
     }
 

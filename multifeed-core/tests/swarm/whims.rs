@@ -70,6 +70,7 @@ impl World {
         let feed = self.feed_of(host, writer);
         let (Some(feed), true) = (feed, self.hosts[host].life == life) else { return Ok(()) };
         let asked = Asked::Wish(writer, blocks.start, blocks.end);
+        self.running(host)?.issued[writer].insert(blocks.clone());
         if blocks.end - blocks.start == 1 {
             self.ask(host, asked, |node| node.wait(feed, blocks.start))?;
         } else {

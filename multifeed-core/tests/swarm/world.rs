@@ -12,6 +12,7 @@ use multifeed_core::{
 use multifeed_proto::{Entropy, FeedKey, Now};
 
 use super::Setup;
+use super::blocks::Blocks;
 use super::disk::{Disk, Speed};
 use super::host::{Asked, Host, Running};
 use super::rng::Rng;
@@ -301,6 +302,7 @@ impl World {
             closed: false,
             was_unreadable: false,
             changed: false,
+            issued: vec![Blocks::default(); self.writers.len()],
             work: (0, 0),
         }));
         self.drain(at)

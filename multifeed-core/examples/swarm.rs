@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             Ok(report) => {
                 let counts = report.counts;
                 println!(
-                    "seed {seed}: {:016x}, converged in {} s; {} blocks stored, {} appends refused, {} connections, {} cuts, {} crashes, {} restarts, {} bad disks, {} times in sync, {} steps",
+                    "seed {seed}: {:016x}, converged in {} s; {} blocks stored, {} appends refused, {} connections, {} cuts, {} crashes, {} restarts, {} bad disks, {} times in sync, {} steps; asked {} times, answered {}, forgot {}; {} feeds denied, {} allowed later, {} hidden, {} partial; {} wishes, {} granted, {} clears",
                     report.trace,
                     report.converged,
                     counts.blocks,
@@ -58,6 +58,16 @@ fn main() -> ExitCode {
                     counts.faults,
                     counts.in_sync,
                     counts.steps,
+                    counts.questions,
+                    counts.answers,
+                    counts.forgotten,
+                    counts.denied,
+                    counts.allowed,
+                    counts.hidden,
+                    counts.partial,
+                    counts.wishes,
+                    counts.granted,
+                    counts.clears,
                 );
                 blocks += counts.blocks;
                 slowest = slowest.max(report.converged);

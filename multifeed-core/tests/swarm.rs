@@ -24,6 +24,15 @@ fn a_swarm_comes_to_hold_the_same_after_everything_went_wrong() {
 }
 
 #[test]
+fn a_swarm_of_hosts_with_policies_comes_to_hold_what_each_of_them_takes() {
+    let counts = passes(100, 20, 20).counts;
+    assert!(counts.questions > 0 && counts.answers > 0 && counts.forgotten > 0);
+    assert!(counts.denied > 0 && counts.allowed > 0);
+    assert!(counts.hidden > 0 && counts.partial > 0);
+    assert!(counts.granted > 0 && counts.clears > 0);
+}
+
+#[test]
 fn a_swarm_of_fifty_comes_to_hold_the_same() {
     passes(1000, 50, 10);
 }

@@ -8,14 +8,26 @@
 //! | `host`, `disk` | one node with its store: slow, full, crashed |
 //! | `wire` | one connection: latency, bandwidth, chunks |
 //! | `chaos` | what goes wrong, and when |
-//! | `writer` | what was appended: the truth |
-//! | `policy` | what a host takes from its peers, and must have in the end |
+//! | `writer`, `blocks` | what was appended: the truth; who has which blocks |
+//! | `policy` | what a host takes from its peers, drawn once |
+//! | `asks` | what its application decides, and when it says so |
+//! | `whims` | blocks that it asks for besides, and that it gives up |
 //! | `app` | what must hold all the time |
+//! | `reach` | what each host must come to have |
 //! | `finish` | what must hold in the end |
 //!
 //! A run: the hosts are joined to a random connected graph whose wires break and are made again; writers
-//! append all the time; hosts crash, restart, and have bad disks. Then the faults end, and every host
-//! must come to hold every block that was acknowledged, and rest.
+//! append all the time; hosts crash, restart, and have bad disks. Half of the hosts take everything; a
+//! quarter has a list, to which feeds are added as their keys get around; a quarter is asked, and answers
+//! late, in part, or not at all. Of a feed they take all blocks, the newest, ranges, or only those that the
+//! application asks for. Applications wait for blocks, download ranges and clear blocks.
+//!
+//! Then the faults end, and every host must come to hold every block that it takes and that a path of hosts
+//! passes on to it, and must rest. None may ever come to know a feed that it refuses, to get a block that it
+//! does not take, or to get one again that it gave up; every answer that is due must have come.
+//!
+//! Not simulated: connections that are not live, switched-off directions, several multifeeds in one store,
+//! peers that break the rules, feeds that are blocked, seeks, updates, and JavaScript peers.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, unreachable_pub)]
 
 mod app;

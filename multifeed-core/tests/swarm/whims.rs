@@ -69,6 +69,15 @@ impl World {
     pub fn wish(&mut self, host: usize, life: u32, writer: usize, blocks: Range<u64>) -> Check {
         let feed = self.feed_of(host, writer);
         let (Some(feed), true) = (feed, self.hosts[host].life == life) else { return Ok(()) };
+        let wishes = &self.hosts[host].wishes[writer];
+        if blocks.clone().any(|block| !wishes.contains(block)) {
+            // Some of them were given up while it waited to ask again.
+            let left: Vec<u64> = blocks.filter(|block| wishes.contains(*block)).collect();
+            for start in left {
+                self.plan(self.now, Due::Wish { host, life, writer, start, end: start + 1 });
+            }
+            return Ok(());
+        }
         let asked = Asked::Wish(writer, blocks.start, blocks.end);
         self.running(host)?.issued[writer].insert(blocks.clone());
         if blocks.end - blocks.start == 1 {

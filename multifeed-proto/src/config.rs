@@ -10,7 +10,8 @@ use crate::Dialect;
 pub struct Config {
     /// How multifeed messages travel; detected unless said otherwise.
     pub dialect: Dialect,
-    /// No byte for this long ends the connection. JavaScript peers do the same after 20 s.
+    /// No byte for this long ends the connection; while [nothing is read](crate::Connection::set_reading), none
+    /// taken. JavaScript peers do the same after 20 s.
     pub idle_timeout: Duration,
     /// A keepalive goes out when nothing was sent for this long. Half the peer's idle timeout at most.
     pub keepalive: Duration,

@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `world` | hosts and wires under one clock |
+//! | `world`, `due` | hosts and wires under one clock; what is planned |
 //! | `news` | what each node asks for and tells |
 //! | `moves` | how bytes get from one node to another |
 //! | `host`, `disk` | one node with its store: slow, full, crashed |
@@ -14,7 +14,7 @@
 //! | `whims` | blocks that it asks for besides, and that it gives up |
 //! | `app` | what must hold all the time |
 //! | `reach` | what each host must come to have |
-//! | `finish` | what must hold in the end |
+//! | `finish`, `compare` | what must hold in the end |
 //!
 //! A run: the hosts are joined to a random connected graph whose wires break and are made again; writers
 //! append all the time; hosts crash, restart, and have bad disks. Half of the hosts take everything; a
@@ -34,7 +34,9 @@ mod app;
 mod asks;
 mod blocks;
 mod chaos;
+mod compare;
 mod disk;
+mod due;
 mod finish;
 mod host;
 mod moves;

@@ -6,14 +6,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use multifeed_core::storage::BatchId;
-use multifeed_core::{
-    CommandId, ConnectionId, FeedId, MultifeedId, Node, QuestionId, StoreOptions,
-};
+use multifeed_core::{CommandId, MultifeedId, Node, StoreOptions};
 use multifeed_proto::{Entropy, FeedKey, Now};
 
 use super::Setup;
 use super::blocks::Blocks;
 use super::disk::{Disk, Speed};
+pub use super::due::Due;
 use super::host::{Asked, Host, Running};
 use super::rng::Rng;
 use super::wire::Wire;
@@ -30,92 +29,6 @@ pub const SECOND: u64 = 1_000_000;
 const MAX_WORK: u64 = 400_000;
 /// Lines of the trace that a failure shows.
 const SHOWN: usize = 40;
-
-/// Something that is to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Due {
-    Timer {
-        host: usize,
-        life: u32,
-    },
-    Stored {
-        host: usize,
-        life: u32,
-        batch: BatchId,
-    },
-    Arrive {
-        wire: usize,
-        from: usize,
-    },
-    Read {
-        wire: usize,
-        from: usize,
-    },
-    /// The stream of one end fails.
-    Break {
-        wire: usize,
-        end: usize,
-    },
-    Connect {
-        edge: usize,
-    },
-    Append {
-        writer: usize,
-    },
-    /// A writer is to be opened, if it is not.
-    Writer {
-        writer: usize,
-    },
-    Start {
-        host: usize,
-    },
-    Heal {
-        host: usize,
-    },
-    /// An application wants something.
-    Whim,
-    /// Blocks are to be asked for.
-    Wish {
-        host: usize,
-        life: u32,
-        writer: usize,
-        start: u64,
-        end: u64,
-    },
-    /// Blocks are to be given up.
-    Clear {
-        host: usize,
-        life: u32,
-        writer: usize,
-        start: u64,
-        end: u64,
-    },
-    /// A question is to be answered.
-    Answer {
-        host: usize,
-        life: u32,
-        question: QuestionId,
-    },
-    /// A feed is to be allowed on a connection.
-    Allow {
-        host: usize,
-        life: u32,
-        connection: ConnectionId,
-        writer: usize,
-    },
-    /// An application comes to know a writer's key.
-    Learn {
-        host: usize,
-        writer: usize,
-    },
-    /// A feed is to be opened again, to see what is in it.
-    Load {
-        host: usize,
-        life: u32,
-        feed: FeedId,
-    },
-    Chaos,
-}
 
 /// Two hosts that stay connected.
 pub struct Edge {

@@ -84,6 +84,7 @@ impl World {
                 return Ok(Some(format!("host {host} is not open")));
             }
             let held = self.refresh(host)?;
+            self.recount(host);
             for (writer, must) in due.into_iter().enumerate() {
                 let Some(must) = must else { continue };
                 let lacking = must.without(&self.hosts[host].blocks(writer));
@@ -114,6 +115,21 @@ impl World {
                 self.around(host, writer, &lacking).join("\n"),
             )
         }))
+    }
+
+    /// Looks into the feeds that hold more than their host was told: what an operation wrote that failed.
+    fn recount(&mut self, host: usize) {
+        let this = &self.hosts[host];
+        let Some(running) = this.running.as_deref() else { return };
+        let more = |writer: &usize| {
+            let feed = running.node.find(&self.writers[*writer].key?)?;
+            let stored = running.node.feed(feed)?.blocks;
+            (stored > this.blocks(*writer).count()).then_some(feed)
+        };
+        let feeds: Vec<_> = (0..self.writers.len()).filter_map(|writer| more(&writer)).collect();
+        for feed in feeds {
+            self.plan(self.now, Due::Load { host, life: self.hosts[host].life, feed });
+        }
     }
 
     /// Who has what a host lacks of a writer's feed, and what the two say of it.

@@ -186,8 +186,15 @@ impl Node {
         let blocks: Vec<u64> = state.flights.keys().copied().collect();
         let held =
             state.inbox.drain(..).chain(core::mem::take(&mut state.held).into_values().flatten());
-        let bytes: usize = held.map(|data| data.value.map_or(0, |value| value.len())).sum();
+        let (mut bytes, mut came) = (0, Vec::new());
+        for data in held {
+            if let Some(value) = data.value {
+                bytes += value.len();
+                came.push(data.index);
+            }
+        }
         link.held_bytes = link.held_bytes.saturating_sub(bytes);
+        state.loads = 0;
         state.rewind(0);
         state.poisoned |= !blocks.is_empty();
         for &block in &blocks {
@@ -195,6 +202,9 @@ impl Node {
         }
         for block in &blocks {
             self.end_flight(id, channel, *block);
+        }
+        for block in came {
+            self.give_back(id, channel, block);
         }
         if self.drop_hashes(id, channel) || !blocks.is_empty() {
             self.rewind_others(feed);
@@ -211,6 +221,21 @@ impl Node {
                 link.want(*channel);
                 self.touched.insert(*connection);
             }
+        }
+    }
+
+    /// A block that the peer sent is dropped. It waits for an acknowledgement, and there is none to come.
+    pub(super) fn give_back(&mut self, id: ConnectionId, channel: ChannelId, block: u64) {
+        let Some(feed) = self.feed_of(id, channel) else { return };
+        let here = self.feeds[feed.0 as usize].feed();
+        // The peer hears of it, or has heard.
+        if here.is_some_and(|feed| feed.bits.has_block(block)) {
+            return;
+        }
+        if let Some(link) = self.links.get_mut(&id) {
+            // Only a closed channel refuses it, and then there is nobody to tell.
+            let _ = link.connection.unhave(channel, Span { start: block, length: 1 });
+            self.touched.insert(id);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     CommandId, ConnectionId, Event, FeedId, Node, NodeError, Outcome, Output, ReadJob, Task,
     entry::EntryState,
 };
-use crate::feed::{Flush, FlushPlan};
+use crate::feed::{Feed, Flush, FlushPlan};
 use crate::storage::{Answer, BatchId, StorageError};
 
 /// Flushes of one feed that may be under way; while they are, what changes is gathered for the next.
@@ -210,6 +210,7 @@ impl Node {
             core::mem::replace(&mut entry.state, EntryState::Failed(error.clone()))
         {
             self.release_unstored(feed.unstored_bytes());
+            self.tell_dropped(id, &feed);
             let (mut appends, mut clears) = (Vec::new(), Vec::new());
             for flush in core::mem::take(&mut feed.flushes) {
                 appends.extend(flush.appends);
@@ -227,6 +228,19 @@ impl Node {
         }
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             self.drop_requests(connection, channel);
+        }
+    }
+
+    /// Peers wait for an acknowledgement of each block that they sent.
+    fn tell_dropped(&mut self, id: FeedId, feed: &Feed) {
+        for (connection, channel) in &self.feeds[id.0 as usize].channels {
+            let Some(link) = self.links.get_mut(connection) else { continue };
+            for run in feed.unstored.iter() {
+                let span = Span { start: run.start, length: run.end - run.start };
+                // Only a closed channel refuses it, and then there is nobody to tell.
+                let _ = link.connection.unhave(*channel, span);
+            }
+            self.touched.insert(*connection);
         }
     }
 
@@ -273,7 +287,7 @@ impl Node {
     /// Brings the sum of all caches up to date with one of them.
     pub(super) fn count_cache(&mut self, id: FeedId) {
         let entry = &mut self.feeds[id.0 as usize];
-        let bytes = entry.feed().map_or(0, crate::feed::Feed::cache_bytes);
+        let bytes = entry.feed().map_or(0, Feed::cache_bytes);
         self.cache_bytes =
             self.cache_bytes - core::mem::replace(&mut entry.cache_bytes, bytes) + bytes;
     }

@@ -95,6 +95,7 @@ impl Node {
                         self.hashes_came(feed_id);
                     } else {
                         self.end_flight(id, channel, block);
+                        self.give_back(id, channel, block);
                     }
                     self.wake_held(id, channel, &nodes);
                     self.mark_dirty(feed_id);
@@ -107,6 +108,7 @@ impl Node {
                     self.release_held(id, bytes);
                     if !hash {
                         self.end_flight(id, channel, block);
+                        self.give_back(id, channel, block);
                     }
                     self.touch_channel(id, channel);
                 }
@@ -153,6 +155,7 @@ impl Node {
                     }
                     if !hash {
                         self.end_flight(id, channel, block);
+                        self.give_back(id, channel, block);
                     }
                     self.rewind_others(feed_id);
                     self.touch_channel(id, channel);

@@ -1,8 +1,7 @@
 //! Simulated swarms, one for each seed: many nodes under one virtual clock, with everything going wrong.
 //!
 //! `cargo run --release -p multifeed-core --example swarm -- --seeds 1000 [--nodes 50] [--seconds 30]`, or
-//! `--seed N` for one of them, with `--trace` to see what happens; `--from N` begins later. `--strict` also
-//! finds peers that call themselves in sync while the other is getting a block from somebody else.
+//! `--seed N` for one of them, with `--trace` to see what happens; `--from N` begins later.
 #![allow(missing_docs)]
 
 #[path = "../tests/swarm/mod.rs"]
@@ -13,16 +12,12 @@ use std::process::ExitCode;
 use swarm::{Setup, run};
 
 fn main() -> ExitCode {
-    let mut setup = Setup { seed: 0, nodes: 50, seconds: 30, strict: false, verbose: false };
+    let mut setup = Setup { seed: 0, nodes: 50, seconds: 30, verbose: false };
     let (mut seeds, mut from) = (1, 0);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if argument == "--trace" {
             setup.verbose = true;
-            continue;
-        }
-        if argument == "--strict" {
-            setup.strict = true;
             continue;
         }
         let Some(value) = arguments.next().and_then(|value| value.parse::<u64>().ok()) else {

@@ -9,7 +9,7 @@ use swarm::{Setup, run};
 
 #[track_caller]
 fn passes(seed: u64, nodes: usize, seconds: u64) -> swarm::Report {
-    match run(Setup { seed, nodes, seconds, strict: false, verbose: false }) {
+    match run(Setup { seed, nodes, seconds, verbose: false }) {
         Ok(report) => report,
         Err(problem) => panic!("{problem}"),
     }

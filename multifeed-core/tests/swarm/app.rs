@@ -8,6 +8,7 @@ use multifeed_proto::FeedKey;
 
 use super::blocks::{Blocks, Held};
 use super::host::Asked;
+use super::policy::Mode;
 use super::world::{Check, Due, MULTIFEED, SECOND, World};
 
 impl World {
@@ -208,9 +209,10 @@ impl World {
                 ));
             }
         }
-        // A peer that is getting a block from somebody else shows no want of it here, so this does not
-        // hold at all times.
-        if !self.setup.strict || self.hosts[other.host].running.is_none() || other.over {
+        // Of a peer that takes but a part, nobody knows that it has just come to want more.
+        let takes_all = self.hosts[other.host].kind.rules.mode == Mode::AcceptAll;
+        let gone = self.hosts[other.host].running.is_none() || other.over;
+        if !takes_all || gone {
             return Ok(());
         }
         let theirs = self.refresh(other.host)?;
@@ -220,7 +222,7 @@ impl World {
             let wanted =
                 ours.and(&self.hosts[other.host].wants_now(writer, self.writers[writer].most()));
             let lacking = self.lacks(other.host, writer, &wanted);
-            if theirs[writer].is_none() || lacking > 0 {
+            if theirs[writer].is_some() && lacking > 0 {
                 return Err(format!(
                     "host {host} says that it is in sync on wire {wire} and host {} lacks {lacking} of the {} blocks of writer {writer} that it wants",
                     other.host,

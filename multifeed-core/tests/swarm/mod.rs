@@ -62,8 +62,6 @@ pub struct Setup {
     pub nodes: usize,
     /// Virtual seconds with faults.
     pub seconds: u64,
-    /// Whoever says that it is in sync must be right about all that the peer has, too.
-    pub strict: bool,
     /// Print what happens.
     pub verbose: bool,
 }

@@ -22,8 +22,10 @@ impl World {
         let Some((wire, end)) = self.running(host)?.wires.remove(&connection) else {
             return Err(format!("host {host}: a connection that is not known was closed"));
         };
-        // Only a stream that broke excuses a peer.
-        let broken = self.wires[wire].cut || self.wires[wire].ends[1 - end].over;
+        // Only a stream that broke excuses a peer, or its host that closes.
+        let other = self.wires[wire].ends[1 - end];
+        let broken = self.wires[wire].cut || other.over;
+        let closing = self.hosts[other.host].running.as_ref().is_none_or(|other| other.closing);
         match error {
             None => {}
             Some(
@@ -32,6 +34,7 @@ impl World {
                 | PeerError::HandshakeTimeout
                 | PeerError::MultifeedTimeout,
             ) if broken => {}
+            Some(PeerError::Left { .. }) if broken || closing => {}
             Some(error) => {
                 return Err(format!(
                     "host {host}: wire {wire}: the peer is said to be wrong: {error}\n{}\n{}",
@@ -219,7 +222,8 @@ impl World {
             return;
         }
         for (connection, (wire, end)) in &running.wires {
-            if self.wires[*wire].cut {
+            // A side that is shut down says no more.
+            if self.wires[*wire].cut || running.node.is_shut_down(*connection) {
                 continue;
             }
             let queued = running.node.transmit(*connection).len();

@@ -357,3 +357,46 @@ fn a_kill_while_the_list_of_cleared_blocks_is_shortened_leaves_what_was_cleared(
         }
     }
 }
+
+/// Lets the disk execute what it holds, the first batch, which nothing waits for, last.
+fn first_comes_last(sim: &mut Sim, at: usize) {
+    let now = sim.now;
+    let party = &mut sim.parties[at];
+    party.drain(now);
+    party.waiting.rotate_left(1);
+    party.disk_held = false;
+    party.drain(now);
+}
+
+#[test]
+fn a_block_that_is_cleared_while_it_is_read_for_a_peer_is_not_sent() {
+    let (mut sim, feed, key, mut peer) = util::liar::setup(10);
+    let channel = peer.ask(&mut sim, key);
+    sim.parties[0].disk_held = true;
+    for index in [3, 4] {
+        peer.connection.request(channel, Request { index, ..Request::default() }).unwrap();
+    }
+    peer.run(&mut sim);
+    sim.parties[0].node.clear(feed, 3..4);
+    first_comes_last(&mut sim, 0);
+    peer.run(&mut sim);
+    let sent: Vec<_> = peer.data().iter().map(|data| (data.index, data.value.clone())).collect();
+    assert_eq!(sent, [(4, Some(Bytes::from("block 4")))]);
+}
+
+#[test]
+fn a_block_that_is_cleared_while_it_is_read_is_not_given_as_zeros() {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, blocks(10));
+    sim.parties[a].disk_held = true;
+    let read = sim.parties[a].node.read(feed, 2, 5, usize::MAX);
+    let now = sim.now;
+    sim.parties[a].drain(now);
+    let wait = sim.parties[a].node.wait(feed, 6);
+    sim.parties[a].node.clear(feed, 4..6);
+    first_comes_last(&mut sim, a);
+    assert_eq!(sim.parties[a].results[&read], Ok(Outcome::Blocks(vec![block(2), block(3)])));
+    assert_eq!(sim.parties[a].results[&wait], Ok(Outcome::Block(block(6))));
+}

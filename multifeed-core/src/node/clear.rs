@@ -24,11 +24,11 @@ pub(super) struct ClearJob {
 }
 
 impl Node {
-    /// Gives blocks up: their bits are cleared, their bytes become a hole, the tree stays. What is not
-    /// held is left out, and so is what is beyond the log. Answered with [`Outcome::Cleared`] when that
+    /// Gives blocks up: their bits are cleared, their bytes become a hole, the tree stays. What is beyond
+    /// the log is left out. Answered with [`Outcome::Cleared`] when that
     /// is as durable as [`NodeConfig::durability`](crate::NodeConfig::durability) says.
     ///
-    /// Peers are told. The blocks are not fetched again unless [`Node::wait`] or [`Node::download`]
+    /// Peers are told. The blocks, also those that were not held, are not fetched again unless [`Node::wait`] or [`Node::download`]
     /// asks for them.
     pub fn clear(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command();
@@ -42,6 +42,7 @@ impl Node {
         let id = job.feed;
         let entry = &mut self.feeds[id.0 as usize];
         let is_list = entry.list_of.is_some();
+        entry.cleared += 1;
         let Some(feed) = entry.feed_mut().filter(|_| !is_list) else {
             return self.fail_clear(&job, NodeError::Closed);
         };

@@ -42,6 +42,8 @@ pub(super) struct Entry {
     pub(super) transfer: Status,
     /// Which blocks are to be downloaded, and who waits for them.
     pub(super) wishes: Wishes,
+    /// How often blocks were cleared: what was read of the data file before may be a hole by now.
+    pub(super) cleared: u64,
     /// Clears that wait for blocks to be stored first.
     pub(super) clears: Vec<ClearJob>,
     /// What to do as soon as the feed is open.
@@ -119,6 +121,7 @@ impl Entry {
             extensions: Vec::new(),
             transfer: Status { uploading: true, downloading: true },
             wishes: Wishes::default(),
+            cleared: 0,
             clears: Vec::new(),
             pending: Vec::new(),
             dirty: false,

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Task};
+use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Pending, Task};
 use crate::feed::short;
 use crate::format::sleep;
 use crate::storage::{Answer, Op, StorageError};
@@ -30,6 +30,8 @@ pub(super) struct ReadJob {
     start: u64,
     sizes: Vec<usize>,
     total: u64,
+    /// [`Entry::cleared`](super::entry::Entry) when the blocks were read.
+    cleared: u64,
     /// The block whose tree nodes were read last, and how often.
     loaded: (u64, u8),
 }
@@ -60,6 +62,7 @@ impl ReadJob {
             start: 0,
             sizes: Vec::new(),
             total: 0,
+            cleared: 0,
             loaded: (0, 0),
         }
     }
@@ -82,6 +85,7 @@ impl Node {
     /// Goes on with a job: tree pages first, then the blocks. The feed is open.
     pub(super) fn run_read(&mut self, mut job: ReadJob) {
         let entry = &mut self.feeds[job.feed.0 as usize];
+        let cleared = entry.cleared;
         let Some(feed) = entry.feed_mut() else { return self.fail_read(job, NodeError::Closed) };
         if job.kind == Kind::Wait && !feed.has(job.index) {
             entry.wishes.waiters.entry(job.index).or_default().push(job.command);
@@ -142,6 +146,7 @@ impl Node {
             let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
             return self.read_done(job, blocks);
         }
+        job.cleared = cleared;
         let read =
             Op::Read { path: feed.file(sleep::DATA), offset: job.start, len: job.total as usize };
         self.submit(None, Vec::from([read]), Task::Read(job));
@@ -155,9 +160,13 @@ impl Node {
 
     pub(super) fn read_answered(
         &mut self,
-        job: ReadJob,
+        mut job: ReadJob,
         answers: Vec<Result<Answer, StorageError>>,
     ) {
+        if self.feeds[job.feed.0 as usize].cleared != job.cleared {
+            (job.total, job.sizes) = (0, Vec::new());
+            return self.when_open(job.feed, Pending::Read(job));
+        }
         let bytes = match answers.into_iter().next() {
             Some(Ok(Answer::Bytes(bytes))) => bytes,
             Some(Err(error)) => return self.fail_read(job, error.into()),

@@ -45,6 +45,8 @@ pub(super) struct Job {
     loads: u8,
     /// The batch that reads its blocks.
     batch: Option<BatchId>,
+    /// [`Entry::cleared`](super::entry::Entry) when it was submitted.
+    cleared: u64,
     /// Byte ranges that are being read: offset and length.
     reads: Vec<(u64, u64)>,
 }
@@ -97,8 +99,13 @@ impl Node {
             if !missing.is_empty() {
                 let (groups, ops) = feed.load_nodes(&missing);
                 let id_of_feed = state.feed;
-                state.job =
-                    Some(Job { items: Vec::new(), loads: 0, batch: None, reads: Vec::new() });
+                state.job = Some(Job {
+                    items: Vec::new(),
+                    loads: 0,
+                    batch: None,
+                    cleared: 0,
+                    reads: Vec::new(),
+                });
                 let after = After::Serve(id, channel);
                 self.submit(None, ops, Task::Nodes(id_of_feed, groups, after));
                 continue;
@@ -121,7 +128,11 @@ impl Node {
                     })
                 })
                 .collect();
-            self.go_on(id, channel, Job { items, loads: 0, batch: None, reads: Vec::new() });
+            self.go_on(
+                id,
+                channel,
+                Job { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() },
+            );
         }
     }
 
@@ -178,6 +189,7 @@ impl Node {
         }
         self.park_again(id, channel, rest);
         if !ops.is_empty() {
+            job.cleared = self.feeds[feed_id.0 as usize].cleared;
             job.batch = Some(self.submit(None, ops, Task::Serve(id, channel)));
         }
         let batch = job.batch;
@@ -231,6 +243,14 @@ impl Node {
             .channel_mut(id, channel)
             .and_then(|state| state.job.take_if(|job| job.batch == batch));
         let Some(job) = job else { return };
+        let cleared = self.feed_of(id, channel).map(|feed| self.feeds[feed.0 as usize].cleared);
+        if !job.reads.is_empty() && cleared != Some(job.cleared) {
+            self.park_again(id, channel, job.items);
+            if let Some(link) = self.links.get_mut(&id) {
+                link.serving.push_back(channel);
+            }
+            return self.touch_channel(id, channel);
+        }
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
             Err(error) => return self.serve_failed(id, channel, job, error.into()),
@@ -318,7 +338,7 @@ impl Node {
             let kind = StorageErrorKind::Io(format!("entry {entry} is blank"));
             let error = StorageError { doing: "read", path, kind };
             let items = unsigned.into_iter().map(|(_, item)| item).collect();
-            let job = Job { items, loads: 0, batch: None, reads: Vec::new() };
+            let job = Job { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() };
             self.serve_failed(id, channel, job, error.into());
         }
     }

@@ -219,8 +219,10 @@ impl World {
         for writer in 0..self.writers.len() {
             let shared = self.wires[wire].shares.iter().all(|shares| shares.has(writer));
             let Some(ours) = ours[writer].clone().filter(|_| shared) else { continue };
-            let wanted =
-                ours.and(&self.hosts[other.host].wants_now(writer, self.writers[writer].most()));
+            // Blocks that it gave up may be asked for again at any moment.
+            let peer = &self.hosts[other.host];
+            let fetched = peer.kind.rules.fetches(writer, self.writers[writer].most());
+            let wanted = ours.and(&fetched.without(&peer.cleared[writer]));
             let lacking = self.lacks(other.host, writer, &wanted);
             if theirs[writer].is_some() && lacking > 0 {
                 return Err(format!(

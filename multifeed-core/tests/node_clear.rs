@@ -400,3 +400,23 @@ fn a_block_that_is_cleared_while_it_is_read_is_not_given_as_zeros() {
     assert_eq!(sim.parties[a].results[&read], Ok(Outcome::Blocks(vec![block(2), block(3)])));
     assert_eq!(sim.parties[a].results[&wait], Ok(Outcome::Block(block(6))));
 }
+
+#[test]
+fn a_block_that_is_cleared_while_its_place_is_looked_up_for_a_peer_is_not_sent() {
+    let (mut sim, feed, key, _) = util::liar::setup(2000);
+    sim.restart(0);
+    let mut peer = Liar::new(&mut sim);
+    let channel = peer.ask(&mut sim, key);
+    sim.load(0, feed);
+    sim.parties[0].disk_held = true;
+    for index in [3, 4] {
+        peer.connection.request(channel, Request { index, ..Request::default() }).unwrap();
+    }
+    peer.run(&mut sim);
+    assert!(!sim.parties[0].waiting.is_empty(), "the tree is read first");
+    sim.parties[0].node.clear(feed, 3..4);
+    sim.parties[0].disk_held = false;
+    peer.run(&mut sim);
+    let sent: Vec<_> = peer.data().iter().map(|data| (data.index, data.value.clone())).collect();
+    assert_eq!(sent, [(4, Some(Bytes::from("block 4")))]);
+}

@@ -143,6 +143,8 @@ impl Node {
             // Its storage failed meanwhile; its opening brings the channel back.
             return self.park_again(id, channel, job.items);
         };
+        // Those that were cleared while tree pages were read are not here any more.
+        job.items.retain(|item| item.request.hash || feed.has(item.request.index));
         let mut missing = Vec::new();
         let mut total = 0;
         let mut fit = 0;

@@ -101,6 +101,24 @@ fn an_answer_that_comes_after_its_request_was_given_up_is_taken() {
 }
 
 #[test]
+fn a_block_that_was_given_up_is_not_taken_when_it_comes_late() {
+    let mut slow = Slow::new();
+    while !is_refused(&slow.state()) {
+        slow.pass(1);
+    }
+    slow.send(0);
+    let node = &mut slow.sim.parties[0].node;
+    let feed = node.find(&slow.key).unwrap();
+    node.clear(feed, 3..4);
+    slow.pass(1);
+    for block in 1..COUNT {
+        slow.send(block);
+    }
+    assert_eq!((slow.held(), slow.state()), (COUNT - 1, SyncState::InSync));
+    assert_eq!(slow.sim.contents(0).values().next().unwrap()[3], None);
+}
+
+#[test]
 fn blocks_that_were_not_sent_are_asked_for_again() {
     let mut slow = Slow::new();
     while !is_refused(&slow.state()) {

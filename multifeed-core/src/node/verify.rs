@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use multifeed_proto::messages::Data;
 use multifeed_proto::{ChannelId, PeerError};
 
+use super::select::Scope;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::short;
 use crate::storage::StorageError;
@@ -177,12 +178,15 @@ impl Node {
         let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
             return Verdict::Dropped;
         };
+        // What was asked for a while ago may have been given up since.
+        let wanted = state.flights.contains_key(&data.index) || self.wants(id, channel, data.index);
         let Some(feed) = self.feeds[state.feed.0 as usize].feed_mut() else {
             return Verdict::Dropped;
         };
         // Of a block that came from elsewhere meanwhile, the nodes are still counted on.
         // One that is being cleared is asked for again when it is cleared, if it is still wanted.
-        let unwanted = feed.bits.has_block(data.index) || feed.clearing.contains(data.index);
+        let unwanted =
+            !wanted || feed.bits.has_block(data.index) || feed.clearing.contains(data.index);
         let value = data.value.clone().filter(|_| !unwanted);
         let proof = Proof {
             index: data.index,
@@ -216,6 +220,16 @@ impl Node {
             }
             Err(Unverified::Invalid(problem)) => Verdict::Wrong(problem),
         }
+    }
+
+    /// Whether a block is wanted of the peer of a channel, if it is not here.
+    fn wants(&self, id: ConnectionId, channel: ChannelId, block: u64) -> bool {
+        let parts = self.links.get(&id).and_then(|link| self.parts(link, channel));
+        parts.is_some_and(|(feed, state, peer)| {
+            let wishes = &self.feeds[state.feed.0 as usize].wishes;
+            let scope = Scope::new(state, feed, peer);
+            wishes.run_in(feed, block..block.saturating_add(1), &scope).is_some()
+        })
     }
 
     /// Answers that waited for one of these nodes, on any connection, are looked at again.

@@ -178,7 +178,9 @@ impl World {
             .answer(now, id, &allowed)
             .map_err(|error| format!("host {host}: {id:?} is open: {error}"))?;
         for writer in named {
-            self.wires[wire].shares[end].answer(writer, decision);
+            if let Some(key) = self.writers[writer].key {
+                self.wires[wire].shares[end].answer(writer, key, decision);
+            }
         }
         self.drain(host)
     }

@@ -98,6 +98,8 @@ impl World {
             (Asked::Wish(..) | Asked::Clear(..), Err(_)) if self.running(host)?.closing => {}
             (Asked::Wish(writer, start, end), Err(error)) => {
                 self.note(format!("host {host}: {asked:?}: {error}"));
+                // Until it is asked again, the node wants none of them for that.
+                self.running(host)?.issued[writer].remove(start..end);
                 let life = self.hosts[host].life;
                 self.plan(self.now + SECOND, Due::Wish { host, life, writer, start, end });
             }

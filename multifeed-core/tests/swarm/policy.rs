@@ -151,11 +151,17 @@ impl Shares {
     }
 
     /// The application allowed a feed in an answer.
-    pub fn answer(&mut self, writer: usize, decision: Decision) {
+    pub fn answer(&mut self, writer: usize, key: FeedKey, decision: Decision) {
         match decision {
-            Decision::Offer => self.offered.insert(writer),
-            Decision::Accept => self.accepted.insert(writer),
-        };
+            // The peer has offered it meanwhile: what counts is whether that is accepted.
+            Decision::Offer if self.asked.contains(&(false, key)) => {}
+            Decision::Offer => {
+                self.offered.insert(writer);
+            }
+            Decision::Accept => {
+                self.accepted.insert(writer);
+            }
+        }
     }
 
     pub fn has(&self, writer: usize) -> bool {

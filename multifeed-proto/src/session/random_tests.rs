@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::channels::Kind;
 use super::*;
-use crate::messages::{Data, Have, Request, Span, Status};
-use crate::{RootKey, UsageError};
+use crate::messages::{Data, Have, Open, Options, Request, Span, Status};
+use crate::{RootKey, UsageError, wire};
 
 struct Random(u64);
 

@@ -1,9 +1,14 @@
-//! Which blocks of a feed the remote has.
+//! Which blocks of a feed the remote has; one page of them is in `page`.
+
+mod page;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
+use self::page::Page;
 use super::bits::{Bits, PAGE_BLOCKS, PAGE_BYTES};
 
 /// The set of blocks that a remote announced for one feed, whether we have them too or not.
@@ -20,13 +25,6 @@ pub struct RemoteBlocks {
     /// Runs of full pages: first page, page behind the last. Neither empty nor touching.
     full: BTreeMap<u64, u64>,
     count: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Page {
-    /// One run of blocks, counted from the start of the page: what an append-only log looks like.
-    Run(u16, u16),
-    Bits(Box<Bits>),
 }
 
 impl RemoteBlocks {
@@ -326,92 +324,6 @@ impl RemoteBlocks {
     }
 }
 
-impl Page {
-    #[expect(clippy::cast_possible_truncation, reason = "places in a page are at most 8,192")]
-    fn run(from: u64, to: u64) -> Self {
-        Self::Run(from as u16, to as u16)
-    }
-
-    fn count(&self) -> u64 {
-        match self {
-            Self::Run(from, to) => u64::from(to - from),
-            Self::Bits(bits) => bits.count(),
-        }
-    }
-
-    fn contains_all(&self, from: u64, to: u64) -> bool {
-        match self {
-            Self::Run(first, end) => from >= u64::from(*first) && to <= u64::from(*end),
-            Self::Bits(bits) => bits.first_missing(from).is_none_or(|gap| gap >= to),
-        }
-    }
-
-    fn first(&self, from: u64, to: u64) -> Option<u64> {
-        match self {
-            Self::Run(first, end) => {
-                let at = from.max(u64::from(*first));
-                (at < to.min(u64::from(*end))).then_some(at)
-            }
-            Self::Bits(bits) => bits.first(from).filter(|at| *at < to),
-        }
-    }
-
-    fn first_missing(&self, from: u64) -> Option<u64> {
-        match self {
-            Self::Run(first, end) if from >= u64::from(*first) => {
-                Some(from.max(u64::from(*end))).filter(|gap| *gap < PAGE_BLOCKS)
-            }
-            Self::Run(..) => Some(from),
-            Self::Bits(bits) => bits.first_missing(from),
-        }
-    }
-
-    /// Adds `from..to` and says how many of these blocks were missing.
-    fn insert(&mut self, from: u64, to: u64) -> u64 {
-        let before = self.count();
-        match self {
-            Self::Run(first, end) if from <= u64::from(*end) && to >= u64::from(*first) => {
-                *self = Self::run(from.min(u64::from(*first)), to.max(u64::from(*end)));
-                self.count() - before
-            }
-            Self::Run(..) | Self::Bits(_) => self.as_bits().insert(from, to),
-        }
-    }
-
-    /// Takes `from..to` out and says how many of these blocks there were.
-    fn remove(&mut self, from: u64, to: u64) -> u64 {
-        let before = self.count();
-        match self {
-            Self::Run(first, end) => {
-                let (first, end) = (u64::from(*first), u64::from(*end));
-                if to <= first || from >= end {
-                    return 0;
-                }
-                match (from > first, to < end) {
-                    (true, true) => return self.as_bits().remove(from, to),
-                    (true, false) => *self = Self::run(first, from),
-                    (false, true) => *self = Self::run(to, end),
-                    (false, false) => *self = Self::run(0, 0),
-                }
-                before - self.count()
-            }
-            Self::Bits(bits) => bits.remove(from, to),
-        }
-    }
-
-    fn as_bits(&mut self) -> &mut Bits {
-        if let Self::Run(from, to) = self {
-            let mut bits = Box::<Bits>::default();
-            bits.insert(u64::from(*from), u64::from(*to));
-            *self = Self::Bits(bits);
-        }
-        match self {
-            Self::Bits(bits) => bits,
-            Self::Run(..) => unreachable!("a run was turned into bits just above"),
-        }
-    }
-}
-
 /// Page of a block, and its place in the page.
 fn split(index: u64) -> (u64, u64) {
     (index / PAGE_BLOCKS, index % PAGE_BLOCKS)
@@ -419,127 +331,3 @@ fn split(index: u64) -> (u64, u64) {
 
 /// Blocks above this number cannot be named exactly by a JavaScript peer.
 pub(crate) const MAX_BLOCKS: u64 = 1 << 53;
-
-#[cfg(test)]
-mod tests {
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    /// A small generator, so that a failure can be replayed from its seed.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (self.0 >> 33) % n
-        }
-    }
-
-    #[test]
-    fn it_agrees_with_a_plain_set_under_random_operations() {
-        const TOP: u64 = 4 * PAGE_BLOCKS;
-        for seed in 0..40 {
-            let mut random = Random(seed);
-            let mut blocks = RemoteBlocks::default();
-            let mut model = [false; 2 * TOP as usize];
-            for step in 0..30 {
-                let edge = [1, 63, 64, PAGE_BLOCKS, 2 * PAGE_BLOCKS, TOP][random.below(6) as usize];
-                let mut start = random.below(TOP);
-                if random.below(3) == 0 {
-                    start -= start % PAGE_BLOCKS;
-                }
-                let end = (start + 1 + random.below(edge)).min(TOP);
-                match random.below(5) {
-                    0 | 1 => {
-                        blocks.insert(start..end, 100);
-                        model[start as usize..end as usize].fill(true);
-                    }
-                    2 | 3 => {
-                        blocks.remove(start..end, 100);
-                        model[start as usize..end as usize].fill(false);
-                    }
-                    _ => {
-                        let start = start - start % 8;
-                        let bytes: Vec<u8> = (0..1 + random.below(1500))
-                            .map(|_| [0, 0xff, random.below(256) as u8][random.below(3) as usize])
-                            .collect();
-                        blocks.insert_bits(start, &bytes, 100);
-                        for bit in 0..bytes.len() * 8 {
-                            if bytes[bit / 8] & (0x80 >> (bit % 8)) != 0 {
-                                model[start as usize + bit] = true;
-                            }
-                        }
-                    }
-                }
-                let count = model.iter().filter(|set| **set).count() as u64;
-                assert_eq!(blocks.count(), count, "seed {seed} step {step}");
-                for _ in 0..10 {
-                    let start = random.below(TOP);
-                    let end = start + random.below(edge) + 1;
-                    let part = &model[start as usize..end as usize];
-                    let place = (seed, step, start, end);
-                    let first = part.iter().position(|set| *set).map(|at| start + at as u64);
-                    assert_eq!(blocks.first_in(start..end), first, "{place:?}");
-                    assert_eq!(blocks.contains(start), part[0], "{place:?}");
-                    assert_eq!(blocks.contains_all(start..end), part.iter().all(|set| *set));
-                    let run = first.map(|first| {
-                        let rest = &part[(first - start) as usize..];
-                        first..first + rest.iter().take_while(|set| **set).count() as u64
-                    });
-                    assert_eq!(blocks.run_in(start..end), run, "{place:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_huge_announcement_costs_one_entry_and_its_ends() {
-        let mut blocks = RemoteBlocks::default();
-        blocks.insert(5..u64::MAX, 100);
-        assert_eq!(blocks.count(), MAX_BLOCKS - 5);
-        assert_eq!(blocks.entries(), 2);
-        assert!(!blocks.contains(4));
-        assert!(blocks.contains(MAX_BLOCKS - 1));
-        assert!(!blocks.contains(MAX_BLOCKS));
-        assert!(blocks.contains_all(5..MAX_BLOCKS));
-        assert_eq!(blocks.first_in(0..u64::MAX), Some(5));
-        blocks.remove(0..u64::MAX, 100);
-        assert_eq!(blocks, RemoteBlocks::default());
-    }
-
-    #[test]
-    fn what_does_not_fit_the_limit_is_ignored_and_what_does_still_counts() {
-        let mut blocks = RemoteBlocks::default();
-        for page in 0..1000 {
-            blocks.insert(2 * page * PAGE_BLOCKS..(2 * page + 1) * PAGE_BLOCKS, 10);
-            blocks.insert(2 * page * PAGE_BLOCKS + 9000..2 * page * PAGE_BLOCKS + 9001, 10);
-        }
-        assert_eq!(blocks.entries(), 10);
-        blocks.insert(0..100 * PAGE_BLOCKS, 10);
-        assert_eq!(blocks.entries(), 1);
-        assert!(blocks.contains_all(0..100 * PAGE_BLOCKS));
-    }
-
-    #[test]
-    fn holes_made_at_the_limit_never_claim_blocks_that_were_taken_out() {
-        let mut blocks = RemoteBlocks::default();
-        blocks.insert(0..100 * PAGE_BLOCKS, 3);
-        for page in (1..100).step_by(2) {
-            blocks.remove(page * PAGE_BLOCKS + 7..page * PAGE_BLOCKS + 8, 3);
-            assert!(!blocks.contains(page * PAGE_BLOCKS + 7));
-        }
-        assert!(blocks.entries() <= 4, "{}", blocks.entries());
-        assert!(blocks.contains_all(0..PAGE_BLOCKS + 7));
-    }
-
-    #[test]
-    fn a_prefix_of_a_log_is_kept_as_a_run_also_when_it_comes_as_bits() {
-        let mut blocks = RemoteBlocks::default();
-        blocks.insert_bits(0, &[0xff, 0xff, 0xe0, 0], 10);
-        let mut same = RemoteBlocks::default();
-        same.insert(0..19, 10);
-        assert_eq!(blocks, same);
-        assert!(matches!(blocks.pages[&0], Page::Run(0, 19)));
-    }
-}

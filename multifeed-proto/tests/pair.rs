@@ -317,6 +317,26 @@ fn a_peer_that_is_read_again_has_its_time_to_speak() {
 }
 
 #[test]
+fn a_peer_that_nobody_decides_on_is_given_up_although_it_takes_keepalives() {
+    let mut pair = Pair::new(Config::default(), writers(), 65_536);
+    pair.peers[0].hold();
+    pair.settle();
+    let one = &mut pair.peers[0];
+    assert!(one.is_held());
+    let start = pair.now;
+    let after = |seconds| start.after(Duration::from_secs(seconds));
+    one.set_reading(start, false);
+    for second in 1..20 {
+        one.handle_timeout(after(second));
+        let bytes = one.transmit().len();
+        one.transmitted(after(second), bytes);
+        assert_eq!(one.poll_output(), None, "after {second} seconds");
+    }
+    one.handle_timeout(after(20));
+    assert_eq!(one.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
+}
+
+#[test]
 fn a_handshake_that_dribbles_is_given_up_at_its_deadline() {
     let entropy = Entropy::from_seed([1; 32]);
     let mut slow = Connection::new(Role::Responder, Config::default(), entropy, at(0));

@@ -260,7 +260,8 @@ impl Connection {
         }
         self.wire.transmitted(n);
         self.sent = self.sent.saturating_add(n as u64);
-        if self.paused && !self.is_closed() {
+        // Who decides on a peer has a deadline, whatever it takes meanwhile.
+        if self.paused && !self.is_closed() && !self.is_held() {
             self.timers.start(Timer::Idle, self.now, self.config.idle_timeout);
         }
         if self.phase == Phase::Open && self.wire.is_connected() {

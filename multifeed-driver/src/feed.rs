@@ -116,7 +116,8 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn has(&self, index: u64) -> Result<bool, Error> {
-        self.has_all(index..=index).await
+        // No range of indices ends behind the greatest one, and no block is there.
+        Ok(index < u64::MAX && self.has_all(index..=index).await?)
     }
 
     /// Whether all blocks of `range` are here: `true` for an empty range, `false` for one that reaches over

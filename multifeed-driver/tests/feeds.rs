@@ -36,6 +36,7 @@ fn a_sparse_store_fetches_what_its_handles_ask_for() {
         }
         assert_eq!(feed.info().blocks, 14);
         assert!(feed.has(7).await.unwrap() && !feed.has(8).await.unwrap());
+        assert!(!feed.has(u64::MAX).await.unwrap());
         assert!(feed.has_all(20..30).await.unwrap() && !feed.has_all(20..).await.unwrap());
         assert!(feed.has_all(100..).await.unwrap() && !feed.has_all(99..=100).await.unwrap());
         drop(feed.download(..));

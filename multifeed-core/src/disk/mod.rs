@@ -288,7 +288,8 @@ impl Disk {
         let root = or_missing(fs::metadata(&self.root))?;
         let swept = root.is_some_and(|root| device(&root) == device(&found));
         if !swept || self.shared().stable.needs_file(path) {
-            self.file(path, Mode::Change)?.sync_data()?;
+            // One that may only be read is synced, too: whoever wrote it may not have.
+            self.file(path, Mode::Read)?.sync_data()?;
             self.shared().stable.file_synced(path);
         }
         self.sync_folders(path, swept)?;
@@ -477,6 +478,21 @@ mod tests {
         two.lock(&path).unwrap_err();
         one.close();
         two.lock(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_may_only_be_read_is_synced() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        // One by one, as on a file system that cannot be synced at once.
+        *disk.sweep.lock().unwrap() = false;
+        let file = folder.path().join("secret_key");
+        fs::write(&file, b"secret").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+        let path = FilePath::new(&["secret_key"]);
+        assert_eq!(disk.sync(&path).unwrap(), Answer::Done);
     }
 
     #[cfg(target_os = "linux")]

@@ -40,7 +40,7 @@ use crate::storage::{
 /// zero already, and where there are no holes writes zeros over what is not zero;
 /// [`Op::CreateSecret`] writes `NAME.tmp` with mode 0600, syncs and renames it; [`Op::Sync`]
 /// is `fdatasync` of the file and, the first time and after anything was made, `fsync` of the
-/// folders above it. On Linux, where the file system is known to do it well, the first one is `syncfs` of
+/// folders above it. From Linux 5.8 on, where the file system is known to do it well, the first one is `syncfs` of
 /// everything, and later ones are spared if nothing changed since.
 ///
 /// [`Queue`]: crate::storage::Queue

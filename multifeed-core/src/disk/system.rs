@@ -143,11 +143,21 @@ pub(super) fn sync_file_system(folder: &File) -> io::Result<bool> {
         reason = "its type differs by target"
     )]
     let found = rustix::fs::fstatfs(folder)?.f_type as u64 & 0xffff_ffff;
-    if !KNOWN.contains(&found) {
+    if !KNOWN.contains(&found) || !syncfs_tells_errors(rustix::system::uname().release()) {
         return Ok(false);
     }
     rustix::fs::syncfs(folder)?;
     Ok(true)
+}
+
+/// Whether `syncfs` of this release of Linux says when something could not be written: from 5.8 on
+/// (`man 2 syncfs`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn syncfs_tells_errors(release: &core::ffi::CStr) -> bool {
+    let release = release.to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (5, 8)
 }
 
 /// There is no such call.
@@ -181,4 +191,20 @@ pub fn is_too_many_files(error: &io::Error) -> bool {
         &[24, 23] // EMFILE, ENFILE: the same on all systems with modes
     };
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_synced_at_once_only_where_that_tells_of_errors() {
+        for release in [c"5.8", c"5.8.0-rc1", c"5.15.0-91-generic", c"6.1.0", c"10.0"] {
+            assert!(syncfs_tells_errors(release), "{release:?}");
+        }
+        for release in [c"5.7.19", c"5.4.0-170-generic", c"4.18.0-553.el8", c"4.19.191+", c"", c"x"]
+        {
+            assert!(!syncfs_tells_errors(release), "{release:?}");
+        }
+    }
 }

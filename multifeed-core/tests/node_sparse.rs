@@ -407,6 +407,21 @@ fn what_is_wanted_only_if_a_peer_has_it_comes_or_fails_as_soon_as_that_is_known(
     }
 }
 
+/// In a time that grows with their number, not with its square.
+#[test]
+fn thousands_of_blocks_may_be_wanted_only_if_a_peer_has_them() {
+    let (mut sim, _, copy, key) = pair(10_000, 65_536);
+    let node = &mut sim.parties[1].node;
+    let there: Vec<_> = (0..10_000).map(|at| node.wait_if_available(copy, at)).collect();
+    let not: Vec<_> = (0..100).map(|at| node.wait_if_available(copy, 10_000 + at)).collect();
+    sim.sync();
+    let results = &sim.parties[1].results;
+    for (at, command) in there.iter().enumerate() {
+        assert_eq!(results[command], Ok(Outcome::Block(block(at as u64))));
+    }
+    assert!(not.iter().all(|command| results[command] == not_available(key)));
+}
+
 #[test]
 fn what_is_wanted_only_if_a_peer_has_it_fails_at_once_without_peers() {
     let mut sim = Sim::new(65_536);

@@ -6,23 +6,24 @@
 //! Source: `hypercore@9.12.0/index.js`, `_ifAvailable`, `_ifAvailableGet`. There it is looked once, when all
 //! peers have answered; here again whenever one of them says something else or leaves.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use multifeed_proto::ChannelId;
 use multifeed_proto::session::Peer;
 
+use super::select::Wish;
 use super::{CommandId, ConnectionId, FeedId, Node, NodeError, Pending, ReadJob};
 
-/// Commands that end when no peer has what they wait for, and their feeds.
-pub(super) type Hopeful = BTreeMap<CommandId, FeedId>;
+/// Commands that end when no peer has what they wait for.
+pub(super) type Hopeful = BTreeSet<CommandId>;
 
 impl Node {
     /// As [`Node::wait`], but fails with [`NodeError::NotAvailable`] as soon as all peers of the feed have said
     /// what they have, and none has the block; at once, if the feed has no peers.
     pub fn wait_if_available(&mut self, feed: FeedId, index: u64) -> CommandId {
         let command = self.command();
-        self.hopeful.insert(command, feed);
+        self.hopeful.insert(command);
         self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
     }
@@ -31,7 +32,7 @@ impl Node {
     /// what they have, and no log of theirs is that long; at once, if the feed has no peers.
     pub fn update_if_available(&mut self, feed: FeedId, length: Option<u64>) -> CommandId {
         let command = self.command();
-        self.hopeful.insert(command, feed);
+        self.hopeful.insert(command);
         self.when_open(feed, Pending::Update(command, length));
         command
     }
@@ -49,13 +50,9 @@ impl Node {
             if !self.peers_have_told(feed) {
                 continue;
             }
-            let of_feed = self.hopeful.iter().filter(|(_, of)| **of == feed);
-            let commands: Vec<CommandId> = of_feed.map(|(command, _)| *command).collect();
-            for command in commands {
-                if self.is_hopeless(feed, command) {
-                    let feed = self.feeds[feed.0 as usize].short_key();
-                    self.end_wait(command, NodeError::NotAvailable { feed });
-                }
+            for command in self.hopeless(feed) {
+                let feed = self.feeds[feed.0 as usize].short_key();
+                self.end_wait(command, NodeError::NotAvailable { feed });
             }
         }
     }
@@ -70,22 +67,21 @@ impl Node {
         })
     }
 
-    /// Whether a command waits for something that no peer has.
-    fn is_hopeless(&self, feed: FeedId, command: CommandId) -> bool {
+    /// The commands that wait for something that no peer has. One whose feed is not open yet, or whose block
+    /// is being read, does not wait for peers.
+    fn hopeless(&self, feed: FeedId) -> Vec<CommandId> {
         let entry = &self.feeds[feed.0 as usize];
-        let mut peers = entry.channels.iter().filter_map(|(connection, channel)| {
-            self.source(*connection, *channel).map(|(_, peer)| peer)
+        let channels = entry.channels.iter();
+        let peers: Vec<&Peer> = channels
+            .filter_map(|(connection, channel)| self.source(*connection, *channel))
+            .map(|(_, peer)| peer)
+            .collect();
+        let waits = entry.wishes.waits().filter(|(command, _)| self.hopeful.contains(command));
+        let hopeless = waits.filter(|(_, wish)| match wish {
+            Wish::Length(length) => !peers.iter().any(|peer| peer.remote_length() >= *length),
+            Wish::Block(index) => !peers.iter().any(|peer| peer.remote().contains(*index)),
         });
-        match entry.wishes.waits_for(command) {
-            Some(super::select::Wish::Length(length)) => {
-                !peers.any(|peer| peer.remote_length() >= length)
-            }
-            Some(super::select::Wish::Block(index)) => {
-                !peers.any(|peer| peer.remote().contains(index))
-            }
-            // Its feed is not open yet, or it is being read.
-            None => false,
-        }
+        hopeless.map(|(command, _)| command).collect()
     }
 
     /// The peer of a channel on which blocks may come, or of one that the peer has not opened yet, and how far

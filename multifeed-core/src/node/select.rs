@@ -99,14 +99,14 @@ impl Wishes {
         !self.waiters.is_empty() || !self.updates.is_empty() || !self.seeks.is_empty()
     }
 
-    /// What a `wait` or an `update` waits for.
-    pub(super) fn waits_for(&self, command: CommandId) -> Option<Wish> {
-        let length = self.updates.get(&command).copied().map(Wish::Length);
-        length.or_else(|| {
-            let mut waiters = self.waiters.iter();
-            let (index, _) = waiters.find(|(_, commands)| commands.contains(&command))?;
-            Some(Wish::Block(*index))
-        })
+    /// What each `wait` and `update` waits for.
+    pub(super) fn waits(&self) -> impl Iterator<Item = (CommandId, Wish)> + '_ {
+        let updates = self.updates.iter();
+        let lengths = updates.map(|(command, length)| (*command, Wish::Length(*length)));
+        let blocks = self.waiters.iter().flat_map(|(index, commands)| {
+            commands.iter().map(|command| (*command, Wish::Block(*index)))
+        });
+        lengths.chain(blocks)
     }
 
     /// Takes one command back; whether it waited here.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Fault, Memory, StorageErrorKind};
-use multifeed_core::{Durability, FeedId, NodeConfig, NodeError, Outcome};
-use multifeed_proto::messages::Request;
+use multifeed_core::{Durability, FeedId, NodeConfig, NodeError, Outcome, SyncState, WaitingFor};
+use multifeed_proto::messages::{Request, Span};
 use multifeed_proto::{FeedKey, Output};
 use util::Sim;
 use util::liar::Liar;
@@ -505,4 +505,20 @@ fn who_waits_for_a_block_is_answered_when_it_is_found_in_a_feed_whose_storage_fa
         }
     }
     assert!(found > 0, "the block was never found");
+}
+
+#[test]
+fn what_no_peer_has_is_not_waited_for_while_one_fetches_blocks_from_here() {
+    let (mut sim, feed, key, mut peer) = util::liar::setup(1);
+    let channel = peer.ask(&mut sim, key);
+    let unit = Span { start: 0, length: 1 << 20 };
+    peer.connection.want(channel, unit).unwrap();
+    peer.connection.have_bitfield(channel, unit, Bytes::new()).unwrap();
+    peer.run(&mut sim);
+    // Whether it wants the block it does not say before it has fetched others, maybe from elsewhere.
+    let waits = SyncState::Waiting(WaitingFor::Confirmation(key));
+    assert_eq!(sim.parties[0].node.sync_state(peer.id), waits);
+    let get = sim.parties[0].node.wait_if_available(feed, 1);
+    peer.run(&mut sim);
+    assert_eq!(sim.parties[0].results.get(&get), Some(&not_available(key)));
 }

@@ -1,7 +1,7 @@
 //! Commands that are only waited for while a peer has what they want.
 //!
 //! A peer counts once it has said what it has: both sides have the feed open, and every question of this
-//! side (`Want`) is answered. Until all peers of a feed count, nothing is given up.
+//! side (`Want`) for what it may have is answered. Until all peers of a feed count, nothing is given up.
 //!
 //! Source: `hypercore@9.12.0/index.js`, `_ifAvailable`, `_ifAvailableGet`. There it is looked once, when all
 //! peers have answered; here again whenever one of them says something else or leaves.
@@ -62,7 +62,9 @@ impl Node {
         let mut channels = self.feeds[feed.0 as usize].channels.iter();
         channels.all(|(connection, channel)| {
             self.source(*connection, *channel).is_none_or(|(asked_to, peer)| {
-                asked_to > 0 && asked_to >= peer.remote_length() && peer.unanswered_wants() == 0
+                // What is asked beyond that is whether the peer wants something, which may take it long.
+                let mut open = peer.wants_without_answer().filter(|want| want.start < asked_to);
+                asked_to > 0 && asked_to >= peer.remote_length() && open.next().is_none()
             })
         })
     }

@@ -110,6 +110,11 @@ impl Peer {
         self.unanswered.len()
     }
 
+    /// The same wants, in the order in which they were sent.
+    pub fn wants_without_answer(&self) -> impl Iterator<Item = Span> + '_ {
+        self.unanswered.iter().copied()
+    }
+
     /// Requests of ours without an answer.
     #[must_use]
     pub fn in_flight(&self) -> usize {

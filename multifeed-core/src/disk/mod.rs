@@ -136,6 +136,8 @@ impl Disk {
     pub fn close(&self) {
         let mut shared = self.shared();
         shared.pool.forget(&FilePath::root());
+        // Another process may change the files from here on.
+        shared.stable.forget();
         for file in std::mem::take(&mut shared.locks).into_values() {
             // Dropping the file is not enough while a child process that is being started shares it.
             // Should this fail, dropping it has to do.
@@ -478,6 +480,17 @@ mod tests {
         two.lock(&path).unwrap_err();
         one.close();
         two.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn after_the_lock_was_given_up_nothing_is_known_to_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, path) = (Disk::open(folder.path()).unwrap(), FilePath::new(&["a"]));
+        disk.shared().stable.begin();
+        disk.shared().stable.ended(true);
+        assert!(!disk.shared().stable.needs_file(&path));
+        disk.close();
+        assert!(disk.shared().stable.needs_file(&path));
     }
 
     #[cfg(unix)]

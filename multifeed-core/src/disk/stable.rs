@@ -47,6 +47,12 @@ impl Stable {
         }
     }
 
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        // The number goes on: a folder that is being synced must not be taken for up to date.
+        *self = Self { changes: self.changes + 1, ..Self::default() };
+    }
+
     /// A file was changed, maybe in part.
     pub(super) fn file_changed(&mut self, path: &FilePath) {
         let Some(changed) = &mut self.changed else { return };

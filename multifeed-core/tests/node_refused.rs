@@ -3,6 +3,7 @@
 
 mod util;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,15 +30,19 @@ const COUNT: u64 = 10;
 
 impl Slow {
     fn new() -> Self {
-        let (source, _, key, mut asker) = util::liar::setup(COUNT);
+        Self::with(COUNT)
+    }
+
+    fn with(count: u64) -> Self {
+        let (source, _, key, mut asker) = util::liar::setup(count);
         let mut source = source;
         let from = asker.ask(&mut source, key);
-        for index in 0..COUNT {
+        for index in 0..count {
             asker.connection.request(from, Request { index, ..Request::default() }).unwrap();
         }
         asker.run(&mut source);
         let answers: Vec<Data> = asker.data().into_iter().cloned().collect();
-        assert_eq!(answers.len() as u64, COUNT);
+        assert_eq!(answers.len() as u64, count);
         let mut sim = Sim::new(65_536);
         sim.party(Memory::new());
         sim.party(source.parties[0].disk.memory().clone());
@@ -46,7 +51,7 @@ impl Slow {
         let channel = liar.offer(&mut sim, key);
         let whole = Span { start: 0, length: 1 << 20 };
         liar.connection.have_bitfield(channel, whole, Bytes::new()).unwrap();
-        liar.have(&mut sim, channel, 0, COUNT);
+        liar.have(&mut sim, channel, 0, count);
         Self { sim, liar, channel, key, answers, taken: 0 }
     }
 
@@ -215,4 +220,32 @@ fn a_peer_that_wants_no_block_is_asked_again_when_there_are_new_ones() {
     assert_eq!(sim.sync_state(wire, 0), waits);
     sim.sync();
     assert_eq!(sim.sync_state(wire, 0), SyncState::InSync);
+}
+
+#[test]
+fn when_a_block_comes_after_all_those_before_it_are_asked_for_too() {
+    let count = 40;
+    let mut slow = Slow::with(count);
+    while !is_refused(&slow.state()) {
+        slow.pass(1);
+    }
+    slow.asked();
+    // The first blocks that are asked for again do not come either.
+    let mut again = Vec::new();
+    while again.iter().min() < Some(&16) {
+        slow.pass(1);
+        again = slow.asked();
+    }
+    // From now on every question is answered.
+    let mut sent = BTreeSet::new();
+    for _ in 0..600 {
+        for block in std::mem::take(&mut again) {
+            if sent.insert(block) {
+                slow.send(block);
+            }
+        }
+        slow.pass(1);
+        again = slow.asked();
+    }
+    assert_eq!((slow.held(), slow.state()), (count, SyncState::InSync));
 }

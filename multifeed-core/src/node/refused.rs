@@ -55,11 +55,13 @@ impl Refused {
         self.blocks.remove(blocks);
     }
 
-    /// A block came. If it had been refused before, so may the others.
-    pub(super) fn came(&mut self, block: u64) {
-        if self.retried.contains(block) {
+    /// A block came. If it had been refused before, so may the others: whether they are worth a question.
+    pub(super) fn came(&mut self, block: u64) -> bool {
+        let again = self.retried.contains(block);
+        if again {
             *self = Self::default();
         }
+        again
     }
 
     /// Takes some blocks out, if it is time, to be asked for again.

@@ -51,7 +51,9 @@ impl Node {
         if let Some(flight) = state.flights.get(&data.index) {
             state.answered_to = state.answered_to.max(flight.asked_at);
         }
-        state.refused.came(data.index);
+        if state.refused.came(data.index) {
+            state.rewind(0);
+        }
         state.inbox.push_back(data);
         state.moved.block_bytes_received += bytes as u64;
         link.held_bytes += bytes;

@@ -13,6 +13,7 @@ use super::refused::Refused;
 use super::serve::Job;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
+use crate::storage::BatchId;
 
 /// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
 const FIRST_WINDOW: usize = 16;
@@ -154,8 +155,8 @@ pub(super) struct Channel {
     pub(super) inbox: VecDeque<Data>,
     /// Answers that wait for a tree node.
     pub(super) held: BTreeMap<u64, Vec<Data>>,
-    /// Tree pages are being read for the first answer of the inbox.
-    pub(super) loading: bool,
+    /// The batch that reads tree pages for the first answer of the inbox.
+    pub(super) loading: Option<BatchId>,
     /// Times that pages were read for it.
     pub(super) loads: u8,
     /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
@@ -361,7 +362,7 @@ impl Channel {
             promised: BTreeMap::new(),
             inbox: VecDeque::new(),
             held: BTreeMap::new(),
-            loading: false,
+            loading: None,
             loads: 0,
             poisoned: false,
             data_at: now,

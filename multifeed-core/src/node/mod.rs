@@ -412,7 +412,7 @@ impl Node {
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
             Some(Task::Nodes(feed, groups, after)) => {
-                self.nodes_answered(feed, &groups, after, answers)
+                self.nodes_answered(feed, id, &groups, after, answers)
             }
             Some(Task::Serve(connection, channel)) => {
                 self.serve_answered(connection, channel, Some(id), answers)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Pending, Task};
 use crate::feed::short;
 use crate::format::sleep;
-use crate::storage::{Answer, Op, StorageError};
+use crate::storage::{Answer, BatchId, Op, StorageError};
 
 /// Bytes of one read of blocks, whatever the application allows.
 const MAX_READ: usize = 16 * 1024 * 1024;
@@ -220,6 +220,7 @@ impl Node {
     pub(super) fn nodes_answered(
         &mut self,
         id: FeedId,
+        batch: BatchId,
         groups: &[u64],
         after: After,
         answers: Vec<Result<Answer, StorageError>>,
@@ -230,8 +231,12 @@ impl Node {
             self.count_cache(id);
         }
         match after {
-            After::Verify(connection, channel) => self.pages_came(connection, channel, result),
-            After::Serve(connection, channel) => self.serve_pages_came(connection, channel, result),
+            After::Verify(connection, channel) => {
+                self.pages_came(connection, channel, batch, result);
+            }
+            After::Serve(connection, channel) => {
+                self.serve_pages_came(connection, channel, batch, result);
+            }
             After::Seek(job) => match result {
                 Ok(()) => self.run_seek(job),
                 Err(error) => self.fail_seek(&job, error.into()),

@@ -113,7 +113,7 @@ impl Node {
         for channel in &link.active {
             let Some(state) = link.channels.get(channel) else { continue };
             let heard_at = state.data_at.max(link.arriving_at);
-            if self.now.since(heard_at) >= timeout && !state.loading {
+            if self.now.since(heard_at) >= timeout && state.loading.is_none() {
                 silent.push((*channel, None));
                 continue;
             }

@@ -43,7 +43,7 @@ const MAX_SEEK_LOADS: u8 = 64;
 pub(super) struct Job {
     items: Vec<Item>,
     loads: u8,
-    /// The batch that reads its blocks.
+    /// The batch that reads its tree pages or its blocks.
     batch: Option<BatchId>,
     /// [`Entry::cleared`](super::entry::Entry) when it was submitted.
     cleared: u64,
@@ -99,15 +99,11 @@ impl Node {
             if !missing.is_empty() {
                 let (groups, ops) = feed.load_nodes(&missing);
                 let id_of_feed = state.feed;
-                state.job = Some(Job {
-                    items: Vec::new(),
-                    loads: 0,
-                    batch: None,
-                    cleared: 0,
-                    reads: Vec::new(),
-                });
                 let after = After::Serve(id, channel);
-                self.submit(None, ops, Task::Nodes(id_of_feed, groups, after));
+                let batch = Some(self.submit(None, ops, Task::Nodes(id_of_feed, groups, after)));
+                let (items, reads) = (Vec::new(), Vec::new());
+                let job = Job { items, loads: 0, batch, cleared: 0, reads };
+                self.keep_job(id, channel, job);
                 continue;
             }
             let count = waiting.min(turn) - dropped;
@@ -174,8 +170,9 @@ impl Node {
             }
             job.loads += 1;
             let (groups, ops) = feed.load_nodes(&missing);
+            let after = After::Serve(id, channel);
+            job.batch = Some(self.submit(None, ops, Task::Nodes(feed_id, groups, after)));
             self.keep_job(id, channel, job);
-            self.submit(None, ops, Task::Nodes(feed_id, groups, After::Serve(id, channel)));
             return;
         }
         let rest = job.items.split_off(fit);
@@ -190,10 +187,8 @@ impl Node {
             }
         }
         self.park_again(id, channel, rest);
-        if !ops.is_empty() {
-            job.cleared = self.feeds[feed_id.0 as usize].cleared;
-            job.batch = Some(self.submit(None, ops, Task::Serve(id, channel)));
-        }
+        job.cleared = self.feeds[feed_id.0 as usize].cleared;
+        job.batch = (!ops.is_empty()).then(|| self.submit(None, ops, Task::Serve(id, channel)));
         let batch = job.batch;
         self.keep_job(id, channel, job);
         if batch.is_none() {
@@ -221,11 +216,14 @@ impl Node {
         &mut self,
         id: ConnectionId,
         channel: ChannelId,
+        batch: BatchId,
         result: Result<(), StorageError>,
     ) {
-        let Some(job) = self.channel_mut(id, channel).and_then(|state| state.job.take()) else {
-            return;
-        };
+        // The peer may have opened the channel anew since.
+        let job = self
+            .channel_mut(id, channel)
+            .and_then(|state| state.job.take_if(|job| job.batch == Some(batch)));
+        let Some(job) = job else { return };
         match result {
             Ok(()) => self.go_on(id, channel, job),
             Err(error) => self.serve_failed(id, channel, job, error.into()),

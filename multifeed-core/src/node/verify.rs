@@ -8,7 +8,7 @@ use multifeed_proto::{ChannelId, PeerError};
 use super::select::Scope;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::short;
-use crate::storage::StorageError;
+use crate::storage::{BatchId, StorageError};
 use crate::tree::proof::{self, Proof, Unverified};
 use crate::tree::{Node as TreeNode, NodeIndex};
 
@@ -78,7 +78,9 @@ impl Node {
     fn verify_inbox(&mut self, id: ConnectionId, channel: ChannelId) {
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
-            let Some(state) = link.channels.get_mut(&channel).filter(|state| !state.loading) else {
+            let Some(state) =
+                link.channels.get_mut(&channel).filter(|state| state.loading.is_none())
+            else {
                 return;
             };
             let feed_id = state.feed;
@@ -124,16 +126,13 @@ impl Node {
                 Verdict::Load(nodes) => {
                     let Some(feed) = self.feeds[feed_id.0 as usize].feed() else { return };
                     let (groups, ops) = feed.load_nodes(&nodes);
+                    let after = After::Verify(id, channel);
+                    let batch = self.submit(None, ops, Task::Nodes(feed_id, groups, after));
                     if let Some(state) = self.channel_mut(id, channel) {
-                        state.loading = true;
+                        state.loading = Some(batch);
                         state.loads = loads + 1;
                         state.inbox.push_front(data);
                     }
-                    self.submit(
-                        None,
-                        ops,
-                        Task::Nodes(feed_id, groups, After::Verify(id, channel)),
-                    );
                     return;
                 }
                 Verdict::Hold(node) => {
@@ -260,11 +259,13 @@ impl Node {
         &mut self,
         id: ConnectionId,
         channel: ChannelId,
+        batch: BatchId,
         result: Result<(), StorageError>,
     ) {
-        if let Some(state) = self.channel_mut(id, channel) {
-            state.loading = false;
-        }
+        // The peer may have opened the channel anew since.
+        let state = self.channel_mut(id, channel).filter(|state| state.loading == Some(batch));
+        let Some(state) = state else { return };
+        state.loading = None;
         match result {
             Ok(()) => self.to_verify.push_back((id, channel)),
             // Our own disk failed: the blocks are asked for again when the feed is open again.

@@ -404,3 +404,28 @@ fn closes_of_feeds_that_are_not_open_are_ignored() {
     assert_eq!(liar.data().len(), 1);
     assert_eq!(liar.closed_by_node(&sim), None);
 }
+
+#[test]
+fn a_javascript_peer_that_waits_for_a_block_beyond_the_end_is_answered_while_blocks_are_fetched_from_it()
+ {
+    let mut sim = Sim::new(65_536);
+    sim.party(Memory::new());
+    let mut liar = Liar::new(&mut sim);
+    liar.connection.request_feeds(liar.root, &[]).unwrap();
+    let channel = liar.offer(&mut sim, THEIRS);
+    let unit = |start| Span { start, length: 1 << 20 };
+    liar.connection.have_bitfield(channel, unit(0), Bytes::new()).unwrap();
+    liar.have(&mut sim, channel, 0, 4);
+    assert_eq!(liar.requests(), [0, 1, 2, 3]);
+    liar.outputs.clear();
+    liar.connection.want(channel, unit(5 << 20)).unwrap();
+    liar.run(&mut sim);
+    let answered =
+        |output: &Output| matches!(output, Output::Have { span, .. } if *span == unit(5 << 20));
+    assert!(liar.outputs.iter().any(answered), "{:?}", liar.outputs);
+    // The question that only this library asks waits for the blocks.
+    liar.outputs.clear();
+    liar.connection.want(channel, Span { start: 1 << 24, length: 8192 }).unwrap();
+    liar.run(&mut sim);
+    assert_eq!(liar.outputs, []);
+}

@@ -362,8 +362,9 @@ impl Node {
     }
 
     /// Answers wants of the peer while the outbox has room, each after the requests for what the peer
-    /// announced before it, and one beyond the end of the log not before all that is wanted is stored,
-    /// whoever sends it: so a peer knows by the answer what is not wanted of it.
+    /// announced before it, and one beyond the end of the log that is shorter than those of the JavaScript not
+    /// before all that is wanted is stored, whoever sends it: so a peer knows by the answer what is not wanted
+    /// of it. JavaScript peers ask beyond the end when they wait for a block there.
     pub(super) fn answer_wants(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let leaving = link.leave_by.is_some() || self.closing.is_some();
@@ -388,7 +389,7 @@ impl Node {
             let fetches_until = self.fetches_until(id, channel);
             let answered_below = fetches_until.map_or(u64::MAX, |end| end.max(1));
             for span in wants {
-                if span.start < answered_below {
+                if span.start < answered_below || span.length == WANT_BLOCKS {
                     self.answer_want(id, channel, span);
                 } else if let Some(link) = self.links.get_mut(&id) {
                     link.asking.insert(channel);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use multifeed_proto::messages::{Request, Status};
 use multifeed_proto::{
-    Config, Connection, Entropy, FeedOptions, Output, PeerError, PeerSecret, Role, RootKey,
+    Config, Connection, Entropy, FeedOptions, Now, Output, PeerError, PeerSecret, Role, RootKey,
     UsageError,
 };
 use util::app::App;
@@ -281,6 +281,18 @@ fn a_silent_peer_is_given_up_at_the_exact_moment() {
     assert_eq!(alone.poll_timeout(), None);
 }
 
+/// The peer takes all bytes for some seconds and sends none, and the connection goes on.
+#[track_caller]
+fn takes_keepalives(one: &mut Connection, start: Now, seconds: u64) {
+    for second in 1..seconds {
+        let now = start.after(Duration::from_secs(second));
+        one.handle_timeout(now);
+        let bytes = one.transmit().len();
+        one.transmitted(now, bytes);
+        assert_eq!(one.poll_output(), None, "after {second} seconds");
+    }
+}
+
 #[test]
 fn a_peer_that_is_not_read_is_given_up_only_if_it_takes_no_bytes_either() {
     let mut pair = Pair::joined(writers(), 65_536);
@@ -289,12 +301,7 @@ fn a_peer_that_is_not_read_is_given_up_only_if_it_takes_no_bytes_either() {
     let start = pair.now;
     let after = |seconds| start.after(Duration::from_secs(seconds));
     one.set_reading(start, false);
-    for second in 1..60 {
-        one.handle_timeout(after(second));
-        let bytes = one.transmit().len();
-        one.transmitted(after(second), bytes);
-        assert_eq!(one.poll_output(), None, "after {second} seconds");
-    }
+    takes_keepalives(one, start, 60);
     // The last keepalive went out, then nobody takes the next.
     one.handle_timeout(after(50 + 20));
     assert_eq!(one.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
@@ -326,12 +333,7 @@ fn a_peer_that_nobody_decides_on_is_given_up_although_it_takes_keepalives() {
     let start = pair.now;
     let after = |seconds| start.after(Duration::from_secs(seconds));
     one.set_reading(start, false);
-    for second in 1..20 {
-        one.handle_timeout(after(second));
-        let bytes = one.transmit().len();
-        one.transmitted(after(second), bytes);
-        assert_eq!(one.poll_output(), None, "after {second} seconds");
-    }
+    takes_keepalives(one, start, 20);
     one.handle_timeout(after(20));
     assert_eq!(one.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
 }

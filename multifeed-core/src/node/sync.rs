@@ -256,7 +256,11 @@ impl Node {
         let Some(link) = self.links.get(&id) else { return };
         let Some((feed, _, peer)) = self.parts(link, channel) else { return };
         if !peer.remote_wants() {
-            return;
+            // It asked without having been told of any, and may do so again.
+            if let Some(state) = self.channel_mut(id, channel) {
+                state.taken_back = Ranges::default();
+            }
+            return self.touch_channel(id, channel);
         }
         let mut held = Ranges::default();
         for run in stored_runs(feed).take(MAX_RUNS) {

@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `commands`, `host` | what the application wants, and how a host drives the node |
 //! | `store` | opens the store: lock, layout, master key; feeds by name |
 //! | `multifeed` | which feeds are in which multifeed; writers |
 //! | `list`, `numbered` | where that is recorded, in each layout |
@@ -12,6 +13,7 @@
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
+//! | `wants`, `missing` | which blocks each side has, and what one of them lacks |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `refused` | what did not come |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
@@ -29,15 +31,18 @@ mod admission;
 mod available;
 mod blocked;
 mod clear;
+mod commands;
 mod config;
 mod download;
 mod entry;
 mod extension;
 mod flush;
 mod hashes;
+mod host;
 mod link;
 mod list;
 mod lost;
+mod missing;
 mod multifeed;
 mod mux;
 mod numbered;
@@ -53,14 +58,13 @@ mod store;
 mod sync;
 mod transfer;
 mod verify;
+mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::Range;
 
-use bytes::Bytes;
-use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError, Role, RootKey};
+use multifeed_proto::{ChannelId, Entropy, FeedKey, Now, PeerError};
 
 pub use admission::Peers;
 pub use config::{
@@ -73,8 +77,7 @@ pub use output::{
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use progress::PeerInfo;
 
-use crate::crypto::SecretKey;
-use crate::storage::{Batch, BatchId, BatchResult, Op};
+use crate::storage::{Batch, BatchId, Op};
 use available::Hopeful;
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
@@ -202,300 +205,6 @@ impl Node {
             hopeful: Hopeful::new(),
             unsure: BTreeSet::new(),
         }
-    }
-
-    /// Opens the store, making what does not exist: the first command.
-    ///
-    /// Answered with [`Outcome::Opened`]. A second call fails with [`NodeError::Closed`].
-    pub fn open(&mut self, options: StoreOptions) -> CommandId {
-        let command = self.command();
-        self.open_store(command, options);
-        command
-    }
-
-    /// Reads which feeds the multifeed of `root` has in this store, none if it is new here. Answered
-    /// with [`Outcome::Joined`]; the same root key always gives the same number.
-    ///
-    /// A store in [`Layout::Numbered`] holds one multifeed, and does not know of which root key.
-    pub fn join(&mut self, root: RootKey) -> CommandId {
-        let command = self.command();
-        self.start_join(command, root);
-        command
-    }
-
-    /// The local writer of this name in a multifeed, made if there is none; without a name, a new one
-    /// that is called by the number of feeds. Answered with [`Outcome::Feed`].
-    ///
-    /// The same name in the same multifeed always is the same feed. In [`Layout::Corestore`] its key pair is
-    /// derived from the name, unless `secret` is given; in [`Layout::Numbered`] it is drawn at random.
-    ///
-    /// Where this differs from the JavaScript: `hypermultifeed@1.1.0` gives the same feed for all
-    /// writers without a name, and a name or key pair that is taken by another feed is an error here.
-    pub fn writer(
-        &mut self,
-        multifeed: MultifeedId,
-        name: Option<&str>,
-        secret: Option<SecretKey>,
-    ) -> CommandId {
-        let command = self.command();
-        self.make_writer(command, multifeed, name, secret);
-        command
-    }
-
-    /// The feed that corestore knows by this name, made if there is none: a log of this store that is in
-    /// no multifeed and is not replicated. Answered with [`Outcome::Feed`]. Only in [`Layout::Corestore`].
-    pub fn named(&mut self, name: &str) -> CommandId {
-        let command = self.command();
-        self.open_named(command, name);
-        command
-    }
-
-    /// Opens a feed, so that its [`FeedInfo`] is complete. Answered with [`Outcome::Feed`].
-    pub fn load(&mut self, feed: FeedId) -> CommandId {
-        let command = self.command();
-        self.when_open(feed, Pending::Load(command));
-        command
-    }
-
-    /// Appends blocks to a local writer, under one signature. Answered with [`Outcome::Appended`] when they
-    /// are as durable as [`NodeConfig::durability`] says. After an error none of them is in the log, but for one
-    /// of the storage: then they may be, as after a crash, which shows when the feed is loaded again.
-    pub fn append(&mut self, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
-        let command = self.command();
-        let max = self.config.max_block;
-        match blocks.iter().find(|block| block.len() > max) {
-            Some(block) => {
-                self.complete(command, Err(NodeError::BlockTooLarge { len: block.len(), max }))
-            }
-            None => self.when_open(feed, Pending::Append(command, blocks)),
-        }
-        command
-    }
-
-    /// Up to `count` blocks from `index` on, as many as are held without a gap and together have at most
-    /// `max_bytes` bytes, but at least one if it is held. Answered with [`Outcome::Blocks`].
-    ///
-    /// One call gives at most 65,536 blocks and 16 MiB, or one longer block alone: read on behind what came.
-    pub fn read(&mut self, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> CommandId {
-        let command = self.command();
-        self.when_open(
-            feed,
-            Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)),
-        );
-        command
-    }
-
-    /// Whether all blocks of a range are held and stored; none is read or asked of peers. Answered with
-    /// [`Outcome::Has`]: `true` for an empty range, `false` for one that reaches over the end of the log.
-    pub fn has(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
-        let command = self.command();
-        self.when_open(feed, Pending::Has(command, blocks));
-        command
-    }
-
-    /// The block at `index` as soon as it is held; a sparse feed asks peers for it, before anything else.
-    /// Answered with [`Outcome::Block`].
-    pub fn wait(&mut self, feed: FeedId, index: u64) -> CommandId {
-        let command = self.command();
-        self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
-        command
-    }
-
-    /// Takes a [`Node::wait`], [`Node::download`], [`Node::update`] or [`Node::seek`] back: it is answered with
-    /// [`NodeError::Cancelled`] unless it is answered already. Other commands take their course.
-    pub fn cancel(&mut self, command: CommandId) {
-        self.end_wait(command, NodeError::Cancelled);
-    }
-
-    /// A new connection, which carries all multifeeds; its bytes are to be moved from here on.
-    ///
-    /// Gives no connection if the store is not open.
-    pub fn connect(&mut self, now: Now, role: Role) -> Option<ConnectionId> {
-        self.connect_with(now, role, ConnectOptions::default())
-    }
-
-    /// As [`Node::connect`], with other options than the defaults. Gives no connection also if one of
-    /// the multifeeds is not joined.
-    pub fn connect_with(
-        &mut self,
-        now: Now,
-        role: Role,
-        options: impl Into<ConnectOptions>,
-    ) -> Option<ConnectionId> {
-        self.advance(now);
-        self.start_link(role, options.into())
-    }
-
-    /// Lets a connection carry one more multifeed from here on. If it does already, nothing happens.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::UnknownConnection`], [`NodeError::UnknownMultifeed`], [`NodeError::RootKeyInUse`] or
-    /// [`NodeError::OneMultifeed`].
-    pub fn attach(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        multifeed: MultifeedId,
-    ) -> Result<(), NodeError> {
-        self.advance(now);
-        self.attach_root(connection, multifeed)
-    }
-
-    /// Ends a connection in order: what the peer asked for is sent, its acknowledgements are waited for,
-    /// the sending side is closed. Ends in [`Event::Closed`].
-    pub fn disconnect(&mut self, now: Now, connection: ConnectionId) {
-        self.advance(now);
-        self.leave(connection);
-    }
-
-    /// Ends a connection at once.
-    pub fn abort(&mut self, now: Now, connection: ConnectionId) {
-        self.advance(now);
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.connection.close(None);
-            self.pump_link(connection);
-            self.touched.insert(connection);
-        }
-    }
-
-    /// Ends all connections and waits for all writes. Answered with [`Outcome::Closed`], the last output.
-    pub fn close(&mut self, now: Now) -> CommandId {
-        self.advance(now);
-        let command = self.command();
-        self.start_close(command);
-        command
-    }
-
-    /// Bytes came from the peer.
-    pub fn handle_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
-        self.advance(now);
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.connection.handle_bytes(self.now, bytes);
-            if self.pump_link(connection) {
-                self.message_came(connection);
-            } else {
-                self.bytes_came(connection, bytes.len());
-            }
-        }
-    }
-
-    /// The peer closed its sending side.
-    pub fn handle_eof(&mut self, now: Now, connection: ConnectionId) {
-        self.advance(now);
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.connection.handle_eof(self.now);
-            self.pump_link(connection);
-        }
-    }
-
-    /// The stream of a connection failed: nothing more can be read or written. Ends the connection at once,
-    /// with [`PeerError::Left`] if the peer had only shown that it speaks Noise.
-    pub fn handle_cut(&mut self, now: Now, connection: ConnectionId) {
-        self.advance(now);
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.connection.handle_cut(self.now);
-            self.pump_link(connection);
-            self.touched.insert(connection);
-        }
-    }
-
-    /// A batch was executed. Answers to unknown batches are ignored.
-    pub fn handle_storage(&mut self, now: Now, result: BatchResult) {
-        self.advance(now);
-        let BatchResult { id, answers } = result;
-        match self.tasks.remove(&id) {
-            None | Some(Task::Nothing) => {}
-            Some(Task::Store(step)) => self.store_answered(step, answers),
-            Some(Task::Folders(step)) => self.folders_answered(step, answers),
-            Some(Task::Block(step)) => self.block_answered(step, answers),
-            Some(Task::Open(feed)) => self.opening_answered(feed, answers),
-            Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
-            Some(Task::Nodes(feed, groups, after)) => {
-                self.nodes_answered(feed, id, &groups, after, answers)
-            }
-            Some(Task::Serve(connection, channel)) => {
-                self.serve_answered(connection, channel, Some(id), answers)
-            }
-            Some(Task::Read(job)) => self.read_answered(job, answers),
-        }
-    }
-
-    /// The moment given by [`Node::poll_timeout`] has come. Harmless when early.
-    pub fn handle_timeout(&mut self, now: Now) {
-        self.advance(now);
-        self.tick();
-    }
-
-    /// The next thing to do or to tell. See the drain rule at [`Node`].
-    #[must_use]
-    pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() {
-            self.settle();
-        }
-        self.outputs.pop_front()
-    }
-
-    /// The next connection with news for the side that writes: bytes to send, a half-close that is due,
-    /// reading to be taken up again, or its end. Each is named once until there is more news.
-    #[must_use]
-    pub fn poll_transmit(&mut self) -> Option<ConnectionId> {
-        let id = self.transmits.pop_front()?;
-        if let Some(link) = self.links.get_mut(&id) {
-            link.announced = false;
-        }
-        Some(id)
-    }
-
-    /// When to call [`Node::handle_timeout`] at the latest.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Now> {
-        self.next_timeout()
-    }
-
-    /// Bytes for the peer; write any prefix and tell [`Node::transmitted`]. Empty for an unknown connection.
-    #[must_use]
-    pub fn transmit(&mut self, connection: ConnectionId) -> &[u8] {
-        match self.links.get_mut(&connection) {
-            Some(link) => link.connection.transmit(),
-            None => &[],
-        }
-    }
-
-    /// `n` bytes of [`Node::transmit`] were written.
-    pub fn transmitted(&mut self, now: Now, connection: ConnectionId, n: usize) {
-        self.advance(now);
-        // No news: a host that tells it after each `poll_transmit` would be told to look again for ever.
-        if n == 0 {
-            return;
-        }
-        if let Some(link) = self.links.get_mut(&connection) {
-            link.connection.transmitted(self.now, n);
-            // A keepalive, one byte, moves nothing forward.
-            if n > 1 {
-                link.progress(self.now);
-            }
-            self.touched.insert(connection);
-        }
-    }
-
-    /// Whether the stream is to be read. `false` is back-pressure: more is wanted when
-    /// [`Node::poll_transmit`] names the connection again.
-    #[must_use]
-    pub fn wants_read(&self, connection: ConnectionId) -> bool {
-        self.links.get(&connection).is_some_and(|link| self.may_read(link))
-    }
-
-    /// Whether the sending side of the stream is to be closed once [`Node::transmit`] is empty.
-    #[must_use]
-    pub fn is_shut_down(&self, connection: ConnectionId) -> bool {
-        self.links.get(&connection).is_none_or(|link| link.connection.is_shut_down())
-    }
-
-    /// Whether the connection is over and its stream is to be dropped.
-    #[must_use]
-    pub fn is_closed(&self, connection: ConnectionId) -> bool {
-        !self.links.contains_key(&connection)
     }
 
     /// How the store keeps its feeds; before it is open, [`Layout::Corestore`].

@@ -2,7 +2,7 @@
 
 use multifeed_proto::ChannelId;
 
-use super::sync::{lacking, missing};
+use super::missing::{lacking, missing};
 use super::{ConnectionId, Event, FeedId, Node, WaitingFor};
 
 /// How far a feed is with one peer. Counts of blocks are of this moment, those of what moved since the

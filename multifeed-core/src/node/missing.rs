@@ -1,0 +1,104 @@
+//! What one side of a channel has and the other lacks.
+
+use core::ops::Range;
+
+use multifeed_proto::session::Peer;
+
+use super::link::Channel;
+use super::select::{Scope, Wishes};
+use crate::feed::Feed;
+
+/// Runs of blocks that are counted for a report; peers can make any number of them.
+pub(super) const MAX_RUNS: usize = 16_384;
+
+/// Blocks that were sent and that the peer neither acknowledged nor announced: it may have lost ours with
+/// its storage, and got them from elsewhere.
+pub(super) fn unacknowledged(state: &Channel, peer: &Peer) -> u64 {
+    let open = state.unacked.iter().filter(|run| !peer.remote().contains_all(run.clone()));
+    open.map(|run| run.end - run.start).sum()
+}
+
+/// The runs of blocks that the peer has and that are wanted and not here, in order.
+fn missing_runs<'a>(
+    feed: &'a Feed,
+    wishes: &'a Wishes,
+    state: &'a Channel,
+    peer: &'a Peer,
+) -> impl Iterator<Item = Range<u64>> + 'a {
+    let (mut at, scope) = (0, Scope::new(state, feed, peer));
+    core::iter::from_fn(move || {
+        loop {
+            let run = peer.remote().run_in(at..u64::MAX)?;
+            at = run.end;
+            let Some(missing) = feed.bits.first_missing_block(run.clone()) else { continue };
+            let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
+            // What nobody wants is passed over at once, however many runs a peer makes of it.
+            at = wishes.next(feed, missing, &scope)?.max(until);
+            if let Some(wanted) = wishes.run_in(feed, missing..until, &scope) {
+                at = wanted.end;
+                return Some(wanted);
+            }
+        }
+    })
+}
+
+/// How many blocks the peer has that are not stored here, and how many of them it did not send; in
+/// the first [`MAX_RUNS`] runs.
+pub(super) fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
+    let runs = missing_runs(feed, wishes, state, peer).take(MAX_RUNS);
+    runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
+        (count + (run.end - run.start), refused + state.refused.count_in(run))
+    })
+}
+
+/// As [`missing`], but stops at the first run that the peer may still send some of, which counts as one.
+pub(super) fn first_missing(
+    feed: &Feed,
+    wishes: &Wishes,
+    state: &Channel,
+    peer: &Peer,
+) -> (u64, u64) {
+    let mut refused = 0;
+    for run in missing_runs(feed, wishes, state, peer) {
+        let length = run.end - run.start;
+        let unanswered = state.refused.count_in(run);
+        refused += unanswered;
+        if unanswered < length {
+            return (refused + 1, refused);
+        }
+    }
+    (refused, refused)
+}
+
+/// The runs of blocks that are stored here.
+pub(super) fn stored_runs(feed: &Feed) -> impl Iterator<Item = Range<u64>> + '_ {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let start = feed.bits.first_block(at..feed.length())?;
+        at = feed.bits.first_missing_block(start..feed.length()).unwrap_or(feed.length());
+        Some(start..at)
+    })
+}
+
+/// Whether there are blocks here that the peer neither announced nor acknowledged.
+pub(super) fn lacks_some(feed: &Feed, peer: &Peer) -> bool {
+    stored_runs(feed).any(|run| !peer.remote().contains_all(run))
+}
+
+/// How many blocks there are here that the peer neither announced nor acknowledged; in the first
+/// [`MAX_RUNS`] runs.
+pub(super) fn lacking(feed: &Feed, peer: &Peer) -> u64 {
+    let mut steps = MAX_RUNS;
+    stored_runs(feed)
+        .map_while(|run| {
+            let (mut at, mut count) = (run.start, 0);
+            while at < run.end {
+                steps = steps.checked_sub(1)?;
+                let known = peer.remote().run_in(at..run.end).unwrap_or(run.end..run.end);
+                count += known.start - at;
+                at = known.end;
+            }
+            Some(count)
+        })
+        .sum()
+}

@@ -375,7 +375,15 @@ impl Disk {
         if disk_path.is_dir() {
             return Ok(());
         }
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let outside: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
         fs::create_dir_all(disk_path)?;
+        for made in outside {
+            // The names of the store's own folder and of those above it, which no operation speaks of.
+            let above = made.parent().filter(|path| !path.as_os_str().is_empty());
+            // Where that may not be read, the name lasts when the system writes it.
+            let _ = sync_folder(above.unwrap_or(Path::new(".")));
+        }
         let mut made = Some(folder);
         while let Some(folder) = made {
             self.name_changed(&folder);

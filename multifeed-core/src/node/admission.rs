@@ -19,7 +19,8 @@ pub enum Peers {
     /// Those with these Noise public keys. Others see no more than a disconnect.
     Listed(BTreeSet<[u8; 32]>),
     /// Those that the application lets in: after [`Event::Connected`] it calls [`Node::admit`], or
-    /// [`Node::abort`], within [`Config::multifeed_timeout`](multifeed_proto::Config::multifeed_timeout).
+    /// [`Node::abort`], within [`Config::multifeed_timeout`](multifeed_proto::Config::multifeed_timeout) or
+    /// [`Config::idle_timeout`](multifeed_proto::Config::idle_timeout), whichever is shorter.
     Ask,
 }
 

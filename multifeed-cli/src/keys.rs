@@ -183,14 +183,14 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-fn sync_folder(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 /// Other systems keep names by themselves.
 #[cfg(not(unix))]
 #[allow(clippy::unnecessary_wraps, reason = "as on other systems")]
-fn sync_folder(_directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 

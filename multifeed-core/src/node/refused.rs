@@ -46,7 +46,7 @@ impl Refused {
     /// A block is not asked for any more until `after`, or longer if that was in vain before.
     pub(super) fn add(&mut self, block: u64, now: Now, after: Duration) {
         self.blocks.insert(block..block + 1);
-        let wait = after * (1 << self.doublings);
+        let wait = after.saturating_mul(1 << self.doublings);
         self.again_at.get_or_insert_with(|| now.after(wait));
     }
 
@@ -77,7 +77,7 @@ impl Refused {
             self.retried.insert(block..block + 1);
         }
         if !self.blocks.is_empty() {
-            self.again_at = Some(now.after(after * (1 << self.doublings)));
+            self.again_at = Some(now.after(after.saturating_mul(1 << self.doublings)));
         }
         Some(&self.retried)
     }

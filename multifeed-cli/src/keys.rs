@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use multifeed_proto::{INSECURE_DEFAULT_ROOT_KEY, KeyParseError};
 use multifeed_tokio::RootKey;
+use multifeed_tokio::core::disk::sync_folder;
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -180,18 +181,6 @@ pub(crate) fn read_secret(path: &Path) -> io::Result<String> {
 
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-#[cfg(unix)]
-pub(crate) fn sync_folder(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Other systems keep names by themselves.
-#[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "as on other systems")]
-pub(crate) fn sync_folder(_directory: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// Whether there is something in the folder beside hidden files, and the lock that a command killed at

@@ -1,8 +1,8 @@
 //! Opens the store that a command works on, and closes it whatever happens.
 
-use std::fs;
 use std::path::Path;
 
+use multifeed_tokio::core::disk::make_folder;
 use multifeed_tokio::core::format::corestore::MASTER_KEY;
 use multifeed_tokio::core::format::{numbered, sleep};
 use multifeed_tokio::{Dialect, Multifeed, Options, RootKey};
@@ -173,9 +173,7 @@ pub(crate) fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
 
 /// Makes the folder of a new store.
 pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
-    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-    let new: Vec<&Path> = directory.ancestors().take_while(missing).collect();
-    fs::create_dir_all(directory).map_err(|error| {
+    make_folder(directory).map_err(|error| {
         let place = directory.display();
         let failure = if directory.is_file() {
             Failure::new("ERR_DIRECTORY", format!("{place} is a file, and a store is a folder"))
@@ -185,13 +183,7 @@ pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
                 .advice("see whether the folder above it exists, and whether you may write there")
         };
         failure.detail("directory", place.to_string())
-    })?;
-    for made in new {
-        let above = made.parent().filter(|path| !path.as_os_str().is_empty());
-        // Where that may not be read, the name lasts when the system writes it.
-        let _ = keys::sync_folder(above.unwrap_or(Path::new(".")));
-    }
-    Ok(())
+    })
 }
 
 /// Warns of the key that everybody knows.

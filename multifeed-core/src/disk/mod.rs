@@ -23,8 +23,8 @@ use fs4::fs_std::FileExt;
 use self::pool::{Mode, Pool};
 use self::stable::Stable;
 pub use self::system::is_too_many_files;
-pub(crate) use self::system::sync_folder;
 use self::system::{create_secret, device, read_fully, sync_file_system, write_fully};
+pub use self::system::{make_folder, sync_folder};
 use crate::storage::{
     Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
 };
@@ -375,15 +375,9 @@ impl Disk {
         if disk_path.is_dir() {
             return Ok(());
         }
-        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let outside: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
+        // The names of the store's own folder and of those above it are synced here: no operation speaks of them.
+        make_folder(&self.root)?;
         fs::create_dir_all(disk_path)?;
-        for made in outside {
-            // The names of the store's own folder and of those above it, which no operation speaks of.
-            let above = made.parent().filter(|path| !path.as_os_str().is_empty());
-            // Where that may not be read, the name lasts when the system writes it.
-            let _ = sync_folder(above.unwrap_or(Path::new(".")));
-        }
         let mut made = Some(folder);
         while let Some(folder) = made {
             self.name_changed(&folder);

@@ -124,9 +124,31 @@ pub(super) fn create_secret(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Makes a folder, and those above it that do not exist, and waits until their names are on stable storage.
+///
+/// Where a folder above may not be read, and so not be synced, its new name lasts when the system writes it.
+///
+/// # Errors
+///
+/// Those of [`std::fs::create_dir_all`].
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let new: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    std::fs::create_dir_all(path)?;
+    for made in new {
+        let above = made.parent().filter(|path| !path.as_os_str().is_empty());
+        let _ = sync_folder(above.unwrap_or(Path::new(".")));
+    }
+    Ok(())
+}
+
 /// Waits until the names in a folder are on stable storage, where folders can be opened; Windows
 /// keeps them in its journal.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If the folder cannot be opened or synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 

@@ -37,12 +37,13 @@ fn who_sent_a_block_that_was_dropped_and_is_not_wanted_any_more_is_in_sync() {
     }
 }
 
-#[test]
-fn a_tree_that_cannot_be_read_for_long_is_not_called_damaged() {
+/// A feed of which the second party has a part, and whose tree it cannot read; then it is connected.
+fn unreadable_tree() -> (Sim, usize) {
     let mut sim = Sim::new(300);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
     let feed = sim.writer(a, "w");
-    sim.append_all(a, feed, (0..3000).map(|n| Bytes::from(format!("block {n}"))).collect());
+    let block = |n: usize| Bytes::from(format!("block {n} {}", "-".repeat(n % 50)));
+    sim.append_all(a, feed, (0..3000).map(block).collect());
     let wire = sim.connect(a, b);
     sim.wires[wire].cut_after = [Some(60_000), None];
     sim.run();
@@ -52,16 +53,37 @@ fn a_tree_that_cannot_be_read_for_long_is_not_called_damaged() {
     sim.load(b, theirs);
     sim.parties[b].unreadable = Some(("/tree", u32::MAX));
     let wire = sim.connect(a, b);
+    (sim, wire)
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_while_downloading_is_told_and_tried_again_later() {
+    let (mut sim, wire) = unreadable_tree();
+    let mut steps = 0;
+    while sim.step() {
+        steps += 1;
+        assert!(steps < 20_000, "it downloads again and again");
+    }
+    assert!(sim.parties[1].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+    sim.parties[1].unreadable = None;
+    sim.pass(Duration::from_secs(6));
+    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
+    assert_eq!(sim.contents(0), sim.contents(1));
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_for_long_is_not_called_damaged() {
+    let (mut sim, wire) = unreadable_tree();
     sim.pass(Duration::from_secs(200));
-    let events = &sim.parties[b].events;
+    let events = &sim.parties[1].events;
     let tries = events.iter().filter(|event| matches!(event, Event::FeedFailed { .. })).count();
     assert!(tries > 4, "{tries} tries");
     let damaged = |event: &&Event| {
         matches!(event, Event::FeedFailed { error: NodeError::Damaged { .. }, .. })
     };
     assert_eq!(events.iter().find(damaged), None);
-    sim.parties[b].unreadable = None;
+    sim.parties[1].unreadable = None;
     sim.pass(Duration::from_secs(200));
     assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
-    assert_eq!(sim.contents(a), sim.contents(b));
+    assert_eq!(sim.contents(0), sim.contents(1));
 }

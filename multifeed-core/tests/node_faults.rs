@@ -212,33 +212,6 @@ fn a_request_whose_feed_fails_meanwhile_is_answered_when_the_feed_is_back() {
 }
 
 #[test]
-fn a_tree_that_cannot_be_read_while_downloading_is_told_and_tried_again_later() {
-    let mut sim = Sim::new(300);
-    let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
-    let feed = sim.writer(a, "w");
-    sim.append_all(a, feed, numbered(3000));
-    let wire = sim.connect(a, b);
-    sim.wires[wire].cut_after = [Some(60_000), None];
-    sim.run();
-    sim.restart(b);
-    let key = sim.parties[a].node.feed(feed).unwrap().key;
-    let theirs = sim.parties[b].node.find(&key).unwrap();
-    sim.load(b, theirs);
-    sim.parties[b].unreadable = Some(("/tree", u32::MAX));
-    let wire = sim.connect(a, b);
-    let mut steps = 0;
-    while sim.step() {
-        steps += 1;
-        assert!(steps < 20_000, "it downloads again and again");
-    }
-    assert!(sim.parties[b].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
-    sim.parties[b].unreadable = None;
-    sim.pass(Duration::from_secs(6));
-    assert_eq!(sim.sync_state(wire, 1), SyncState::InSync);
-    assert_eq!(sim.contents(a), sim.contents(b));
-}
-
-#[test]
 fn a_disk_that_stays_full_is_tried_ever_more_rarely_and_the_stall_is_named() {
     let mut sim = Sim::new(2000);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));

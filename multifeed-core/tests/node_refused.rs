@@ -55,6 +55,24 @@ impl Slow {
         Self { sim, liar, channel, key, answers, taken: 0 }
     }
 
+    /// All blocks were asked for, and given up.
+    fn given_up(count: u64) -> Self {
+        let mut slow = Self::with(count);
+        while !matches!(slow.state(), SyncState::Waiting(WaitingFor::Refused { .. })) {
+            slow.pass(1);
+        }
+        slow
+    }
+
+    /// All blocks but the last have come.
+    fn all_but_one() -> Self {
+        let mut slow = Self::new();
+        for block in 0..COUNT - 1 {
+            slow.send(block);
+        }
+        slow
+    }
+
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.sim.pass(Duration::from_secs(1));
@@ -81,22 +99,22 @@ impl Slow {
         self.sim.parties[0].node.sync_state(self.liar.id)
     }
 
+    #[track_caller]
+    fn assert_in_sync(&self, wire: usize) {
+        for end in 0..2 {
+            assert_eq!(self.sim.sync_state(wire, end), SyncState::InSync, "end {end}");
+        }
+    }
+
     fn held(&self) -> u64 {
         let node = &self.sim.parties[0].node;
         node.find(&self.key).and_then(|feed| node.feed(feed)).map_or(0, |feed| feed.blocks)
     }
 }
 
-fn is_refused(state: &SyncState) -> bool {
-    matches!(state, SyncState::Waiting(WaitingFor::Refused { .. }))
-}
-
 #[test]
 fn an_answer_that_comes_after_its_request_was_given_up_is_taken() {
-    let mut slow = Slow::new();
-    while !is_refused(&slow.state()) {
-        slow.pass(1);
-    }
+    let mut slow = Slow::given_up(COUNT);
     slow.asked();
     for block in 0..COUNT {
         slow.send(block);
@@ -107,10 +125,7 @@ fn an_answer_that_comes_after_its_request_was_given_up_is_taken() {
 
 #[test]
 fn a_block_that_was_given_up_is_not_taken_when_it_comes_late() {
-    let mut slow = Slow::new();
-    while !is_refused(&slow.state()) {
-        slow.pass(1);
-    }
+    let mut slow = Slow::given_up(COUNT);
     slow.send(0);
     let node = &mut slow.sim.parties[0].node;
     let feed = node.find(&slow.key).unwrap();
@@ -125,10 +140,7 @@ fn a_block_that_was_given_up_is_not_taken_when_it_comes_late() {
 
 #[test]
 fn blocks_that_were_not_sent_are_asked_for_again() {
-    let mut slow = Slow::new();
-    while !is_refused(&slow.state()) {
-        slow.pass(1);
-    }
+    let mut slow = Slow::given_up(COUNT);
     slow.asked();
     let mut again = Vec::new();
     while again.is_empty() {
@@ -161,10 +173,7 @@ fn a_peer_that_never_sends_is_asked_for_a_few_blocks_and_ever_more_rarely() {
 
 #[test]
 fn blocks_that_the_peer_announces_once_more_are_asked_for_at_once() {
-    let mut slow = Slow::new();
-    while !is_refused(&slow.state()) {
-        slow.pass(1);
-    }
+    let mut slow = Slow::given_up(COUNT);
     slow.asked();
     slow.liar.have(&mut slow.sim, slow.channel, 5, 2);
     assert_eq!(slow.asked(), [5, 6]);
@@ -172,10 +181,7 @@ fn blocks_that_the_peer_announces_once_more_are_asked_for_at_once() {
 
 #[test]
 fn nobody_is_in_sync_with_a_node_that_waits_for_a_block_from_another() {
-    let mut slow = Slow::new();
-    for block in 0..COUNT - 1 {
-        slow.send(block);
-    }
+    let mut slow = Slow::all_but_one();
     // The last block was asked of the first peer, which takes its time.
     assert_eq!(slow.held(), COUNT - 1);
     let wire = slow.sim.connect(1, 0);
@@ -185,23 +191,16 @@ fn nobody_is_in_sync_with_a_node_that_waits_for_a_block_from_another() {
     slow.send(COUNT - 1);
     slow.pass(2);
     assert_eq!(slow.held(), COUNT);
-    for end in 0..2 {
-        assert_eq!(slow.sim.sync_state(wire, end), SyncState::InSync);
-    }
+    slow.assert_in_sync(wire);
 }
 
 #[test]
 fn a_block_that_another_did_not_send_is_fetched_and_then_both_are_in_sync() {
-    let mut slow = Slow::new();
-    for block in 0..COUNT - 1 {
-        slow.send(block);
-    }
+    let mut slow = Slow::all_but_one();
     let wire = slow.sim.connect(1, 0);
     slow.pass(30);
     assert_eq!(slow.held(), COUNT);
-    for end in 0..2 {
-        assert_eq!(slow.sim.sync_state(wire, end), SyncState::InSync);
-    }
+    slow.assert_in_sync(wire);
 }
 
 #[test]
@@ -225,10 +224,7 @@ fn a_peer_that_wants_no_block_is_asked_again_when_there_are_new_ones() {
 #[test]
 fn when_a_block_comes_after_all_those_before_it_are_asked_for_too() {
     let count = 40;
-    let mut slow = Slow::with(count);
-    while !is_refused(&slow.state()) {
-        slow.pass(1);
-    }
+    let mut slow = Slow::given_up(count);
     slow.asked();
     // The first blocks that are asked for again do not come either.
     let mut again = Vec::new();

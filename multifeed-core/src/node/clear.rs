@@ -25,11 +25,11 @@ pub(super) struct ClearJob {
 
 impl Node {
     /// Gives blocks up: their bits are cleared, their bytes become a hole, the tree stays. What is beyond
-    /// the log is left out. Answered with [`Outcome::Cleared`] when that
-    /// is as durable as [`NodeConfig::durability`](crate::NodeConfig::durability) says.
+    /// the log is left out. Answered with [`Outcome::Cleared`] when that is as durable as
+    /// [`NodeConfig::durability`](crate::NodeConfig::durability) says.
     ///
-    /// Peers are told. The blocks, also those that were not held, are not fetched again unless [`Node::wait`] or [`Node::download`]
-    /// asks for them.
+    /// Peers are told. The blocks, also those that were not held, are not fetched again unless
+    /// [`Node::wait`] or [`Node::download`] asks for them.
     pub fn clear(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command();
         let at = blocks.start;

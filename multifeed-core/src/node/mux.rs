@@ -338,8 +338,11 @@ impl Node {
             link.unjudged.insert(channel);
             self.touched.insert(id);
         }
-        if let Some(feed) = self.feed_of(id, channel) {
-            self.offers_changed(feed);
+        // Happens for every block, and hardly ever does a command end without peers.
+        if !self.hopeful.is_empty() {
+            if let Some(feed) = self.feed_of(id, channel) {
+                self.offers_changed(feed);
+            }
         }
     }
 

@@ -168,7 +168,8 @@ impl Wishes {
 
 impl Node {
     /// Has only those blocks of a feed fetched that somebody asks for (`true`), or all of them.
-    /// Not remembered in the store, as the option of the JavaScript is not; see [`NodeConfig::sparse`](crate::NodeConfig::sparse).
+    /// Not remembered in the store, as the option of the JavaScript is not; see
+    /// [`NodeConfig::sparse`](crate::NodeConfig::sparse).
     pub fn set_sparse(&mut self, feed: FeedId, sparse: bool) {
         let Some(entry) =
             self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none())

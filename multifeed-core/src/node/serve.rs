@@ -62,6 +62,12 @@ struct Item {
     signature_at: Option<usize>,
 }
 
+impl Job {
+    const fn new(items: Vec<Item>) -> Self {
+        Self { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() }
+    }
+}
+
 impl Node {
     pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
         self.reset_barrier(id, channel);
@@ -101,9 +107,7 @@ impl Node {
                 let id_of_feed = state.feed;
                 let after = After::Serve(id, channel);
                 let batch = Some(self.submit(None, ops, Task::Nodes(id_of_feed, groups, after)));
-                let (items, reads) = (Vec::new(), Vec::new());
-                let job = Job { items, loads: 0, batch, cleared: 0, reads };
-                self.keep_job(id, channel, job);
+                self.keep_job(id, channel, Job { batch, ..Job::new(Vec::new()) });
                 continue;
             }
             let count = waiting.min(turn) - dropped;
@@ -124,11 +128,7 @@ impl Node {
                     })
                 })
                 .collect();
-            self.go_on(
-                id,
-                channel,
-                Job { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() },
-            );
+            self.go_on(id, channel, Job::new(items));
         }
     }
 
@@ -243,8 +243,8 @@ impl Node {
             .channel_mut(id, channel)
             .and_then(|state| state.job.take_if(|job| job.batch == batch));
         let Some(job) = job else { return };
-        let cleared = self.feed_of(id, channel).map(|feed| self.feeds[feed.0 as usize].cleared);
-        if !job.reads.is_empty() && cleared != Some(job.cleared) {
+        let Some(feed_id) = self.feed_of(id, channel) else { return };
+        if !job.reads.is_empty() && self.feeds[feed_id.0 as usize].cleared != job.cleared {
             self.park_again(id, channel, job.items);
             if let Some(link) = self.links.get_mut(&id) {
                 link.serving.push_back(channel);
@@ -255,7 +255,6 @@ impl Node {
             Ok(answers) => answers,
             Err(error) => return self.serve_failed(id, channel, job, error.into()),
         };
-        let Some(feed_id) = self.feed_of(id, channel) else { return };
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
@@ -338,8 +337,7 @@ impl Node {
             let kind = StorageErrorKind::Io(format!("entry {entry} is blank"));
             let error = StorageError { doing: "read", path, kind };
             let items = unsigned.into_iter().map(|(_, item)| item).collect();
-            let job = Job { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() };
-            self.serve_failed(id, channel, job, error.into());
+            self.serve_failed(id, channel, Job::new(items), error.into());
         }
     }
 

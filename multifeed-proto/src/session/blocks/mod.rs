@@ -108,19 +108,12 @@ impl RemoteBlocks {
 
     /// Adds the blocks of `range` as far as `limit` entries allow.
     pub(crate) fn insert(&mut self, range: Range<u64>, limit: usize) {
-        let range = range.start..range.end.min(MAX_BLOCKS);
-        if range.is_empty() {
-            return;
+        let Some((first, between, last)) = parts(range) else { return };
+        self.insert_in(first.page, first.from, first.to, limit);
+        self.insert_full(between.start, between.end, limit);
+        if let Some(last) = last {
+            self.insert_in(last.page, last.from, last.to, limit);
         }
-        let (first, from) = split(range.start);
-        let (last, until) = split(range.end - 1);
-        if first == last {
-            self.insert_in(first, from, until + 1, limit);
-            return;
-        }
-        self.insert_in(first, from, PAGE_BLOCKS, limit);
-        self.insert_full(first + 1, last, limit);
-        self.insert_in(last, 0, until + 1, limit);
     }
 
     /// Adds the blocks set in `bytes`, most significant bit first, from block `start` on, which is a
@@ -142,19 +135,12 @@ impl RemoteBlocks {
 
     /// Takes the blocks of `range` out. A page that no longer fits into `limit` is forgotten whole.
     pub(crate) fn remove(&mut self, range: Range<u64>, limit: usize) {
-        let range = range.start..range.end.min(MAX_BLOCKS);
-        if range.is_empty() {
-            return;
+        let Some((first, between, last)) = parts(range) else { return };
+        self.remove_in(first.page, first.from, first.to, limit);
+        self.remove_pages(between.start, between.end, limit);
+        if let Some(last) = last {
+            self.remove_in(last.page, last.from, last.to, limit);
         }
-        let (first, from) = split(range.start);
-        let (last, until) = split(range.end - 1);
-        if first == last {
-            self.remove_in(first, from, until + 1, limit);
-            return;
-        }
-        self.remove_in(first, from, PAGE_BLOCKS, limit);
-        self.remove_pages(first + 1, last, limit);
-        self.remove_in(last, 0, until + 1, limit);
     }
 
     /// Takes every block out.
@@ -322,6 +308,27 @@ impl RemoteBlocks {
         self.full.remove(&first);
         self.count -= (end - first) * PAGE_BLOCKS;
     }
+}
+
+/// Some blocks of one page: their places in it.
+struct Part {
+    page: u64,
+    from: u64,
+    to: u64,
+}
+
+/// A range as the part of its first page, the whole pages behind it, and the part of its last page if
+/// that is another one. `None` if it is empty.
+fn parts(range: Range<u64>) -> Option<(Part, Range<u64>, Option<Part>)> {
+    let range = range.start..range.end.min(MAX_BLOCKS);
+    if range.is_empty() {
+        return None;
+    }
+    let (first, from) = split(range.start);
+    let (last, until) = split(range.end - 1);
+    let to = if first == last { until + 1 } else { PAGE_BLOCKS };
+    let tail = (first != last).then_some(Part { page: last, from: 0, to: until + 1 });
+    Some((Part { page: first, from, to }, first + 1..last, tail))
 }
 
 /// Page of a block, and its place in the page.

@@ -10,7 +10,7 @@
 //! | `walk` | the pass over tree, blocks and signatures |
 //! | `plan` | repair: what to write, in which order |
 //! | `folders` | which feeds a store has, in either layout |
-//! | `store` | all feeds of a store, on its files (feature `std`) |
+//! | `store` | all feeds of a store (feature `std`) |
 //!
 //! A feed is opened on the way like by a [`Node`](crate::Node), so that both agree on how long a
 //! damaged log is. Not here: fetching what was lost, which the next sync does.

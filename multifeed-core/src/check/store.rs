@@ -1,4 +1,4 @@
-//! All feeds of a store, on its files.
+//! All feeds of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,9 @@ use multifeed_proto::{FeedKey, RootKey};
 use zeroize::Zeroizing;
 
 use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject};
-use crate::disk::Disk;
 use crate::format::{blocked, corestore, list, numbered, sleep};
 use crate::node::{LOCK_FILE, Layout};
-use crate::storage::{Answer, Batch, BatchId, FilePath, Op, StorageError};
+use crate::storage::{Answer, Batch, BatchId, FilePath, Files, Op, StorageError};
 
 /// Something about the store as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +106,7 @@ impl StoreReport {
 /// The check of a whole store. Holds its lock until it is dropped.
 #[derive(Debug)]
 pub struct StoreCheck<'a> {
-    disk: &'a Disk,
+    files: &'a dyn Files,
     root: Option<RootKey>,
     master: Option<Zeroizing<[u8; 32]>>,
     folders: Vec<FeedFolder>,
@@ -124,9 +123,9 @@ impl<'a> StoreCheck<'a> {
     /// # Errors
     ///
     /// If the store is in use, or cannot be read.
-    pub fn new(disk: &'a Disk, root: Option<RootKey>) -> Result<Self, StorageError> {
+    pub fn new(files: &'a dyn Files, root: Option<RootKey>) -> Result<Self, StorageError> {
         let (folders, blocked) = (Vec::new(), Some(BTreeSet::new()));
-        let mut check = Self { disk, root, master: None, folders, blocked, next_batch: 0 };
+        let mut check = Self { files, root, master: None, folders, blocked, next_batch: 0 };
         check.run_all(Vec::from([Op::Lock { path: FilePath::new(&[LOCK_FILE]) }]))?;
         let path = FilePath::new(&[corestore::MASTER_KEY]);
         if let Some(bytes) = check.read(Op::Read { path, offset: 0, len: 32 })? {
@@ -303,7 +302,7 @@ impl<'a> StoreCheck<'a> {
     fn run(&mut self, ops: Vec<Op>) -> Vec<Result<Answer, StorageError>> {
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
-        self.disk.execute(&Batch { id, after: None, ops }).answers
+        self.files.execute(&Batch { id, after: None, ops }).answers
     }
 
     /// What one operation reads.
@@ -318,7 +317,7 @@ impl<'a> StoreCheck<'a> {
 
 impl Drop for StoreCheck<'_> {
     fn drop(&mut self) {
-        self.disk.close();
+        self.files.close();
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::system::is_too_many_files;
 use self::system::{create_secret, device, read_fully, sync_file_system, write_fully};
 pub use self::system::{make_folder, sync_folder};
 use crate::storage::{
-    Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind,
+    Answer, Batch, BatchResult, Failed, FilePath, Files, Op, StorageError, StorageErrorKind,
 };
 
 /// The files of one store.
@@ -52,6 +52,16 @@ pub struct Disk {
     sweep: Mutex<bool>,
     /// Whether anything is synced before [`Disk::sync_all`].
     syncs: bool,
+}
+
+impl Files for Disk {
+    fn execute(&self, batch: &Batch) -> BatchResult {
+        Self::execute(self, batch)
+    }
+
+    fn close(&self) {
+        Self::close(self);
+    }
 }
 
 #[derive(Debug)]

@@ -42,6 +42,24 @@ pub struct Effect {
     pub op: Op,
 }
 
+/// What a loss of power leaves of an effect that no sync covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole,
+    /// This many bytes of a write, from its first on; all of it from [`Journal::torn_len`] on, and nothing of
+    /// what is no write.
+    Part(usize),
+    /// Nothing.
+    Nothing,
+}
+
+impl From<bool> for Kept {
+    fn from(kept: bool) -> Self {
+        if kept { Self::Whole } else { Self::Nothing }
+    }
+}
+
 impl Journal {
     /// A journal that begins with the files of `memory`.
     #[must_use]
@@ -72,6 +90,11 @@ impl Journal {
         self.memory.set_fault(fault);
     }
 
+    /// Gives the lock up, as the end of the process that holds it would.
+    pub fn unlock(&mut self) {
+        self.memory.unlock();
+    }
+
     /// The effects so far, oldest first.
     #[must_use]
     pub fn effects(&self) -> &[Effect] {
@@ -87,7 +110,12 @@ impl Journal {
     /// The files after the first `count` effects.
     #[must_use]
     pub fn state_after(&self, count: usize) -> Memory {
-        self.rebuild(self.effects.iter().take(count))
+        let mut memory = self.empty();
+        for effect in self.effects.iter().take(count) {
+            apply(&mut memory, &effect.op);
+        }
+        memory.unlock();
+        memory
     }
 
     /// The files after the first `whole` effects and `bytes` bytes of the one after them.
@@ -99,32 +127,24 @@ impl Journal {
     pub fn state_torn(&self, whole: usize, bytes: usize) -> Memory {
         let mut memory = self.state_after(whole);
         let Some(effect) = self.effects.get(whole) else { return memory };
-        if bytes >= self.torn_len(whole) {
-            apply(&mut memory, &effect.op);
-        } else if let Op::Write { path, offset, data } = &effect.op {
-            let data = Bytes::copy_from_slice(&data[..bytes]);
-            apply(&mut memory, &Op::Write { path: path.clone(), offset: *offset, data });
-        }
+        apply_part(&mut memory, &effect.op, bytes);
         memory
     }
 
     /// Number of places at which the effect `index` can be torn: the bytes of a write, 1 for all else.
     #[must_use]
     pub fn torn_len(&self, index: usize) -> usize {
-        match self.effects.get(index).map(|effect| &effect.op) {
-            Some(Op::Write { data, .. }) => data.len().max(1),
-            Some(_) | None => 1,
-        }
+        self.effects.get(index).map_or(1, |effect| torn_len(&effect.op))
     }
 
     /// The files when the power is lost after the first `count` effects: those that a later
-    /// [`Op::Sync`] of their file covers are there, of the others those for which `kept`, called
-    /// with their number, says so.
+    /// [`Op::Sync`] of their file covers are there, of the others what `kept`, called
+    /// with their number, says.
     #[must_use]
-    pub fn state_after_power_loss(
+    pub fn state_after_power_loss<K: Into<Kept>>(
         &self,
         count: usize,
-        mut kept: impl FnMut(usize) -> bool,
+        mut kept: impl FnMut(usize) -> K,
     ) -> Memory {
         let effects = &self.effects[..count.min(self.effects.len())];
         let lasts = |index: usize, effect: &Effect| {
@@ -137,8 +157,17 @@ impl Journal {
                         || is_folder && path.is_within(target(&effect.op)))
                 })
         };
-        let kept = effects.iter().enumerate().filter(|(i, effect)| lasts(*i, effect) || kept(*i));
-        self.rebuild(kept.map(|(_, effect)| effect))
+        let mut memory = self.empty();
+        for (index, effect) in effects.iter().enumerate() {
+            let kept = if lasts(index, effect) { Kept::Whole } else { kept(index).into() };
+            match kept {
+                Kept::Whole => apply(&mut memory, &effect.op),
+                Kept::Part(bytes) => apply_part(&mut memory, &effect.op, bytes),
+                Kept::Nothing => {}
+            }
+        }
+        memory.unlock();
+        memory
     }
 
     fn run(&mut self, batch: BatchId, op: &Op) -> Result<Answer, StorageError> {
@@ -149,13 +178,10 @@ impl Journal {
         Ok(answer)
     }
 
-    fn rebuild<'a>(&self, effects: impl Iterator<Item = &'a Effect>) -> Memory {
+    /// The files that it began with.
+    fn empty(&self) -> Memory {
         let mut memory = self.start.clone();
         memory.set_fault(None);
-        for effect in effects {
-            apply(&mut memory, &effect.op);
-        }
-        memory.unlock();
         memory
     }
 }
@@ -164,6 +190,20 @@ impl Journal {
 /// power is part of the loss.
 fn apply(memory: &mut Memory, op: &Op) {
     let _lost = memory.run(op);
+}
+
+/// Applies the first bytes of an effect.
+fn apply_part(memory: &mut Memory, op: &Op, bytes: usize) {
+    if bytes >= torn_len(op) {
+        apply(memory, op);
+    } else if let Op::Write { path, offset, data } = op {
+        let data = Bytes::copy_from_slice(&data[..bytes]);
+        apply(memory, &Op::Write { path: path.clone(), offset: *offset, data });
+    }
+}
+
+fn torn_len(op: &Op) -> usize {
+    if let Op::Write { data, .. } = op { data.len().max(1) } else { 1 }
 }
 
 /// The file whose sync makes an effect last.

@@ -21,6 +21,7 @@ pub struct Memory {
     locked: bool,
     failed: Failed,
     fault: Option<Fault>,
+    denied: Option<FilePath>,
 }
 
 /// A disk that stops working, for tests: see [`Memory::set_fault`].
@@ -53,6 +54,11 @@ impl Memory {
         self.fault = fault;
     }
 
+    /// Makes one file one that may neither be read nor changed, though replaced or removed; `None`: all may be.
+    pub fn set_denied(&mut self, path: Option<FilePath>) {
+        self.denied = path;
+    }
+
     /// Gives the lock up, as the end of the process that holds it would.
     pub fn unlock(&mut self) {
         self.locked = false;
@@ -80,7 +86,7 @@ impl Memory {
                 Some(file) => Answer::Bytes(Bytes::from(file.read(*offset, *len))),
                 None => Answer::NotFound,
             }),
-            Op::Length { path } => Ok(match self.file(path)? {
+            Op::Length { path } => Ok(match self.length(path)? {
                 Some(file) => Answer::Length(file.len()),
                 None => Answer::NotFound,
             }),
@@ -90,12 +96,14 @@ impl Memory {
             }),
             Op::Write { path, offset, data } => {
                 check_end(*offset, data.len() as u64)?;
+                self.allowed(path)?;
                 self.change()?;
                 self.make(path)?.write(*offset, data);
                 Ok(Answer::Done)
             }
             Op::Truncate { path, len } => {
                 check_end(*len, 0)?;
+                self.allowed(path)?;
                 self.change()?;
                 self.make(path)?.truncate(*len);
                 Ok(Answer::Done)
@@ -135,6 +143,7 @@ impl Memory {
                 if self.locked {
                     return Err(StorageErrorKind::InUse { process: 0 });
                 }
+                self.allowed(path)?;
                 self.change()?;
                 let file = self.make(path)?;
                 file.truncate(0);
@@ -208,6 +217,15 @@ impl Memory {
         if self.folders.contains(path) {
             return Err(io(NOT_A_FILE));
         }
+        self.allowed(path)?;
+        Ok(self.files.get(path))
+    }
+
+    /// As [`Self::file`]; the length of a file is told to everybody.
+    fn length(&self, path: &FilePath) -> Result<Option<&SparseFile>, StorageErrorKind> {
+        if self.folders.contains(path) {
+            return Err(io(NOT_A_FILE));
+        }
         Ok(self.files.get(path))
     }
 
@@ -225,6 +243,11 @@ impl Memory {
             self.folders.insert(folder);
         }
         Ok(self.files.entry(path.clone()).or_default())
+    }
+
+    fn allowed(&self, path: &FilePath) -> Result<(), StorageErrorKind> {
+        let denied = self.denied.as_ref() == Some(path) && self.files.contains_key(path);
+        if denied { Err(StorageErrorKind::Denied) } else { Ok(()) }
     }
 
     fn change(&mut self) -> Result<(), StorageErrorKind> {
@@ -245,6 +268,7 @@ impl Clone for Memory {
             locked: false,
             failed: Failed::default(),
             fault: self.fault.clone(),
+            denied: self.denied.clone(),
         }
     }
 }

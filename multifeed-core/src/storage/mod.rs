@@ -12,17 +12,48 @@ mod memory;
 mod queue;
 
 pub use failed::Failed;
-pub use journal::{Effect, Journal};
+pub use journal::{Effect, Journal, Kept};
 pub use memory::{Fault, Memory};
 pub use queue::Queue;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 use core::ops::Deref;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
+
+/// Files on which batches are run at once, for work that needs no runtime, such as the
+/// check of a store.
+pub trait Files: fmt::Debug {
+    /// Runs the operations of a batch in their order.
+    fn execute(&self, batch: &Batch) -> BatchResult;
+
+    /// Closes all files and gives the lock up.
+    fn close(&self);
+}
+
+impl Files for RefCell<Memory> {
+    fn execute(&self, batch: &Batch) -> BatchResult {
+        self.borrow_mut().execute(batch)
+    }
+
+    fn close(&self) {
+        self.borrow_mut().unlock();
+    }
+}
+
+impl Files for RefCell<Journal> {
+    fn execute(&self, batch: &Batch) -> BatchResult {
+        self.borrow_mut().execute(batch)
+    }
+
+    fn close(&self) {
+        self.borrow_mut().unlock();
+    }
+}
 
 /// Number of a batch; unique for the life of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -109,6 +109,13 @@ impl fmt::Debug for Verifier {
     }
 }
 
+/// Whether a key is a point of small order, such as one of zeros: anybody can sign for it. A damaged file may
+/// hold one, a feed never has it.
+#[must_use]
+pub fn is_weak(key: &FeedKey) -> bool {
+    VerifyingKey::from_bytes(&key.0).is_ok_and(|key| key.is_weak())
+}
+
 /// Whether the y coordinate is less than 2^255 - 19.
 fn is_canonical(key: &[u8; 32]) -> bool {
     let [first, middle @ .., last] = key;

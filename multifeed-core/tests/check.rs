@@ -79,6 +79,7 @@ fn check(memory: &mut Memory, folder: &FilePath, contents: &Contents) -> Checked
         folder: folder.clone(),
         discovery: Some(key.discovery_key().to_hex()),
         key: Some(key),
+        candidates: Vec::new(),
         name: Some(name),
         keep_blocks: false,
     };

@@ -473,16 +473,24 @@ fn a_lost_last_signature_is_no_fork() {
 }
 
 #[test]
-fn a_tree_without_its_last_node_is_no_fork() {
-    let memory = damaged(5, |memory, folder| {
-        let len = sleep::tree_offset(multifeed_core::tree::NodeIndex(8));
-        run(memory, Op::Truncate { path: folder.join("tree"), len });
-    });
-    let mut sim = Sim::new(65_536);
-    let a = sim.party(memory);
-    let feed = sim.writer(a, "w");
-    let info = sim.load(a, feed);
-    assert_eq!((info.length, info.writable), (4, false));
+fn a_tree_without_its_last_node_is_made_whole_from_the_block_or_is_no_fork() {
+    for block_damaged in [false, true] {
+        let memory = damaged(5, |memory, folder| {
+            let len = sleep::tree_offset(multifeed_core::tree::NodeIndex(8));
+            run(memory, Op::Truncate { path: folder.join("tree"), len });
+            if block_damaged {
+                let path = folder.join("data");
+                let len = memory.contents(&path).unwrap().len() as u64 - 1;
+                run(memory, Op::Truncate { path, len });
+            }
+        });
+        let mut sim = Sim::new(65_536);
+        let a = sim.party(memory);
+        let feed = sim.writer(a, "w");
+        let info = sim.load(a, feed);
+        let wanted = if block_damaged { (4, false) } else { (5, true) };
+        assert_eq!((info.length, info.writable), wanted);
+    }
 }
 
 #[test]

@@ -23,6 +23,12 @@ pub enum Finding {
     },
     /// No signature of the log fits the key in `key`, and nothing else tells which of them is damaged.
     KeyUnfit,
+    /// `key` is longer than a key: what is behind it is not looked at, here and by the JavaScript.
+    KeyLong,
+    /// No signature of the log is one, though the key is known: nothing of it is proven.
+    NothingProven,
+    /// The bitfield tells a length that no log can have.
+    LengthImpossible,
     /// `secret_key` is no secret key, or that of another feed.
     SecretKey {
         /// Whether its first half is right, from which the rest follows.
@@ -42,6 +48,11 @@ pub enum Finding {
     PageSize,
     /// The bitfield is not there, though other files of the feed are.
     BitfieldMissing,
+    /// The bitfield tells of nothing, and blocks are signed. Those that are intact can be marked again.
+    BitfieldLost {
+        /// The blocks that are signed.
+        blocks: Range<u64>,
+    },
     /// The summaries in the bitfield, which only speed searches up, do not fit the rest of it.
     Summaries {
         /// Pages of the bitfield in which they do not.
@@ -140,6 +151,7 @@ impl Finding {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Header { .. }
+            | Self::KeyLong
             | Self::Summaries { .. }
             | Self::BlocksUnmarked { .. }
             | Self::Unrecorded { .. } => Severity::Harmless,
@@ -147,11 +159,14 @@ impl Finding {
             | Self::NodeUnmarked { .. }
             | Self::NodeRebuilt { .. }
             | Self::SignatureWrong { .. }
+            | Self::BitfieldLost { .. }
             | Self::KeyMissing { known: true }
             | Self::KeyOther { known: true }
             | Self::SecretKey { restorable: true }
             | Self::Name { known: true } => Severity::Restorable,
             Self::BitfieldMissing
+            | Self::NothingProven
+            | Self::LengthImpossible
             | Self::BeyondEnd { .. }
             | Self::Unproven { .. }
             | Self::LengthUnproven { .. }
@@ -174,11 +189,15 @@ impl Finding {
             Self::KeyMissing { .. } => "key-missing",
             Self::KeyOther { .. } => "key-other",
             Self::KeyUnfit => "key-unfit",
+            Self::KeyLong => "key-long",
+            Self::NothingProven => "nothing-proven",
+            Self::LengthImpossible => "length-impossible",
             Self::SecretKey { .. } => "secret-key",
             Self::Name { .. } => "name",
             Self::Header { .. } => "header",
             Self::PageSize => "page-size",
             Self::BitfieldMissing => "bitfield-missing",
+            Self::BitfieldLost { .. } => "bitfield-lost",
             Self::Summaries { .. } => "summaries",
             Self::BeyondEnd { .. } => "beyond-end",
             Self::NodeUnmarked { .. } => "node-unmarked",
@@ -203,12 +222,16 @@ impl Finding {
             | Self::BlocksWrong { blocks }
             | Self::BlocksCut { blocks }
             | Self::BlocksUnmarked { blocks }
+            | Self::BitfieldLost { blocks }
             | Self::Unrecorded { blocks } => Some(blocks.clone()),
             Self::LengthUnproven { recorded, proven } => Some(*proven..*recorded),
             Self::Sealed { length, sealed } => Some(*length..*sealed),
             Self::KeyMissing { .. }
             | Self::KeyOther { .. }
             | Self::KeyUnfit
+            | Self::KeyLong
+            | Self::NothingProven
+            | Self::LengthImpossible
             | Self::SecretKey { .. }
             | Self::Name { .. }
             | Self::Header { .. }
@@ -238,9 +261,12 @@ impl fmt::Display for Finding {
                 "the file key holds a key that is not this feed's, and nothing else tells the key",
             ),
             Self::KeyUnfit => f.write_str("no signature fits the key in the file key"),
-            Self::SecretKey { restorable: true } => {
-                f.write_str("the second half of secret_key is damaged")
+            Self::KeyLong => f.write_str("the file key is longer than a key"),
+            Self::NothingProven => {
+                f.write_str("no signature in it fits its key: nothing proves its blocks")
             }
+            Self::LengthImpossible => f.write_str("bitfield tells an impossible length"),
+            Self::SecretKey { restorable: true } => f.write_str("a part of secret_key is damaged"),
             Self::SecretKey { restorable: false } => f.write_str(
                 "secret_key is not the secret key of this feed: it cannot be written here",
             ),
@@ -251,6 +277,9 @@ impl fmt::Display for Finding {
             Self::Header { file } => write!(f, "the header of {file} is not as it should be"),
             Self::PageSize => f.write_str("the header of bitfield tells a wrong size of its pages"),
             Self::BitfieldMissing => f.write_str("the file bitfield is missing or cut"),
+            Self::BitfieldLost { blocks } => {
+                write!(f, "bitfield knows of nothing, and {} are signed", Blocks(blocks))
+            }
             Self::Summaries { pages } => {
                 write!(f, "the summaries of bitfield do not fit it in {pages} of its pages")
             }

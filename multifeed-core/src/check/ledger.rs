@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     pub(super) report: Report,
     pub(super) verifier: Option<Verifier>,
     /// The bitfield as it is in the file.
+    pub(super) file: Bitfield,
+    /// The bitfield of the feed when it is open: what is checked.
     pub(super) told: Bitfield,
     /// The bitfield as it would be without what is damaged.
     pub(super) bits: Bitfield,
@@ -56,6 +58,7 @@ impl Ledger {
             folder,
             report,
             verifier: None,
+            file: Bitfield::new(),
             told: Bitfield::new(),
             bits: Bitfield::new(),
             nodes: Vec::new(),

@@ -6,21 +6,19 @@
 //! | `finding` | what can be wrong, as values; the [`Report`] of a feed |
 //! | `machine` | the passes over one feed, as requests for storage operations and answers |
 //! | `ledger` | what these passes have in common |
-//! | `roots` | the roots of the log that its signature proves |
 //! | `walk` | the pass over tree, blocks and signatures |
 //! | `plan` | repair: what to write, in which order |
 //! | `folders` | which feeds a store has, in either layout |
 //! | `store` | all feeds of a store (feature `std`) |
 //!
-//! A feed is opened on the way like by a [`Node`](crate::Node), so that both agree on how long a
-//! damaged log is. Not here: fetching what was lost, which the next sync does.
+//! A feed is opened first, like by a [`Node`](crate::Node), and what that believes is what is checked: so what is
+//! sound here opens there, with the same length and the same blocks. Not here: fetching what was lost, which the next sync does.
 
 mod finding;
 mod folders;
 mod ledger;
 mod machine;
 mod plan;
-mod roots;
 #[cfg(feature = "std")]
 mod store;
 mod walk;

@@ -34,8 +34,6 @@ pub(super) struct Fixes {
     pub(super) cut_signatures: Option<u64>,
     /// The bitfield, if its changed pages are to be written.
     pub(super) bits: Option<Bitfield>,
-    /// What the opened feed writes to take up blocks; the rest then waits for the next check.
-    pub(super) reopened: Vec<Vec<Op>>,
 }
 
 impl core::fmt::Debug for Fixes {
@@ -52,15 +50,11 @@ impl Checked {
     #[must_use]
     pub fn into_repair(self) -> Vec<Vec<Op>> {
         let folder = FilePath::new(&[&self.report.folder]);
-        let mut fixes = self.fixes;
+        let fixes = self.fixes;
         let mut plan = Plan { folder, batches: Vec::new() };
         if let Some(length) = fixes.seal {
             let data = Bytes::copy_from_slice(&length.to_be_bytes());
             plan.write_file(sleep::SEALED, data);
-        }
-        if !fixes.reopened.is_empty() {
-            plan.batches.append(&mut fixes.reopened);
-            return plan.batches;
         }
         if let Some(key) = fixes.key {
             plan.write_file(sleep::KEY, Bytes::copy_from_slice(&key.0));

@@ -338,7 +338,7 @@ impl Listed {
 fn subject(folder: &FeedFolder) -> Subject {
     let discovery = (folder.layout == Layout::Corestore).then(|| folder.name.clone());
     let folder = folder.path.clone();
-    Subject { folder, discovery, key: None, name: None, keep_blocks: false }
+    Subject { folder, discovery, key: None, candidates: Vec::new(), name: None, keep_blocks: false }
 }
 
 /// Checks and repairs of one feed: the key, what it hid, and what that hid in turn.

@@ -63,14 +63,9 @@ fn empty(
     loop {
         let answers = ops.iter().map(|_| Ok(Answer::NotFound)).collect();
         match opening.answered(answers, |_| Some(secret.clone())) {
-            (Some(next), OpenStep::Read(more)) => (opening, ops) = (next, more),
-            (_, OpenStep::Done(feed)) => return Ok(*feed),
-            (_, OpenStep::Failed(error)) => return Err(ConvertError::List(error)),
-            (None, OpenStep::Read(_)) => {
-                let problem = "it was not opened";
-                let feed = secret.public().to_hex();
-                return Err(ConvertError::List(crate::NodeError::Damaged { feed, problem }));
-            }
+            OpenStep::Read(more) => ops = more,
+            OpenStep::Done(feed) => return Ok(*feed),
+            OpenStep::Failed(error) => return Err(ConvertError::List(error)),
         }
     }
 }

@@ -235,6 +235,7 @@ impl Convert {
             folder: folder.path.clone(),
             discovery: Some(list.clone()),
             key: Some(key),
+            candidates: Vec::new(),
             name: Some(name),
             keep_blocks: true,
         };

@@ -46,6 +46,7 @@ impl Feed {
             cleared.push((start..end, bytes));
             at = end;
         }
+        self.buffer.wanted |= !cleared.is_empty();
         for (run, bytes) in cleared {
             for block in run.clone() {
                 self.bits.set_block(block, false);
@@ -62,6 +63,7 @@ impl Feed {
     /// Notes blocks that are not to be fetched again unless somebody asks for them.
     pub(crate) fn note_cleared(&mut self, blocks: Range<u64>) {
         if self.cleared.next_gap(blocks.start) < blocks.end {
+            self.buffer.wanted = true;
             self.cleared.insert(blocks.clone());
             self.buffer.unwanted.push(blocks);
         }
@@ -123,6 +125,7 @@ impl Feed {
 
     /// Has `command` answered when all that was cleared so far is stored.
     pub(crate) fn answer_clear(&mut self, command: CommandId) {
+        self.buffer.wanted = true;
         self.buffer.clears.push(command);
     }
 }

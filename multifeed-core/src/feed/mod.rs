@@ -1,13 +1,14 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
-//! [`open`] reads and proves the files, `cut` finds what the data file lacks, [`mod@write`] gathers what changes into storage batches,
-//! [`read`] finds blocks in the data file, [`clear`] gives them up, [`seek`] finds bytes. What goes to
+//! [`open`] reads and proves the files, `roots` finds the roots that a signature proves, `cut` what the data file
+//! lacks, [`mod@write`] gathers what changes into storage batches, [`read`] finds blocks in the data file, [`clear`] gives them up, [`seek`] finds bytes. What goes to
 //! and comes from peers is in `node`.
 
 mod clear;
 mod cut;
 mod open;
 mod read;
+mod roots;
 mod seek;
 mod write;
 
@@ -19,8 +20,9 @@ use core::ops::Range;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
-pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening};
+pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening, TOO_LARGE};
 pub(crate) use read::Place;
+pub(crate) use roots::Log;
 pub(crate) use seek::Located;
 pub(crate) use write::{Flush, FlushPlan};
 
@@ -57,6 +59,8 @@ pub(crate) struct Feed {
     buffer: write::Buffer,
     files: write::Files,
     last_batch: Option<BatchId>,
+    /// Nodes in the buffer are to replace others in the file.
+    mended: bool,
     /// A block and its byte offset: spares the sum of sizes when blocks come in order.
     cursor: (u64, u64),
 }
@@ -82,6 +86,7 @@ impl Feed {
             buffer: write::Buffer::default(),
             files: write::Files::default(),
             last_batch: None,
+            mended: false,
             cursor: (0, 0),
         }
     }
@@ -172,6 +177,7 @@ impl Feed {
             let blocks = self.sealed_until - self.length;
             return Err(NodeError::LostTail { feed, blocks });
         }
+        self.buffer.wanted = true;
         let start = self.length;
         let (mut length, mut roots) = (start, self.roots.clone());
         let (mut nodes, mut signatures) = (Vec::new(), Vec::new());
@@ -221,6 +227,7 @@ impl Feed {
             Some(_) => Some(self.offset_with(index, &verified.nodes)?),
             None => None,
         };
+        self.buffer.wanted = true;
         self.put_nodes(&verified.nodes);
         if let Some((length, signature)) = verified.signature {
             self.buffer.signatures.insert(length - 1, signature);
@@ -265,6 +272,18 @@ impl Feed {
             self.nodes.insert(*node);
             self.buffer.nodes.insert(node.index, *node);
         }
+    }
+
+    /// Roots of the log that the file has otherwise, or not at all.
+    pub(crate) fn mended_roots(&self) -> impl Iterator<Item = Node> + '_ {
+        let mended = |root: &&Node| self.buffer.nodes.contains_key(&root.index);
+        self.roots.iter().filter(mended).copied()
+    }
+
+    /// Takes nodes that the file has otherwise, or not at all. They are written with the next change.
+    fn mend_nodes(&mut self, nodes: &[Node]) {
+        self.put_nodes(nodes);
+        self.mended |= !nodes.is_empty();
     }
 
     fn put_block(&mut self, index: u64, offset: u64, block: Bytes, source: Option<ConnectionId>) {

@@ -28,7 +28,12 @@ impl Feed {
         if !self.bits.has_node(index) {
             return None;
         }
-        self.nodes.get(index).or_else(|| self.buffer.nodes.get(&index.0).copied())
+        let buffered = || self.buffer.nodes.get(&index.0).copied();
+        if self.mended {
+            // What the cache has may be what the file has.
+            return buffered().or_else(|| self.nodes.get(index));
+        }
+        self.nodes.get(index).or_else(buffered)
     }
 
     /// Where a held block is.

@@ -23,7 +23,7 @@ const JOIN_UP_TO: usize = 1024 * 1024;
 /// Nodes that may be missing between two nodes of one write; the file has zeros there.
 const NODE_GAP: u64 = 4;
 
-/// What changed since the last flush.
+/// What changed since the last flush, and what the opening mended in memory.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     /// Blocks by byte offset. Empty blocks are not written.
@@ -41,6 +41,9 @@ pub(super) struct Buffer {
     pub(super) unwanted: Vec<Range<u64>>,
     /// Cut the signatures to this many first.
     pub(super) truncate_signatures: Option<u64>,
+    /// Something in it was asked for. What only mends the files waits until something is: who reads a store
+    /// does not write it.
+    pub(super) wanted: bool,
     pub(super) bytes: usize,
 }
 
@@ -104,23 +107,12 @@ impl Buffer {
             _ => self.blocks.push((index..index + 1, source)),
         }
     }
-
-    fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-            && self.blocks.is_empty()
-            && self.signatures.is_empty()
-            && self.appends.is_empty()
-            && self.punches.is_empty()
-            && self.unwanted.is_empty()
-            && self.clears.is_empty()
-            && self.truncate_signatures.is_none()
-    }
 }
 
 impl Feed {
     /// Whether there is something to flush.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.buffer.is_empty() || self.bits.is_dirty()
+        self.buffer.wanted
     }
 
     /// The commands of appends that no flush has taken up, when the feed is given up.
@@ -141,6 +133,11 @@ impl Feed {
     /// Turns all that changed into batches, each after the one before.
     pub(crate) fn flush(&mut self, plan: &mut FlushPlan<'_>) -> Vec<Batch> {
         let buffer = core::mem::take(&mut self.buffer);
+        if core::mem::replace(&mut self.mended, false) {
+            for node in buffer.nodes.values() {
+                self.nodes.insert(*node);
+            }
+        }
         let mut after = plan.after;
         let mut batches = Vec::new();
         let mut push = |ops: Vec<Op>| {

@@ -86,15 +86,15 @@ impl Node {
     ) {
         let entry = &mut self.feeds[id.0 as usize];
         let EntryState::Opening(opening) = &mut entry.state else { return };
-        let Some(opening) = opening.take() else { return };
-        let (opening, step) = opening.answered(answers, |name| match name {
+        let Some(mut opening) = opening.take() else { return };
+        let step = opening.answered(answers, |name| match name {
             Some(name) => self.store.derive(name),
             None => self.derive_unnamed(id),
         });
         let entry = &mut self.feeds[id.0 as usize];
         match step {
             OpenStep::Read(ops) => {
-                entry.state = EntryState::Opening(opening.map(Box::new));
+                entry.state = EntryState::Opening(Some(opening));
                 self.submit(None, ops, Task::Open(id));
             }
             OpenStep::Done(feed) => {

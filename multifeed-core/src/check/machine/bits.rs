@@ -1,4 +1,4 @@
-//! The bitfield: what it tells, and whether it agrees with its own summaries.
+//! The bitfield file: what it tells, and whether it agrees with its own summaries.
 
 use alloc::vec::Vec;
 
@@ -12,8 +12,6 @@ use crate::tree::{MAX_LENGTH, PAGE_SIZE};
 
 /// Pages of the bitfield read at once, at most 917 KiB.
 const PAGES: u64 = 256;
-/// Signatures read at once at the end of their file, 1 MiB.
-const SIGNATURES: u64 = 16_384;
 
 impl Check {
     pub(super) fn read_pages(&mut self, page: u64) -> Step {
@@ -29,12 +27,11 @@ impl Check {
     pub(super) fn bitfield(&mut self, page: u64, read: &[Bytes]) -> Step {
         let Some(read) = read.first() else { return self.done(Vec::new()) };
         for (page, bytes) in (page..).zip(read.chunks(self.page_size)) {
-            self.ledger.told.load_page(page, bytes);
+            self.ledger.file.load_page(page, bytes);
         }
         if read.len() == PAGES as usize * self.page_size {
             return self.read_pages(page + PAGES);
         }
-        self.ledger.bits = self.ledger.told.clone();
         if self.page_size == PAGE_SIZE {
             self.stage = Stage::Summaries(0);
             return Step::Read(Vec::from([self.pages(0)]));
@@ -45,8 +42,7 @@ impl Check {
     pub(super) fn summaries(&mut self, page: u64, read: &[Bytes]) -> Step {
         let Some(read) = read.first() else { return self.done(Vec::new()) };
         for (page, bytes) in (page..).zip(read.chunks(self.page_size)) {
-            if !self.ledger.told.is_page(page, bytes) {
-                self.ledger.bits.rewrite_page(page);
+            if !self.ledger.file.is_page(page, bytes) {
                 self.bad_pages.push(page);
             }
         }
@@ -62,20 +58,13 @@ impl Check {
     }
 
     fn bits_known(&mut self) -> Step {
-        let told = &self.ledger.told;
-        self.ledger.report.recorded = told.length();
-        self.ledger.report.held = told.blocks();
-        if told.length() > MAX_LENGTH {
-            let problem = "its bitfield tells an impossible length";
-            self.ledger.find(Finding::Unopenable { problem });
-            return self.done(Vec::new());
+        let length = self.ledger.file.length();
+        if length > MAX_LENGTH {
+            self.ledger.find(Finding::LengthImpossible);
+        } else {
+            self.ledger.report.recorded = length;
         }
-        let start = self.signed.saturating_sub(SIGNATURES);
-        if self.signed == 0 {
-            return self.last_signed(0, &[]);
-        }
-        self.stage = Stage::LastSigned(start);
-        let op = self.ledger.read_signatures(start + 1, self.signed - start);
-        Step::Read(Vec::from([op]))
+        self.ledger.report.held = self.ledger.file.blocks();
+        self.open()
     }
 }

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
+use super::whose::one_bit_off;
 use super::{Check, Step};
 use crate::check::finding::Finding;
-use crate::crypto::SecretKey;
-use crate::feed::BITFIELD_MAX;
+use crate::crypto::{self, SecretKey};
+use crate::feed::{BITFIELD_MAX, TOO_LARGE};
 use crate::format::{corestore, sleep};
 use crate::storage::Answer;
 use crate::tree::{Bitfield, MAX_LENGTH, PAGE_SIZE};
@@ -34,9 +35,7 @@ impl Check {
         for blocks in cleared.into_iter().flatten().filter_map(sleep::read_cleared) {
             self.ledger.cleared.insert(blocks);
         }
-        if !self.keys(key, secret, name, written) {
-            return self.done(Vec::new());
-        }
+        self.keys(key, secret, name, written);
         for (file, found, wanted) in [
             (sleep::TREE, tree, &sleep::TREE_HEADER),
             (sleep::SIGNATURES, signatures, &sleep::SIGNATURES_HEADER),
@@ -50,54 +49,76 @@ impl Check {
             self.ledger.find(Finding::BitfieldMissing);
             self.fixes.headers.push((sleep::BITFIELD, &sleep::BITFIELD_HEADER));
         }
-        self.ledger.told = Bitfield::with_page_size(self.page_size);
+        self.ledger.file = Bitfield::with_page_size(self.page_size);
         if self.bitfield_len > BITFIELD_MAX as u64 {
-            let problem = "its bitfield is larger than this program takes";
-            self.ledger.find(Finding::Unopenable { problem });
+            self.ledger.find(Finding::Unopenable { problem: TOO_LARGE });
             return self.done(Vec::new());
         }
         self.read_pages(0)
     }
 
-    /// Finds out the key and the secret key. `false`: nothing tells the key. Before something is
-    /// `written` there need be no key file.
-    fn keys(&mut self, key: &Bytes, secret_file: &Bytes, name: &Bytes, written: bool) -> bool {
-        let fits = |key: &FeedKey| match &self.subject.discovery {
-            Some(discovery) => key.discovery_key().to_hex() == *discovery,
-            None => true,
-        };
-        let derive = |name: &str| Some(corestore::derive(self.master.as_deref()?, name));
-        let named = corestore::decode_name(name).and_then(derive);
+    /// Finds out the key and the secret key. Before something is `written` there need be no key file.
+    fn keys(&mut self, key_file: &Bytes, secret_file: &Bytes, name: &Bytes, written: bool) {
+        self.key_file = key_file.first_chunk().copied();
+        self.seed = secret_file.first_chunk().copied();
         let whole = <[u8; 64]>::try_from(&secret_file[..]).ok();
-        let stored = whole.as_ref().and_then(SecretKey::from_libsodium);
-        let seed = secret_file.first_chunk::<32>().map(SecretKey::from_seed);
-        let in_file = key.first_chunk::<32>().map(|key| FeedKey(*key));
+        self.stored_secret = whole.as_ref().and_then(SecretKey::from_libsodium);
+        self.named_secret = corestore::decode_name(name).and_then(|name| self.derive(name));
+        self.has_secret_file = !secret_file.is_empty();
+        self.has_name_file = !name.is_empty();
 
-        let known = in_file.filter(fits).or_else(|| {
-            // Any key would fit into a numbered folder, so only a secret key that is whole tells.
-            let seed = seed.as_ref().filter(|_| self.subject.discovery.is_some());
-            let secrets = stored.iter().chain(&named).chain(seed).map(SecretKey::public);
-            secrets.chain(self.subject.key).find(fits)
-        });
-        if (in_file != known || known.is_none()) && (written || in_file.is_some()) {
-            let known = known.is_some();
-            self.ledger.find(match in_file {
-                Some(_) => Finding::KeyOther { known },
-                None => Finding::KeyMissing { known },
-            });
+        let in_file = self.key_file.map(FeedKey).filter(|key| self.fits(key));
+        let known = in_file.or_else(|| self.key_from_elsewhere());
+        if in_file.is_none() && (written || !key_file.is_empty()) {
+            self.find_key(known);
+        } else if key_file.len() > 32 {
+            self.ledger.find(Finding::KeyLong);
+            self.fixes.key = in_file;
         }
-        let Some(key) = known else { return false };
-        if in_file != Some(key) && (written || in_file.is_some()) {
-            self.fixes.key = Some(key);
-        }
+        let Some(key) = known else { return };
         self.ledger.set_key(key);
+        self.settle_secret();
+    }
 
+    /// Whether this may be the key of the feed.
+    pub(super) fn fits(&self, key: &FeedKey) -> bool {
+        let named = self.subject.discovery.as_ref();
+        !crypto::is_weak(key) && named.is_none_or(|name| key.discovery_key().to_hex() == *name)
+    }
+
+    fn derive(&self, name: &str) -> Option<SecretKey> {
+        Some(corestore::derive(self.master.as_deref()?, name))
+    }
+
+    /// The key, where its file does not tell it.
+    fn key_from_elsewhere(&self) -> Option<FeedKey> {
+        let whole = self.stored_secret.iter().map(SecretKey::public);
+        if self.subject.discovery.is_none() {
+            // Any key would fit into a numbered folder, so only a secret key that is whole tells.
+            return whole.chain(self.subject.key).find(|key| self.fits(key));
+        }
+        let seed = self.seed.map(|seed| SecretKey::from_seed(&seed).public());
+        let named = self.named_secret.as_ref().map(SecretKey::public);
+        let near = self.key_file.into_iter().flat_map(|key| one_bit_off(key).map(FeedKey));
+        let known = self.subject.key.into_iter().chain(self.subject.candidates.iter().copied());
+        whole.chain(named).chain(seed).chain(known).chain(near).find(|key| self.fits(key))
+    }
+
+    /// Finds out the secret key, once the key is known.
+    pub(super) fn settle_secret(&mut self) {
+        let Some(key) = self.ledger.report.key else { return };
         let mine = |secret: &SecretKey| secret.public() == key;
-        self.secret = stored.clone().filter(mine);
-        if self.secret.is_none() && !secret_file.is_empty() {
-            let restored = seed.filter(mine);
-            if self.subject.discovery.is_none() {
-                self.other_key = stored.map(|secret| secret.public());
+        let about_it =
+            |finding: &Finding| matches!(finding, Finding::SecretKey { .. } | Finding::Name { .. });
+        self.ledger.report.findings.retain(|finding| !about_it(finding));
+        self.other_key = None;
+        self.secret = self.stored_secret.clone().filter(mine);
+        if self.secret.is_none() && self.has_secret_file {
+            let near = self.seed.into_iter().flat_map(one_bit_off);
+            let seeds = self.seed.into_iter().chain(near);
+            let restored = seeds.map(|seed| SecretKey::from_seed(&seed)).find(mine);
+            if self.subject.discovery.is_none() && restored.is_none() {
+                self.other_key = self.stored_secret.as_ref().map(SecretKey::public);
             }
             if self.other_key.is_none() {
                 let restorable = restored.is_some();
@@ -106,17 +127,17 @@ impl Check {
             self.fixes.secret = restored.as_ref().map(SecretKey::to_libsodium);
             self.secret = restored;
         }
-        let listed = self.subject.name.as_deref().and_then(derive).filter(mine);
         if self.secret.is_none() && self.master.is_some() {
-            self.secret = named.filter(mine);
-            if self.secret.is_none() && (listed.is_some() || !name.is_empty()) {
+            let listed = self.subject.name.as_deref().and_then(|name| self.derive(name));
+            let listed = listed.filter(mine);
+            self.secret = self.named_secret.clone().filter(mine);
+            if self.secret.is_none() && (listed.is_some() || self.has_name_file) {
                 self.ledger.find(Finding::Name { known: listed.is_some() });
                 self.fixes.name = self.subject.name.clone().filter(|_| listed.is_some());
                 self.secret = listed;
             }
         }
         self.ledger.report.writer = self.secret.is_some();
-        true
     }
 
     fn bad_header(&mut self, file: &'static str, wanted: &'static [u8; sleep::HEADER_BYTES]) {

@@ -1,17 +1,17 @@
-//! The passes over one feed, one after another: small files, bitfield, roots and their signature,
-//! the opening of the feed as a node does it, and the [`Walk`](super::walk).
+//! The passes over one feed, one after another: small files, bitfield, the opening of the feed as a node
+//! does it, and the [`Walk`](super::walk) over what it believes.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `files` | keys, headers, lengths |
 //! | `bits` | the bitfield |
-//! | `log` | the lengths that the log may have, and the one that is proven |
-//! | `opening` | the opening, and what comes of a log that is not proven to its end |
+//! | `opening` | the opening, and what comes of a log that is not as its bitfield tells |
+//! | `whose` | the key, where nothing is proven under the one that is in the folder |
 
 mod bits;
 mod files;
-mod log;
 mod opening;
+mod whose;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -24,13 +24,13 @@ use zeroize::Zeroizing;
 use super::finding::{Finding, Report};
 use super::ledger::Ledger;
 use super::plan::Fixes;
-use super::roots::{self, Log};
 use super::walk::Walk;
 use crate::crypto::SecretKey;
-use crate::feed::Opening;
+use crate::feed::{Log, Opening};
 use crate::format::{corestore, sleep};
 use crate::storage::{Answer, FilePath, Op, StorageError};
-use crate::tree::{MAX_LENGTH, PAGE_SIZE, hash};
+use crate::tree::{Bitfield, MAX_LENGTH, NodeIndex, PAGE_SIZE, hash};
+use opening::Outcome;
 
 /// A feed to be checked, and what is known of it from elsewhere.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Subject {
     pub discovery: Option<String>,
     /// Its key as the list of feeds tells it; used if the folder does not tell it.
     pub key: Option<FeedKey>,
+    /// Keys that the feed may have if nothing is proven under its own.
+    pub candidates: Vec<FeedKey>,
     /// Its corestore name as it follows from the list of feeds; used if the folder does not tell it.
     pub name: Option<String>,
     /// Whether to keep the blocks that are sound, for [`Checked::blocks`].
@@ -71,7 +73,7 @@ pub struct Checked {
 
 /// The check of one feed: reads its files from beginning to end, in pieces, and proves everything.
 ///
-/// Memory: the bitfield three times (each up to 64 MiB, as of a feed that is open), 2 MiB of what
+/// Memory: the bitfield four times (each up to 64 MiB, as of a feed that is open), 2 MiB of what
 /// is read, and at most 64 MiB for two blocks whose tree nodes are damaged.
 pub struct Check {
     subject: Subject,
@@ -79,16 +81,26 @@ pub struct Check {
     ledger: Ledger,
     fixes: Fixes,
     secret: Option<SecretKey>,
+    /// What the files with secrets hold: the seed alone, the whole key, the key of the name.
+    seed: Option<[u8; 32]>,
+    stored_secret: Option<SecretKey>,
+    named_secret: Option<SecretKey>,
+    has_secret_file: bool,
+    has_name_file: bool,
+    /// What is in the key file, if it is long enough.
+    key_file: Option<[u8; 32]>,
     /// A key that the secret key file tells, other than the one in the key file.
     other_key: Option<FeedKey>,
+    /// It was asked whose the files are.
+    asked_whose: bool,
     /// What the file that seals the log says.
     sealed: u64,
     bitfield_len: u64,
     /// Entries in the signatures file.
     signed: u64,
     page_size: usize,
-    /// The log as the tree has it, though nothing proves it.
-    stored: Option<Log>,
+    /// The log that the bitfield tells of as the tree has it, though nothing proves it.
+    unproven: Option<Log>,
     bad_pages: Vec<u64>,
     /// The files must stay as they are: the next opening then finds the same.
     protect: bool,
@@ -105,10 +117,9 @@ enum Stage {
     Bitfield(u64),
     /// The same once more, to compare their summaries.
     Summaries(u64),
-    LastSigned(u64),
-    /// The roots of lengths that may be the log's, the next one last.
-    Roots(Vec<u64>, roots::Search),
-    Opening(Option<Box<Opening>>, Option<Log>),
+    Opening(Option<Box<Opening>>),
+    /// Which key signed a log of one of these lengths?
+    Whose(Vec<u64>, Box<Outcome>),
     Walk(Box<Walk>, Log, Mode),
     Over,
 }
@@ -119,15 +130,8 @@ enum Mode {
     Check,
     /// It is not. If every block of it is intact it is signed again, else this is its proven part.
     SignAgain(Outcome),
-    /// The bitfield is lost: all that is found intact is marked again.
-    Rebuild,
-}
-
-/// What the opening of the feed gives.
-struct Outcome {
-    log: Log,
-    sealed: u64,
-    problem: Option<&'static str>,
+    /// Nothing is known of what is held: all that is found intact is marked again.
+    Everywhere,
 }
 
 impl Check {
@@ -139,7 +143,7 @@ impl Check {
         let length = |name| Op::Length { path: ledger.file(name) };
         let ops = Vec::from([
             ledger.read(sleep::KEY, 0, 33),
-            ledger.read(sleep::SECRET_KEY, 0, 65),
+            ledger.read(sleep::SECRET_KEY, 0, 64),
             ledger.read(corestore::NAME, 0, corestore::MAX_NAME + 4),
             ledger.read(sleep::SEALED, 0, 8),
             ledger.read(sleep::TREE, 0, sleep::HEADER_BYTES),
@@ -156,12 +160,19 @@ impl Check {
             ledger,
             fixes: Fixes::default(),
             secret: None,
+            seed: None,
+            stored_secret: None,
+            named_secret: None,
+            has_secret_file: false,
+            has_name_file: false,
+            key_file: None,
             other_key: None,
+            asked_whose: false,
             sealed: 0,
             bitfield_len: 0,
             signed: 0,
             page_size: PAGE_SIZE,
-            stored: None,
+            unproven: None,
             bad_pages: Vec::new(),
             protect: false,
             keep_end: false,
@@ -174,9 +185,9 @@ impl Check {
     /// Takes the answers to the operations asked for last. After [`Step::Done`] or [`Step::Failed`]
     /// there is nothing more to give, and an empty [`Step::Read`] comes back.
     pub fn answered(&mut self, answers: Vec<Result<Answer, StorageError>>) -> Step {
-        if let Stage::Opening(opening, proven) = &mut self.stage {
-            let (opening, proven) = (opening.take(), proven.take());
-            return self.opening(opening, proven, answers);
+        if let Stage::Opening(opening) = &mut self.stage {
+            let opening = opening.take();
+            return self.opening(opening, answers);
         }
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
@@ -190,8 +201,7 @@ impl Check {
             Stage::Files => self.files(&answers, &read),
             Stage::Bitfield(page) => self.bitfield(page, &read),
             Stage::Summaries(page) => self.summaries(page, &read),
-            Stage::LastSigned(start) => self.last_signed(start, &read),
-            Stage::Roots(lengths, search) => self.roots(lengths, search, &read),
+            Stage::Whose(lengths, outcome) => self.whose(&lengths, *outcome, &read),
             Stage::Walk(mut walk, log, mode) => {
                 walk.answered(&mut self.ledger, &read);
                 self.walk(walk, log, mode)
@@ -227,23 +237,20 @@ impl Check {
                 self.ledger.report.findings.retain(|finding| !bad(finding));
                 self.ledger.find(Finding::SignatureWrong { length, restorable: true });
             }
-            Mode::Rebuild => {
+            Mode::Everywhere => {
                 self.ledger.quiet = false;
-                // What was tried in vain was never there.
-                self.ledger.report.held = self.ledger.report.sound;
-                self.ledger.find(Finding::Unrecorded { blocks: 0..log.length });
+                // It opens without them, until they are marked again.
+                self.fixes.cut_signatures = None;
+                self.ledger.report.sound = 0;
+                self.ledger.told = Bitfield::with_page_size(self.page_size);
             }
         }
         self.ledger.report.proven = log.length;
-        if self.holds_beyond(log.length)
-            && !self.protect
-            && !self.keep_end
-            && self.fixes.cut_signatures.is_none()
-        {
-            let blocks = self.ledger.told.count_blocks(log.length..MAX_LENGTH);
+        if self.holds_beyond(log.length) && !self.keep_end && self.fixes.cut_signatures.is_none() {
+            let blocks = self.ledger.file.count_blocks(log.length..MAX_LENGTH);
             self.ledger.find(Finding::BeyondEnd { blocks });
-            self.ledger.bits.clear_from(log.length);
         }
+        self.find_dropped(log.length);
         self.done(blocks)
     }
 
@@ -252,17 +259,39 @@ impl Check {
         let ledger = &mut self.ledger;
         ledger.report.findings.truncate(self.findings_before);
         ledger.report.sound = 0;
-        ledger.bits = ledger.told.clone();
-        for &page in &self.bad_pages {
-            ledger.bits.rewrite_page(page);
-        }
         ledger.nodes.clear();
         ledger.bad_signatures.clear();
     }
 
+    fn holds_beyond(&self, length: u64) -> bool {
+        let file = &self.ledger.file;
+        file.first_block(length..MAX_LENGTH).is_some()
+            || file.first_node(2 * length..2 * MAX_LENGTH).is_some()
+    }
+
+    /// Blocks that the bitfield marks and the open feed does not have, as their bytes or their leaf are not
+    /// there.
+    fn find_dropped(&mut self, length: u64) {
+        let ledger = &mut self.ledger;
+        let mut at = 0;
+        while let Some(block) = ledger.file.first_block(at..length) {
+            at = block + 1;
+            if ledger.told.has_block(block) || ledger.bits.has_block(block) {
+                continue;
+            }
+            let leaf = NodeIndex::leaf(block);
+            let blocks = block..block + 1;
+            ledger.find(if ledger.told.has_node(leaf) {
+                Finding::BlocksCut { blocks }
+            } else {
+                Finding::Unproven { node: leaf, blocks, held: 1 }
+            });
+        }
+    }
+
     fn done(&mut self, blocks: Vec<Bytes>) -> Step {
         self.stage = Stage::Over;
-        if self.other_key.is_some() {
+        if self.ledger.report.key.is_some() && self.other_key.is_some() {
             self.ledger.find(Finding::SecretKey { restorable: false });
         }
         let ledger = core::mem::replace(&mut self.ledger, Ledger::new(FilePath::root()));

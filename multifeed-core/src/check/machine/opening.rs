@@ -100,7 +100,7 @@ impl Check {
         self.believe(bits, &mended);
         if log.length > recorded {
             let fits = log.length / BLOCKS_PER_PAGE * (PAGE_SIZE as u64) <= BITFIELD_MAX as u64;
-            let nothing_held = recorded == 0 && self.ledger.told.blocks() == 0;
+            let nothing_held = self.ledger.told.blocks() == 0;
             let blocks = recorded..log.length;
             // Only the header of the bitfield is there, where a feed that was just made was not finished.
             let new = self.bitfield_len == sleep::HEADER_BYTES as u64;

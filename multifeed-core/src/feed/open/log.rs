@@ -13,6 +13,8 @@ use crate::tree::{Node, NodeIndex};
 
 /// Signatures looked at on either side of the length that the bitfield tells.
 const SIGNATURES_MAX: u64 = (CHUNK / 64) as u64;
+/// Why a feed with blocks or signatures does not open.
+const NOTHING_FITS: &str = "no signature in it fits its key";
 /// Signed lengths tried.
 const TRIES: usize = 64;
 
@@ -93,15 +95,19 @@ impl Opening {
                 let start = self.told.saturating_sub(SIGNATURES_MAX);
                 self.read_signatures(Why::Behind, start, self.told)
             }
-            Why::Behind if self.feed.secret.is_some() => {
-                Next::Failed("no signature proves any length of the log")
+            Why::Behind => {
+                // Perhaps the bitfield is what is damaged.
+                self.feed.bits.clear_from(0);
+                self.bits_lost = true;
+                if self.signed > self.told {
+                    return self.read_signatures(Why::Beyond, self.first_beyond(), self.signed);
+                }
+                Next::Failed(NOTHING_FITS)
             }
-            Why::Behind => Next::Failed("no signature in it fits its key"),
+            Why::Beyond if self.told > 0 && self.feed.length == 0 => Next::Failed(NOTHING_FITS),
             Why::Beyond if self.feed.secret.is_some() => self.drop_tail(),
             // A kill before the bitfield was first written: the signature before it may be cut off.
-            Why::Beyond if self.bits_lost && self.last_signed > 0 => {
-                Next::Failed("no signature in it fits its key, and its bitfield is lost")
-            }
+            Why::Beyond if self.bits_lost && self.last_signed > 0 => Next::Failed(NOTHING_FITS),
             Why::Beyond => Next::Done,
         }
     }

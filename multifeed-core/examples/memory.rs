@@ -66,16 +66,16 @@ fn main() {
     let mut now = Now::default();
     let (mut a, mut b) = (Host::new(1), Host::new(2));
     for host in [&mut a, &mut b] {
-        host.node.open(StoreOptions::default());
+        host.node.open(now, StoreOptions::default());
         host.drain(now);
-        host.node.join(RootKey::new([7; 32]));
+        host.node.join(now, RootKey::new([7; 32]));
         host.drain(now);
     }
     let Some(&Outcome::Joined(multifeed)) = a.outcomes.last() else { panic!("it is joined") };
-    a.node.writer(multifeed, Some("local"), None);
+    a.node.writer(now, multifeed, Some("local"), None);
     a.drain(now);
     let Some(&Outcome::Feed(feed)) = a.outcomes.last() else { panic!("the writer exists") };
-    a.node.append(feed, vec!["hello".into(), "without I/O".into()]);
+    a.node.append(now, feed, vec!["hello".into(), "without I/O".into()]);
     a.drain(now);
 
     let one = a.node.connect(now, Role::Initiator).expect("the store is open");
@@ -96,7 +96,7 @@ fn main() {
     }
     let Some(&Outcome::Joined(multifeed)) = b.outcomes.last() else { panic!("it is joined") };
     let copy = b.node.feeds(multifeed).next().expect("the feed came").id;
-    b.node.read(copy, 0, 10, usize::MAX);
+    b.node.read(now, copy, 0, 10, usize::MAX);
     b.drain(now);
     let wanted = Outcome::Blocks(vec!["hello".into(), "without I/O".into()]);
     assert_eq!(b.outcomes.last(), Some(&wanted));

@@ -43,19 +43,19 @@ impl Host {
             outcome: None,
             downloaded: 0,
         };
-        host.node.open(StoreOptions::default());
+        host.node.open(now, StoreOptions::default());
         host.drain(now);
-        host.node.join(RootKey::new([7; 32]));
+        host.node.join(now, RootKey::new([7; 32]));
         host.drain(now);
         let Some(Ok(Outcome::Joined(multifeed))) = host.outcome.take() else {
             return Err("no multifeed".into());
         };
-        host.node.writer(multifeed, Some("local"), None);
+        host.node.writer(now, multifeed, Some("local"), None);
         host.drain(now);
         let Some(Ok(Outcome::Feed(feed))) = host.outcome.take() else {
             return Err("no writer".into());
         };
-        host.node.append(feed, vec![format!("block of {number}").into()]);
+        host.node.append(now, feed, vec![format!("block of {number}").into()]);
         host.drain(now);
         Ok(host)
     }

@@ -126,7 +126,7 @@ fn synced(damaged: Memory, intact: &Memory, what: &str) -> (Contents, Memory) {
     let (a, b) = (sim.party(damaged), sim.party(intact.clone()));
     let ids: Vec<_> = sim.parties[a].node.feeds(util::FIRST).map(|feed| feed.id).collect();
     for id in ids {
-        let load = sim.parties[a].node.load(id);
+        let load = sim.parties[a].node.load(sim.now, id);
         assert!(sim.finish(a, load).is_ok(), "{what}: it does not open");
     }
     sim.connect(a, b);

@@ -75,7 +75,7 @@ fn store(layout: Layout) -> Memory {
     sim.append(a, last, &[b"", b"x"]);
     let key = sim.parties[b].node.feed(theirs).unwrap().key;
     let copy = sim.parties[a].node.feeds(FIRST).find(|feed| feed.key == key).unwrap().id;
-    let command = sim.parties[a].node.clear(copy, 10..30);
+    let command = sim.parties[a].node.clear(sim.now, copy, 10..30);
     sim.finish(a, command).unwrap();
     memory(&sim, a)
 }
@@ -162,7 +162,7 @@ fn what_numbered_folders_cannot_hold_is_said() {
     sim.writer(at, "ours");
     let other = sim.join(at, [3; 32]);
     sim.writer_of(at, other, "of another multifeed");
-    let command = sim.parties[at].node.named("by name");
+    let command = sim.parties[at].node.named(sim.now, "by name");
     sim.finish(at, command).unwrap();
     let old = memory(&sim, at);
     let (new, converted) = convert(&old, Layout::Numbered).unwrap();
@@ -228,13 +228,13 @@ fn a_feed_that_is_kept_out_stays_out_of_the_new_store() {
             let a = sim.party_in(store(from), from, NodeConfig::default());
             let last = sim.writer(a, "last");
             let key = sim.load(a, last).key;
-            let block = sim.parties[a].node.block(key);
+            let block = sim.parties[a].node.block(sim.now, key);
             sim.finish(a, block).unwrap();
             let (new, _) = convert(&memory(&sim, a), to).unwrap();
             let (mut after, names) = open(new);
             assert_eq!(names.len(), 3, "{from:?} to {to:?}: {names:?}");
             assert_eq!(after.parties[0].node.blocked().collect::<Vec<_>>(), [&key]);
-            let writer = after.parties[0].node.writer(FIRST, Some("last"), None);
+            let writer = after.parties[0].node.writer(after.now, FIRST, Some("last"), None);
             assert!(after.finish(0, writer).is_err());
         }
     }

@@ -31,7 +31,7 @@ fn setup(layout: Layout) -> (Sim, [(FeedId, FeedKey); 3]) {
 }
 
 fn block(sim: &mut Sim, party: usize, key: FeedKey) {
-    let command = sim.parties[party].node.block(key);
+    let command = sim.parties[party].node.block(sim.now, key);
     sim.run();
     assert_eq!(sim.parties[party].results.remove(&command), Some(Ok(Outcome::Blocked)));
 }
@@ -113,7 +113,7 @@ fn an_unblocked_feed_comes_back_from_the_next_peer() {
     for layout in LAYOUTS {
         let (mut sim, [(_, x), (_, y), (_, z)]) = setup(layout);
         block(&mut sim, 1, y);
-        let command = sim.parties[1].node.unblock(y);
+        let command = sim.parties[1].node.unblock(sim.now, y);
         sim.run();
         assert_eq!(sim.parties[1].results.remove(&command), Some(Ok(Outcome::Unblocked)));
         for restart in [false, true] {
@@ -134,19 +134,19 @@ fn a_blocked_writer_never_signs_other_blocks_in_the_places_of_those_that_it_had(
         for restart in [false, true] {
             let (mut sim, [(x_feed, x), ..]) = setup(layout);
             block(&mut sim, 0, x);
-            let append = sim.parties[0].node.append(x_feed, vec![Bytes::from("other")]);
+            let append = sim.parties[0].node.append(sim.now, x_feed, vec![Bytes::from("other")]);
             assert!(matches!(sim.finish(0, append), Err(NodeError::Blocked { .. })));
-            let writer = sim.parties[0].node.writer(FIRST, Some("x"), None);
+            let writer = sim.parties[0].node.writer(sim.now, FIRST, Some("x"), None);
             assert!(matches!(sim.finish(0, writer), Err(NodeError::Blocked { .. })));
             if restart {
                 again(&mut sim, 0, layout);
-                let writer = sim.parties[0].node.writer(FIRST, Some("x"), None);
+                let writer = sim.parties[0].node.writer(sim.now, FIRST, Some("x"), None);
                 assert!(matches!(sim.finish(0, writer), Err(NodeError::Blocked { .. })));
             }
-            let unblock = sim.parties[0].node.unblock(x);
+            let unblock = sim.parties[0].node.unblock(sim.now, x);
             assert_eq!(sim.finish(0, unblock), Ok(Outcome::Unblocked));
             let feed = sim.parties[0].node.find(&x).unwrap();
-            let append = sim.parties[0].node.append(feed, vec![Bytes::from("other")]);
+            let append = sim.parties[0].node.append(sim.now, feed, vec![Bytes::from("other")]);
             let refused = sim.finish(0, append);
             assert!(
                 matches!(refused, Err(NodeError::LostTail { .. } | NodeError::NotWritable { .. })),
@@ -156,7 +156,7 @@ fn a_blocked_writer_never_signs_other_blocks_in_the_places_of_those_that_it_had(
             sim.sync();
             assert_eq!(sim.load(0, feed).length, 50);
             // The key pair of a name comes back with the blocks; a random one is gone.
-            let append = sim.parties[0].node.append(feed, vec![Bytes::from("next")]);
+            let append = sim.parties[0].node.append(sim.now, feed, vec![Bytes::from("next")]);
             let went_on = sim.finish(0, append);
             assert_eq!(went_on.is_ok(), layout == Layout::Corestore, "{went_on:?}");
         }
@@ -169,10 +169,10 @@ fn who_waits_for_something_of_a_feed_that_is_blocked_is_told() {
     let feed = sim.parties[1].node.find(&x).unwrap();
     let node = &mut sim.parties[1].node;
     let waiting = [
-        node.wait(feed, 99),
-        node.download(feed, 60..70),
-        node.update(feed, Some(80)),
-        node.seek(feed, 1 << 30),
+        node.wait(sim.now, feed, 99),
+        node.download(sim.now, feed, 60..70),
+        node.update(sim.now, feed, Some(80)),
+        node.seek(sim.now, feed, 1 << 30),
     ];
     sim.run();
     block(&mut sim, 1, x);
@@ -197,7 +197,7 @@ fn a_feed_is_blocked_in_the_middle_of_a_download_and_the_others_arrive() {
         while sim.wires[wire].moved[0] < 12_000 {
             assert!(sim.step());
         }
-        let command = sim.parties[b].node.block(keys_of[0]);
+        let command = sim.parties[b].node.block(sim.now, keys_of[0]);
         sim.sync();
         assert_eq!(sim.parties[b].results.remove(&command), Some(Ok(Outcome::Blocked)));
         assert_eq!(keys(&mut sim, b), [keys_of[1].to_hex()]);
@@ -211,7 +211,7 @@ fn a_feed_is_blocked_in_the_middle_of_a_download_and_the_others_arrive() {
 fn a_full_disk_fails_the_command_and_the_feed_stays() {
     let (mut sim, [(_, x), ..]) = setup(Layout::Corestore);
     sim.parties[1].disk.set_fault(Some(Fault { after: 0, kind: StorageErrorKind::Full }));
-    let command = sim.parties[1].node.block(x);
+    let command = sim.parties[1].node.block(sim.now, x);
     sim.run();
     assert!(matches!(sim.parties[1].results.remove(&command), Some(Err(NodeError::Storage(_)))));
     assert!(sim.parties[1].node.find(&x).is_some());
@@ -227,7 +227,7 @@ fn a_list_of_blocked_feeds_that_is_none_is_an_error_that_names_it() {
     let ops = vec![Op::Write { path, offset: 0, data: Bytes::from("what?") }];
     memory.execute(&Batch { id: BatchId(0), after: None, ops });
     let mut party = util::Party::new(9, memory, NodeConfig::default(), sim.now);
-    let open = party.node.open(StoreOptions::default());
+    let open = party.node.open(sim.now, StoreOptions::default());
     party.drain(sim.now);
     let error = party.results.remove(&open).unwrap().unwrap_err();
     assert_eq!(error.code(), "ERR_STORE_DAMAGED");

@@ -24,7 +24,7 @@ fn blocks(count: usize) -> Vec<Bytes> {
 }
 
 fn clear(sim: &mut Sim, at: usize, feed: FeedId, range: std::ops::Range<u64>) {
-    let command = sim.parties[at].node.clear(feed, range);
+    let command = sim.parties[at].node.clear(sim.now, feed, range);
     assert_eq!(sim.finish(at, command), Ok(Outcome::Cleared));
 }
 
@@ -100,8 +100,8 @@ fn a_clear_right_behind_an_append_waits_for_the_blocks_to_be_stored() {
     let mut sim = Sim::new(65_536);
     let a = sim.party(Memory::new());
     let feed = sim.writer(a, "w");
-    let append = sim.parties[a].node.append(feed, blocks(9));
-    let cleared = sim.parties[a].node.clear(feed, 0..8);
+    let append = sim.parties[a].node.append(sim.now, feed, blocks(9));
+    let cleared = sim.parties[a].node.clear(sim.now, feed, 0..8);
     sim.parties[a].drain(sim.now);
     assert!(sim.parties[a].results[&append].is_ok());
     assert_eq!(sim.parties[a].results[&cleared], Ok(Outcome::Cleared));
@@ -180,7 +180,7 @@ fn a_cleared_block_comes_back_when_it_is_asked_for() {
     let (mut sim, _, copy, _) = pair(30);
     clear(&mut sim, 1, copy, 5..20);
     sim.sync();
-    let wait = sim.parties[1].node.wait(copy, 7);
+    let wait = sim.parties[1].node.wait(sim.now, copy, 7);
     sim.sync();
     assert_eq!(sim.parties[1].results[&wait], Ok(Outcome::Block(block(7))));
     let mut expected = except(30, 5..20);
@@ -203,7 +203,7 @@ fn what_was_cleared_is_not_fetched_after_a_restart_either() {
     assert_eq!(held(&mut sim, 0), except(30, 0..10));
     assert_eq!(held(&mut sim, 1), except(30, 20..25));
     assert_eq!(sim.load(0, feed).lost, 0, "given up on purpose");
-    let again = sim.parties[1].node.download(copy, 20..25);
+    let again = sim.parties[1].node.download(sim.now, copy, 20..25);
     sim.sync();
     assert_eq!(sim.parties[1].results[&again], Ok(Outcome::Downloaded));
     assert_eq!(held(&mut sim, 1), except(30, 0..0));
@@ -292,7 +292,7 @@ fn the_list_of_cleared_blocks_stays_short_however_often_blocks_are_cleared() {
         let block = round % 7;
         clear(&mut sim, 1, copy, block..block + 1);
         sim.sync();
-        let wait = sim.parties[1].node.wait(copy, block);
+        let wait = sim.parties[1].node.wait(sim.now, copy, block);
         sim.sync();
         assert!(matches!(sim.parties[1].results[&wait], Ok(Outcome::Block(_))));
         longest = longest.max(listed(sim.parties[1].disk.memory()).0);
@@ -377,7 +377,7 @@ fn a_block_that_is_cleared_while_it_is_read_for_a_peer_is_not_sent() {
         peer.connection.request(channel, Request { index, ..Request::default() }).unwrap();
     }
     peer.run(&mut sim);
-    sim.parties[0].node.clear(feed, 3..4);
+    sim.parties[0].node.clear(sim.now, feed, 3..4);
     first_comes_last(&mut sim, 0);
     peer.run(&mut sim);
     let sent: Vec<_> = peer.data().iter().map(|data| (data.index, data.value.clone())).collect();
@@ -391,11 +391,11 @@ fn a_block_that_is_cleared_while_it_is_read_is_not_given_as_zeros() {
     let feed = sim.writer(a, "w");
     sim.append_all(a, feed, blocks(10));
     sim.parties[a].disk_held = true;
-    let read = sim.parties[a].node.read(feed, 2, 5, usize::MAX);
+    let read = sim.parties[a].node.read(sim.now, feed, 2, 5, usize::MAX);
     let now = sim.now;
     sim.parties[a].drain(now);
-    let wait = sim.parties[a].node.wait(feed, 6);
-    sim.parties[a].node.clear(feed, 4..6);
+    let wait = sim.parties[a].node.wait(sim.now, feed, 6);
+    sim.parties[a].node.clear(sim.now, feed, 4..6);
     first_comes_last(&mut sim, a);
     assert_eq!(sim.parties[a].results[&read], Ok(Outcome::Blocks(vec![block(2), block(3)])));
     assert_eq!(sim.parties[a].results[&wait], Ok(Outcome::Block(block(6))));
@@ -414,7 +414,7 @@ fn a_block_that_is_cleared_while_its_place_is_looked_up_for_a_peer_is_not_sent()
     }
     peer.run(&mut sim);
     assert!(!sim.parties[0].waiting.is_empty(), "the tree is read first");
-    sim.parties[0].node.clear(feed, 3..4);
+    sim.parties[0].node.clear(sim.now, feed, 3..4);
     sim.parties[0].disk_held = false;
     peer.run(&mut sim);
     let sent: Vec<_> = peer.data().iter().map(|data| (data.index, data.value.clone())).collect();

@@ -154,7 +154,7 @@ fn numbered_folders_killed_anywhere_open_with_all_that_was_told_and_take_more() 
             let feed = sim.writer(a, name);
             marks.push((sim.parties[a].disk.effects().len(), name.to_owned()));
             sim.append(a, feed, &[b"", name.as_bytes()]);
-            let command = sim.parties[a].node.writer(util::FIRST, None, None);
+            let command = sim.parties[a].node.writer(sim.now, util::FIRST, None, None);
             let Ok(Outcome::Feed(unnamed)) = sim.finish(a, command) else { panic!("no writer") };
             let name = sim.parties[a].node.feed_in(util::FIRST, unnamed).unwrap().name;
             marks.push((sim.parties[a].disk.effects().len(), name));
@@ -467,7 +467,7 @@ fn a_lost_last_signature_is_no_fork() {
     let feed = sim.writer(a, "w");
     let info = sim.load(a, feed);
     assert_eq!((info.length, info.writable, info.lost), (4, false, 1));
-    let command = sim.parties[a].node.append(feed, vec![block(4)]);
+    let command = sim.parties[a].node.append(sim.now, feed, vec![block(4)]);
     let refused = sim.finish(a, command);
     assert!(matches!(refused, Err(NodeError::LostTail { blocks: 1, .. })), "{refused:?}");
 }
@@ -545,7 +545,7 @@ fn garbage_in_any_file_never_panics_and_never_forks() {
             });
             let mut sim = Sim::new(65_536);
             let a = sim.party(memory);
-            let command = sim.parties[a].node.writer(util::FIRST, Some("w"), None);
+            let command = sim.parties[a].node.writer(sim.now, util::FIRST, Some("w"), None);
             let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { continue };
             let info = sim.parties[a].node.feed(feed).unwrap();
             assert!(!info.writable || info.length == 12, "{name} seed {seed}: {info:?}");
@@ -651,7 +651,7 @@ fn an_empty_block_behind_a_gap_is_still_there_when_the_feed_is_opened_again() {
     let key = sim.parties[a].node.feed(feed).unwrap().key;
     let theirs = sim.parties[b].node.find(&key).unwrap();
     for index in [0, 2, 3] {
-        sim.parties[b].node.wait(theirs, index);
+        sim.parties[b].node.wait(sim.now, theirs, index);
     }
     sim.run();
     assert_eq!(sim.load(b, theirs).blocks, 3);

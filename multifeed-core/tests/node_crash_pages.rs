@@ -75,7 +75,7 @@ fn of_several_bitfield_pages_none_lasts_without_the_one_whose_nodes_it_needs() {
     let mut sim = downloaded(COUNT, Fetch::Newest(5), config);
     let feed = sim.parties[1].node.feeds(util::FIRST).next().unwrap().id;
     // Its place is told by the node above the first page, which nothing else needs.
-    let command = sim.parties[1].node.wait(feed, 9000);
+    let command = sim.parties[1].node.wait(sim.now, feed, 9000);
     sim.sync();
     assert_eq!(sim.finish(1, command), Ok(Outcome::Block(blocks(COUNT)[9000].clone())));
     let source = sim.parties[0].disk.memory().clone();

@@ -195,7 +195,7 @@ fn a_request_whose_feed_fails_meanwhile_is_answered_when_the_feed_is_back() {
     let channel = liar.ask(&mut sim, key);
     sim.load(0, feed);
     sim.parties[0].disk_held = true;
-    sim.parties[0].node.append(feed, vec![Bytes::from_static(b"lost")]);
+    sim.parties[0].node.append(sim.now, feed, vec![Bytes::from_static(b"lost")]);
     liar.run(&mut sim);
     // Its proof needs pages of the tree that are not in memory.
     liar.connection.request(channel, Request { index: 700, ..Request::default() }).unwrap();
@@ -238,7 +238,7 @@ fn nothing_of_an_append_that_is_not_stored_gets_out_with_an_older_block() {
     let (mut sim, feed, key, mut liar) = setup(8);
     let channel = liar.ask(&mut sim, key);
     sim.parties[0].disk_held = true;
-    sim.parties[0].node.append(feed, vec![Bytes::from_static(b"lost")]);
+    sim.parties[0].node.append(sim.now, feed, vec![Bytes::from_static(b"lost")]);
     liar.run(&mut sim);
     liar.connection.request(channel, Request { index: 0, ..Request::default() }).unwrap();
     liar.run(&mut sim);
@@ -260,7 +260,7 @@ fn blocks_found_when_a_feed_is_opened_again_are_told_to_peers() {
         sim.connect(a, b);
         sim.sync();
         sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
-        sim.parties[a].node.append(feed, numbered(4).split_off(3));
+        sim.parties[a].node.append(sim.now, feed, numbered(4).split_off(3));
         sim.run();
         sim.parties[a].disk.set_fault(None);
         sim.pass(Duration::from_secs(30));
@@ -302,7 +302,7 @@ fn blocks_whose_sync_failed_are_synced_before_they_count() {
         sim.connect(a, b);
         sim.sync();
         sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
-        sim.parties[a].node.append(feed, numbered(4).split_off(3));
+        sim.parties[a].node.append(sim.now, feed, numbered(4).split_off(3));
         sim.run();
         sim.parties[a].disk.set_fault(None);
         sim.pass(Duration::from_secs(30));
@@ -324,7 +324,7 @@ fn writer_on_a_full_disk(layout: Layout, after: u64) -> (Sim, [usize; 2]) {
     sim.connect(a, b);
     sim.sync();
     sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
-    sim.parties[a].node.writer(FIRST, Some("w"), None);
+    sim.parties[a].node.writer(sim.now, FIRST, Some("w"), None);
     sim.run();
     (sim, [a, b])
 }
@@ -355,7 +355,7 @@ fn a_writer_that_was_not_recorded_is_before_it_is_written() {
         for after in 0..20 {
             let (mut sim, [a, _]) = writer_on_a_full_disk(layout, after);
             sim.parties[a].disk.set_fault(None);
-            let command = sim.parties[a].node.writer(FIRST, Some("w"), None);
+            let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), None);
             sim.pass(Duration::from_secs(10));
             let result = sim.parties[a].results.remove(&command);
             let Some(Ok(Outcome::Feed(feed))) = result else {

@@ -119,7 +119,7 @@ fn travels(mut log: Log, what: &str) {
     assert_eq!(sim.contents(c), sim.contents(0), "{what} from who has it from us");
 
     let late = sim.parties[b].node.find(&log.key).unwrap();
-    let append = sim.parties[b].node.append(late, vec![Bytes::from_static(b"no")]);
+    let append = sim.parties[b].node.append(sim.now, late, vec![Bytes::from_static(b"no")]);
     assert!(sim.finish(b, append).is_err());
 }
 
@@ -154,7 +154,7 @@ fn a_static_feed_tells_its_length_and_bytes_by_hashes_alone() {
     let config = multifeed_core::NodeConfig { sparse: true, ..Default::default() };
     sim.party_with(Memory::new(), config);
     let (mut peer, feed) = log.give(&mut sim, |_| {});
-    let update = sim.parties[0].node.update(feed, Some(100));
+    let update = sim.parties[0].node.update(sim.now, feed, Some(100));
     peer.run(&mut sim);
     let request = peer.outputs.iter().rev().find_map(|output| match output {
         Output::Request { channel, request } => Some((*channel, *request)),
@@ -180,7 +180,7 @@ fn a_false_block_of_a_static_feed_or_under_an_old_signature_ends_the_connection(
             }
         });
         assert!(matches!(peer.closed_by_node(&sim), Some(Some(_))));
-        let read = sim.parties[0].node.read(feed, 3, 1, 1_000);
+        let read = sim.parties[0].node.read(sim.now, feed, 3, 1, 1_000);
         assert_eq!(sim.finish(0, read), Ok(Outcome::Blocks(vec![])));
     }
 }

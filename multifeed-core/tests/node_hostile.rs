@@ -255,7 +255,7 @@ fn a_full_disk_fails_the_append_loses_nothing_and_the_writer_goes_on_when_there_
     for allowed in 0..6 {
         let fault = multifeed_core::storage::Fault { after: allowed, kind: StorageErrorKind::Full };
         sim.parties[a].disk.set_fault(Some(fault));
-        let command = sim.parties[a].node.append(feed, vec![Bytes::from_static(b"lost")]);
+        let command = sim.parties[a].node.append(sim.now, feed, vec![Bytes::from_static(b"lost")]);
         let result = sim.finish(a, command);
         sim.parties[a].disk.set_fault(None);
         if result.is_ok() {

@@ -145,7 +145,8 @@ fn a_feed_in_two_multifeeds_is_kept_and_sent_once() {
     let secret = SecretKey::from_seed(&[3; 32]);
     let mut feeds = Vec::new();
     for multifeed in [FIRST, SECOND] {
-        let command = sim.parties[a].node.writer(multifeed, Some("w"), Some(secret.clone()));
+        let command =
+            sim.parties[a].node.writer(sim.now, multifeed, Some("w"), Some(secret.clone()));
         feeds.push(sim.finish(a, command));
     }
     assert_eq!(feeds[0], feeds[1]);
@@ -182,9 +183,9 @@ fn multifeeds_are_used_only_after_they_were_joined() {
     assert_eq!(node.connect_with(now, Role::Initiator, only(SECOND)), None);
     let id = node.connect_with(now, Role::Initiator, only(FIRST)).unwrap();
     assert_eq!(node.attach(now, id, SECOND), Err(NodeError::UnknownMultifeed));
-    let command = node.writer(SECOND, Some("w"), None);
+    let command = node.writer(sim.now, SECOND, Some("w"), None);
     assert_eq!(sim.finish(a, command), Err(NodeError::UnknownMultifeed));
-    let command = sim.parties[a].node.open(StoreOptions::default());
+    let command = sim.parties[a].node.open(sim.now, StoreOptions::default());
     assert_eq!(sim.finish(a, command), Err(NodeError::Closed));
 }
 
@@ -193,7 +194,7 @@ fn a_writer_with_a_key_pair_of_its_own_is_writable_after_a_restart() {
     let mut sim = Sim::new(65_536);
     let a = sim.party(Memory::new());
     let secret = SecretKey::from_seed(&[3; 32]);
-    let command = sim.parties[a].node.writer(FIRST, Some("w"), Some(secret.clone()));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), Some(secret.clone()));
     let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { panic!("no writer") };
     sim.append(a, feed, &[b"before"]);
     sim.restart(a);
@@ -203,7 +204,7 @@ fn a_writer_with_a_key_pair_of_its_own_is_writable_after_a_restart() {
     sim.append(a, feed, &[b"after"]);
 
     let other = SecretKey::from_seed(&[4; 32]);
-    let command = sim.parties[a].node.writer(FIRST, Some("w"), Some(other));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), Some(other));
     let taken = sim.finish(a, command);
     assert!(matches!(taken, Err(NodeError::WriterExists { .. })), "{taken:?}");
 }
@@ -214,7 +215,7 @@ fn each_writer_without_a_name_is_a_new_one() {
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
     let mut feeds = Vec::new();
     for _ in 0..3 {
-        let command = sim.parties[a].node.writer(FIRST, None, None);
+        let command = sim.parties[a].node.writer(sim.now, FIRST, None, None);
         let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { panic!("no writer") };
         assert!(sim.load(a, feed).writable);
         feeds.push(feed);
@@ -237,11 +238,11 @@ fn a_key_pair_whose_feed_came_from_others_is_refused() {
     let mut sim = Sim::new(65_536);
     let (a, b) = (sim.party(Memory::new()), sim.party(Memory::new()));
     let secret = SecretKey::from_seed(&[3; 32]);
-    let command = sim.parties[a].node.writer(FIRST, Some("w"), Some(secret.clone()));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), Some(secret.clone()));
     assert!(sim.finish(a, command).is_ok());
     sim.connect(a, b);
     sim.sync();
-    let command = sim.parties[b].node.writer(FIRST, Some("mine"), Some(secret));
+    let command = sim.parties[b].node.writer(sim.now, FIRST, Some("mine"), Some(secret));
     let refused = sim.finish(b, command);
     assert!(matches!(refused, Err(NodeError::WriterExists { .. })), "{refused:?}");
 }

@@ -34,9 +34,9 @@ fn write(memory: &mut Memory, path: &str, data: &[u8]) {
 fn try_open(memory: Memory, options: StoreOptions) -> Result<Layout, NodeError> {
     let mut sim = Sim::new(65_536);
     sim.parties.push(util::Party::new(1, memory, NodeConfig::default(), sim.now));
-    let command = sim.parties[0].node.open(options);
+    let command = sim.parties[0].node.open(sim.now, options);
     sim.finish(0, command)?;
-    let command = sim.parties[0].node.join(RootKey::new(util::ROOT));
+    let command = sim.parties[0].node.join(sim.now, RootKey::new(util::ROOT));
     sim.finish(0, command)?;
     Ok(sim.parties[0].node.layout())
 }
@@ -101,9 +101,9 @@ fn the_layout_is_that_of_the_directory_and_another_is_refused() {
 fn a_store_in_this_layout_holds_one_multifeed_and_no_feeds_by_name() {
     let mut sim = Sim::new(65_536);
     let a = numbered_party(&mut sim, Memory::new());
-    let command = sim.parties[a].node.join(RootKey::new([9; 32]));
+    let command = sim.parties[a].node.join(sim.now, RootKey::new([9; 32]));
     assert!(matches!(sim.finish(a, command), Err(NodeError::Layout { .. })));
-    let command = sim.parties[a].node.named("x");
+    let command = sim.parties[a].node.named(sim.now, "x");
     assert!(matches!(sim.finish(a, command), Err(NodeError::Layout { .. })));
 }
 
@@ -111,11 +111,11 @@ fn a_store_in_this_layout_holds_one_multifeed_and_no_feeds_by_name() {
 fn a_number_is_no_name_for_a_writer_but_stands_for_one_without() {
     let mut sim = Sim::new(65_536);
     let a = numbered_party(&mut sim, Memory::new());
-    let command = sim.parties[a].node.writer(FIRST, Some("7"), None);
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("7"), None);
     assert!(matches!(sim.finish(a, command), Err(NodeError::WriterExists { .. })));
     let mut feeds = Vec::new();
     for _ in 0..2 {
-        let command = sim.parties[a].node.writer(FIRST, None, None);
+        let command = sim.parties[a].node.writer(sim.now, FIRST, None, None);
         let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { panic!("no writer") };
         feeds.push(feed);
     }
@@ -130,12 +130,12 @@ fn a_writer_has_the_key_pair_that_it_is_given() {
     let mut sim = Sim::new(65_536);
     let a = numbered_party(&mut sim, Memory::new());
     let secret = SecretKey::from_seed(&[3; 32]);
-    let command = sim.parties[a].node.writer(FIRST, Some("w"), Some(secret.clone()));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), Some(secret.clone()));
     let Ok(Outcome::Feed(feed)) = sim.finish(a, command) else { panic!("no writer") };
     assert_eq!(sim.load(a, feed).key, secret.public());
     assert_eq!(file(&sim, a, "0/secret_key").unwrap()[..], secret.to_libsodium()[..]);
     let other = SecretKey::from_seed(&[4; 32]);
-    let command = sim.parties[a].node.writer(FIRST, Some("w"), Some(other));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), Some(other));
     assert!(matches!(sim.finish(a, command), Err(NodeError::WriterExists { .. })));
 }
 
@@ -180,7 +180,7 @@ fn a_full_disk_fails_the_new_writer_and_all_goes_on_when_there_is_room() {
         sim.append(b, theirs, &[b"x"]);
         sim.connect(a, b);
         sim.parties[a].disk.set_fault(Some(Fault { after, kind: StorageErrorKind::Full }));
-        let command = sim.parties[a].node.writer(FIRST, Some("w"), None);
+        let command = sim.parties[a].node.writer(sim.now, FIRST, Some("w"), None);
         let now = sim.now;
         sim.parties[a].drain(now);
         let failed = sim.parties[a].results.remove(&command);

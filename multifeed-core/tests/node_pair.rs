@@ -98,7 +98,7 @@ fn nobody_is_told_to_be_in_sync_while_a_new_block_is_on_its_way() {
         let key = sim.parties[a].node.feed(feed).unwrap().key;
         let there = sim.parties[b].node.find(&key).unwrap();
         for length in 1..20u64 {
-            let command = sim.parties[a].node.append(feed, numbered(1, 30));
+            let command = sim.parties[a].node.append(sim.now, feed, numbered(1, 30));
             while sim.step() {
                 let stored = sim.parties[b].node.feed(there).unwrap().blocks == length;
                 let appended = sim.parties[a].node.feed(feed).unwrap().blocks == length;
@@ -219,7 +219,7 @@ fn another_root_key_is_a_timeout_that_says_so() {
     let a = sim.party(Memory::new());
     let b = sim.parties.len();
     sim.parties.push(util::Party::new(9, Memory::new(), Default::default(), sim.now));
-    let open = sim.parties[b].node.open(StoreOptions::default());
+    let open = sim.parties[b].node.open(sim.now, StoreOptions::default());
     assert_eq!(sim.finish(b, open), Ok(Outcome::Opened));
     sim.join(b, [8; 32]);
     let wire = sim.connect(a, b);
@@ -285,7 +285,7 @@ fn a_feed_of_others_is_not_writable() {
     sim.sync();
     let key = sim.parties[a].node.feed(feed).unwrap().key;
     let theirs = sim.parties[b].node.find(&key).unwrap();
-    let command = sim.parties[b].node.append(theirs, vec![Bytes::from_static(b"y")]);
+    let command = sim.parties[b].node.append(sim.now, theirs, vec![Bytes::from_static(b"y")]);
     assert!(matches!(sim.finish(b, command), Err(NodeError::NotWritable { .. })));
 }
 
@@ -298,7 +298,7 @@ fn waiting_for_a_block_ends_when_it_is_stored() {
     sim.sync();
     let key = sim.parties[a].node.feed(feed).unwrap().key;
     let theirs = sim.parties[b].node.find(&key).unwrap();
-    let wait = sim.parties[b].node.wait(theirs, 1);
+    let wait = sim.parties[b].node.wait(sim.now, theirs, 1);
     sim.append(a, feed, &[b"x"]);
     sim.run();
     assert!(!sim.parties[b].results.contains_key(&wait));
@@ -316,11 +316,11 @@ fn closing_answers_everything_and_releases_nothing_early() {
     sim.append(a, feed, &[b"x"]);
     sim.connect(a, b);
     sim.sync();
-    let wait = sim.parties[a].node.wait(feed, 100);
-    let append = sim.parties[a].node.append(feed, vec![Bytes::from_static(b"y")]);
+    let wait = sim.parties[a].node.wait(sim.now, feed, 100);
+    let append = sim.parties[a].node.append(sim.now, feed, vec![Bytes::from_static(b"y")]);
     let now = sim.now;
     let close = sim.parties[a].node.close(now);
-    let late = sim.parties[a].node.append(feed, vec![Bytes::from_static(b"z")]);
+    let late = sim.parties[a].node.append(sim.now, feed, vec![Bytes::from_static(b"z")]);
     sim.run();
     let results = &sim.parties[a].results;
     assert_eq!(results.get(&close), Some(&Ok(Outcome::Closed)));

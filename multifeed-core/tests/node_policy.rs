@@ -131,7 +131,7 @@ fn a_block_that_somebody_waits_for_is_fetched_whatever_the_policy() {
     sim.connect_for(0, 1, [with(Policy::AcceptAll), list(&[(x, Fetch::OnlyAsked)])]);
     sim.sync();
     let feed = sim.parties[1].node.find(&x).unwrap();
-    let wait = sim.parties[1].node.wait(feed, 4);
+    let wait = sim.parties[1].node.wait(sim.now, feed, 4);
     sim.sync();
     assert!(sim.parties[1].results[&wait].is_ok());
     assert_eq!(held(&mut sim, 1)[&x.to_hex()], [4]);

@@ -27,7 +27,7 @@ fn written(config: NodeConfig) -> (Sim, FeedId) {
 }
 
 fn read(sim: &mut Sim, feed: FeedId) -> Result<Outcome, NodeError> {
-    let command = sim.parties[0].node.read(feed, 0, u64::MAX, usize::MAX);
+    let command = sim.parties[0].node.read(sim.now, feed, 0, u64::MAX, usize::MAX);
     sim.finish(0, command)
 }
 
@@ -49,11 +49,11 @@ fn a_read_beside_a_clear_gives_true_blocks_only() {
         let (mut sim, feed) = written(NodeConfig::default());
         let node = &mut sim.parties[0].node;
         if clear_first {
-            node.clear(feed, 700..720);
+            node.clear(sim.now, feed, 700..720);
         }
-        let command = node.read(feed, 0, u64::MAX, usize::MAX);
+        let command = node.read(sim.now, feed, 0, u64::MAX, usize::MAX);
         if !clear_first {
-            node.clear(feed, 700..720);
+            node.clear(sim.now, feed, 700..720);
         }
         let result = sim.finish(0, command);
         let Ok(Outcome::Blocks(read)) = result else { panic!("{result:?}") };

@@ -127,9 +127,10 @@ fn an_answer_that_comes_after_its_request_was_given_up_is_taken() {
 fn a_block_that_was_given_up_is_not_taken_when_it_comes_late() {
     let mut slow = Slow::given_up(COUNT);
     slow.send(0);
+    let now = slow.sim.now;
     let node = &mut slow.sim.parties[0].node;
     let feed = node.find(&slow.key).unwrap();
-    node.clear(feed, 3..4);
+    node.clear(now, feed, 3..4);
     slow.pass(1);
     for block in 1..COUNT {
         slow.send(block);

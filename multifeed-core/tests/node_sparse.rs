@@ -57,7 +57,7 @@ fn a_sparse_feed_fetches_what_is_asked_for_and_nothing_else() {
     for chunk in [1, 3, 65_536] {
         let (mut sim, _, copy, _) = pair(100, chunk);
         assert!(held(&mut sim, 1).is_empty());
-        let wait = sim.parties[1].node.wait(copy, 42);
+        let wait = sim.parties[1].node.wait(sim.now, copy, 42);
         sim.sync();
         assert_eq!(sim.parties[1].results[&wait], Ok(Outcome::Block(block(42))));
         assert_eq!(held(&mut sim, 1), [42]);
@@ -67,7 +67,7 @@ fn a_sparse_feed_fetches_what_is_asked_for_and_nothing_else() {
 #[test]
 fn a_wait_for_a_block_that_does_not_exist_yet_is_answered_when_it_is_appended() {
     let (mut sim, feed, copy, _) = pair(3, 65_536);
-    let wait = sim.parties[1].node.wait(copy, 4);
+    let wait = sim.parties[1].node.wait(sim.now, copy, 4);
     sim.sync();
     sim.append_all(0, feed, vec![block(3)]);
     sim.sync();
@@ -87,7 +87,7 @@ fn a_wait_before_any_connection_is_answered_by_the_first() {
         sim.parties[party].node.abort(now, id);
     }
     sim.run();
-    let wait = sim.parties[1].node.wait(copy, 9);
+    let wait = sim.parties[1].node.wait(sim.now, copy, 9);
     sim.run();
     sim.connect(1, 0);
     sim.sync();
@@ -106,7 +106,7 @@ fn what_is_waited_for_goes_before_the_rest() {
     }
     let key = sim.parties[a].node.feed(feed).unwrap().key;
     let copy = sim.parties[b].node.find(&key).unwrap();
-    let wait = sim.parties[b].node.wait(copy, 3_999);
+    let wait = sim.parties[b].node.wait(sim.now, copy, 3_999);
     let before = sim.wires[wire].moved[0];
     while !sim.parties[b].results.contains_key(&wait) {
         assert!(sim.step(), "never answered");
@@ -120,9 +120,9 @@ fn what_is_waited_for_goes_before_the_rest() {
 #[test]
 fn a_download_fetches_its_range_and_tells_when_it_is_done() {
     let (mut sim, feed, copy, _) = pair(300, 1_000);
-    let first = sim.parties[1].node.download(copy, 10..20);
-    let second = sim.parties[1].node.download(copy, 15..40);
-    let beyond = sim.parties[1].node.download(copy, 298..302);
+    let first = sim.parties[1].node.download(sim.now, copy, 10..20);
+    let second = sim.parties[1].node.download(sim.now, copy, 15..40);
+    let beyond = sim.parties[1].node.download(sim.now, copy, 298..302);
     sim.sync();
     assert_eq!(sim.parties[1].results[&first], Ok(Outcome::Downloaded));
     assert_eq!(sim.parties[1].results[&second], Ok(Outcome::Downloaded));
@@ -131,14 +131,14 @@ fn a_download_fetches_its_range_and_tells_when_it_is_done() {
     sim.sync();
     assert_eq!(sim.parties[1].results[&beyond], Ok(Outcome::Downloaded));
     assert_eq!(held(&mut sim, 1), (10..40).chain(298..302).collect::<Vec<_>>());
-    let again = sim.parties[1].node.download(copy, 12..38);
+    let again = sim.parties[1].node.download(sim.now, copy, 12..38);
     assert_eq!(sim.finish(1, again), Ok(Outcome::Downloaded));
 }
 
 #[test]
 fn has_tells_of_blocks_that_are_stored_and_fetches_none() {
     let (mut sim, _, copy, _) = pair(100, 65_536);
-    let download = sim.parties[1].node.download(copy, 10..20);
+    let download = sim.parties[1].node.download(sim.now, copy, 10..20);
     sim.sync();
     assert_eq!(sim.parties[1].results[&download], Ok(Outcome::Downloaded));
     sim.restart(1);
@@ -154,7 +154,7 @@ fn has_tells_of_blocks_that_are_stored_and_fetches_none() {
         (50..50, true),
     ];
     for (blocks, expected) in cases {
-        let has = sim.parties[1].node.has(copy, blocks.clone());
+        let has = sim.parties[1].node.has(sim.now, copy, blocks.clone());
         assert_eq!(sim.finish(1, has), Ok(Outcome::Has(expected)), "{blocks:?}");
     }
     assert_eq!(held(&mut sim, 1), (10..20).collect::<Vec<_>>());
@@ -167,11 +167,11 @@ fn has_does_not_tell_of_blocks_before_they_are_stored() {
     let feed = sim.writer(a, "w");
     sim.append_all(a, feed, blocks(3));
     sim.parties[a].disk_held = true;
-    sim.parties[a].node.append(feed, vec![block(3)]);
+    sim.parties[a].node.append(sim.now, feed, vec![block(3)]);
     let now = sim.now;
     sim.parties[a].drain(now);
     let node = &mut sim.parties[a].node;
-    let (stored, waiting) = (node.has(feed, 0..3), node.has(feed, 0..4));
+    let (stored, waiting) = (node.has(sim.now, feed, 0..3), node.has(sim.now, feed, 0..4));
     sim.parties[a].drain(now);
     assert_eq!(sim.parties[a].results[&stored], Ok(Outcome::Has(true)));
     assert_eq!(sim.parties[a].results[&waiting], Ok(Outcome::Has(false)));
@@ -180,14 +180,14 @@ fn has_does_not_tell_of_blocks_before_they_are_stored() {
 #[test]
 fn a_download_that_is_taken_back_fetches_no_more() {
     let (mut sim, feed, copy, _) = pair(10, 65_536);
-    let kept = sim.parties[1].node.download(copy, 5..12);
-    let open = sim.parties[1].node.download(copy, 5..u64::MAX);
+    let kept = sim.parties[1].node.download(sim.now, copy, 5..12);
+    let open = sim.parties[1].node.download(sim.now, copy, 5..u64::MAX);
     sim.sync();
     sim.append_all(0, feed, (10..14).map(block).collect());
     sim.sync();
     assert_eq!(sim.parties[1].results[&kept], Ok(Outcome::Downloaded));
     assert_eq!(held(&mut sim, 1), (5..14).collect::<Vec<_>>());
-    sim.parties[1].node.cancel(open);
+    sim.parties[1].node.cancel(sim.now, open);
     sim.append_all(0, feed, (14..20).map(block).collect());
     sim.sync();
     assert_eq!(sim.parties[1].results[&open], Err(NodeError::Cancelled));
@@ -197,10 +197,10 @@ fn a_download_that_is_taken_back_fetches_no_more() {
 #[test]
 fn a_feed_made_sparse_stops_and_goes_on_when_it_is_not() {
     let (mut sim, feed, copy, _) = pair(10, 65_536);
-    sim.parties[1].node.set_sparse(copy, false);
+    sim.parties[1].node.set_sparse(sim.now, copy, false);
     sim.sync();
     assert_eq!(held(&mut sim, 1), (0..10).collect::<Vec<_>>());
-    sim.parties[1].node.set_sparse(copy, true);
+    sim.parties[1].node.set_sparse(sim.now, copy, true);
     sim.append_all(0, feed, (10..14).map(block).collect());
     sim.sync();
     assert_eq!(held(&mut sim, 1), (0..10).collect::<Vec<_>>());
@@ -209,14 +209,14 @@ fn a_feed_made_sparse_stops_and_goes_on_when_it_is_not() {
 #[test]
 fn an_update_learns_the_length_without_the_blocks() {
     let (mut sim, feed, copy, _) = pair(777, 65_536);
-    let update = sim.parties[1].node.update(copy, None);
+    let update = sim.parties[1].node.update(sim.now, copy, None);
     sim.sync();
     assert_eq!(sim.parties[1].results[&update], Ok(Outcome::Updated { length: 777 }));
     assert!(held(&mut sim, 1).is_empty());
-    let known = sim.parties[1].node.update(copy, Some(700));
+    let known = sim.parties[1].node.update(sim.now, copy, Some(700));
     assert_eq!(sim.finish(1, known), Ok(Outcome::Updated { length: 777 }));
-    let next = sim.parties[1].node.update(copy, None);
-    let far = sim.parties[1].node.update(copy, Some(780));
+    let next = sim.parties[1].node.update(sim.now, copy, None);
+    let far = sim.parties[1].node.update(sim.now, copy, Some(780));
     sim.sync();
     assert!(!sim.parties[1].results.contains_key(&next));
     sim.append_all(0, feed, (777..779).map(block).collect());
@@ -244,14 +244,14 @@ fn a_seek_finds_bytes_here_and_at_the_peer_without_fetching_blocks() {
                 wanted.push((offset, (index, 0)));
             }
         }
-        let update = sim.parties[1].node.update(copy, Some(length));
+        let update = sim.parties[1].node.update(sim.now, copy, Some(length));
         sim.sync();
         assert!(sim.parties[1].results[&update].is_ok());
         for (byte, (index, offset)) in wanted {
             let found = Ok(Outcome::Sought { block: index, offset });
-            let here = sim.parties[0].node.seek(feed, byte);
+            let here = sim.parties[0].node.seek(sim.now, feed, byte);
             assert_eq!(sim.finish(0, here), found, "byte {byte} of {length} blocks, here");
-            let there = sim.parties[1].node.seek(copy, byte);
+            let there = sim.parties[1].node.seek(sim.now, copy, byte);
             sim.sync();
             assert_eq!(sim.parties[1].results[&there], found, "byte {byte} of {length} blocks");
         }
@@ -262,8 +262,8 @@ fn a_seek_finds_bytes_here_and_at_the_peer_without_fetching_blocks() {
 #[test]
 fn a_seek_beyond_what_is_known_waits_for_the_log_to_get_there() {
     let (mut sim, feed, copy, _) = pair(50, 65_536);
-    let inside = sim.parties[1].node.seek(copy, offset_of(33) + 1);
-    let beyond = sim.parties[1].node.seek(copy, offset_of(60) + 2);
+    let inside = sim.parties[1].node.seek(sim.now, copy, offset_of(33) + 1);
+    let beyond = sim.parties[1].node.seek(sim.now, copy, offset_of(60) + 2);
     sim.sync();
     let found = Ok(Outcome::Sought { block: 33, offset: 1 });
     assert_eq!(sim.parties[1].results[&inside], found, "the length was not known before");
@@ -271,9 +271,9 @@ fn a_seek_beyond_what_is_known_waits_for_the_log_to_get_there() {
     sim.append_all(0, feed, (50..70).map(block).collect());
     sim.sync();
     assert_eq!(sim.parties[1].results[&beyond], Ok(Outcome::Sought { block: 60, offset: 2 }));
-    let never = sim.parties[1].node.seek(copy, 1 << 50);
+    let never = sim.parties[1].node.seek(sim.now, copy, 1 << 50);
     sim.sync();
-    sim.parties[1].node.cancel(never);
+    sim.parties[1].node.cancel(sim.now, never);
     sim.sync();
     assert_eq!(sim.parties[1].results[&never], Err(NodeError::Cancelled));
 }
@@ -287,7 +287,7 @@ fn a_seek_reads_the_tree_from_disk_after_a_restart() {
     sim.restart(a);
     let feed = sim.writer(a, "w");
     for index in [0, 1, 9_999, 16_383, 16_384, 19_999] {
-        let seek = sim.parties[a].node.seek(feed, offset_of(index) + 1);
+        let seek = sim.parties[a].node.seek(sim.now, feed, offset_of(index) + 1);
         assert_eq!(sim.finish(a, seek), Ok(Outcome::Sought { block: index, offset: 1 }));
     }
 }
@@ -340,7 +340,7 @@ fn a_seek_that_a_peer_does_not_answer_is_tried_in_another_way_and_then_elsewhere
     let channel = silent.offer(&mut sim, key);
     silent.have(&mut sim, channel, 0, 100);
     let copy = sim.parties[a].node.find(&key).unwrap();
-    let seek = sim.parties[a].node.seek(copy, offset_of(70));
+    let seek = sim.parties[a].node.seek(sim.now, copy, offset_of(70));
     silent.run(&mut sim);
     let asked = |silent: &Liar| {
         let request = |output: &&Output| matches!(output, Output::Request { .. });
@@ -364,10 +364,10 @@ fn a_close_answers_everybody_who_waits() {
     let (mut sim, _, copy, _) = pair(10, 65_536);
     let node = &mut sim.parties[1].node;
     let waiting = [
-        node.wait(copy, 99),
-        node.download(copy, 90..95),
-        node.update(copy, Some(50)),
-        node.seek(copy, 1 << 40),
+        node.wait(sim.now, copy, 99),
+        node.download(sim.now, copy, 90..95),
+        node.update(sim.now, copy, Some(50)),
+        node.seek(sim.now, copy, 1 << 40),
     ];
     sim.sync();
     let now = sim.now;
@@ -388,11 +388,14 @@ fn what_is_wanted_only_if_a_peer_has_it_comes_or_fails_as_soon_as_that_is_known(
     for chunk in [1, 3, 65_536] {
         let (mut sim, _, copy, key) = pair(100, chunk);
         let node = &mut sim.parties[1].node;
-        let there = [node.update_if_available(copy, Some(100)), node.wait_if_available(copy, 99)];
+        let there = [
+            node.update_if_available(sim.now, copy, Some(100)),
+            node.wait_if_available(sim.now, copy, 99),
+        ];
         let not = [
-            node.update_if_available(copy, Some(101)),
-            node.wait_if_available(copy, 100),
-            node.wait_if_available(copy, u64::MAX),
+            node.update_if_available(sim.now, copy, Some(101)),
+            node.wait_if_available(sim.now, copy, 100),
+            node.wait_if_available(sim.now, copy, u64::MAX),
         ];
         sim.sync();
         let results = &sim.parties[1].results;
@@ -402,7 +405,7 @@ fn what_is_wanted_only_if_a_peer_has_it_comes_or_fails_as_soon_as_that_is_known(
             assert_eq!(results[&command], not_available(key));
         }
         // One more than is known: the log has that here, and no peer has more.
-        let more = sim.parties[1].node.update_if_available(copy, None);
+        let more = sim.parties[1].node.update_if_available(sim.now, copy, None);
         assert_eq!(sim.finish(1, more), not_available(key));
     }
 }
@@ -412,8 +415,9 @@ fn what_is_wanted_only_if_a_peer_has_it_comes_or_fails_as_soon_as_that_is_known(
 fn thousands_of_blocks_may_be_wanted_only_if_a_peer_has_them() {
     let (mut sim, _, copy, key) = pair(10_000, 65_536);
     let node = &mut sim.parties[1].node;
-    let there: Vec<_> = (0..10_000).map(|at| node.wait_if_available(copy, at)).collect();
-    let not: Vec<_> = (0..100).map(|at| node.wait_if_available(copy, 10_000 + at)).collect();
+    let there: Vec<_> = (0..10_000).map(|at| node.wait_if_available(sim.now, copy, at)).collect();
+    let not: Vec<_> =
+        (0..100).map(|at| node.wait_if_available(sim.now, copy, 10_000 + at)).collect();
     sim.sync();
     let results = &sim.parties[1].results;
     for (at, command) in there.iter().enumerate() {
@@ -429,11 +433,11 @@ fn what_is_wanted_only_if_a_peer_has_it_fails_at_once_without_peers() {
     let feed = sim.writer(a, "w");
     sim.append_all(a, feed, blocks(1));
     let key = sim.parties[a].node.feed(feed).unwrap().key;
-    let get = sim.parties[a].node.wait_if_available(feed, 1);
+    let get = sim.parties[a].node.wait_if_available(sim.now, feed, 1);
     assert_eq!(sim.finish(a, get), not_available(key));
-    let update = sim.parties[a].node.update_if_available(feed, None);
+    let update = sim.parties[a].node.update_if_available(sim.now, feed, None);
     assert_eq!(sim.finish(a, update), not_available(key));
-    let here = sim.parties[a].node.wait_if_available(feed, 0);
+    let here = sim.parties[a].node.wait_if_available(sim.now, feed, 0);
     assert_eq!(sim.finish(a, here), Ok(Outcome::Block(block(0))));
 }
 
@@ -445,9 +449,9 @@ fn what_is_wanted_only_if_a_peer_has_it_waits_for_peers_that_have_not_said_what_
     let mut liar = Liar::new(&mut sim);
     let channel = liar.offer(&mut sim, key);
     let feed = sim.parties[b].node.find(&key).unwrap();
-    let get = sim.parties[b].node.wait_if_available(feed, 5);
-    let other = sim.parties[b].node.wait_if_available(feed, 6);
-    let update = sim.parties[b].node.update_if_available(feed, Some(6));
+    let get = sim.parties[b].node.wait_if_available(sim.now, feed, 5);
+    let other = sim.parties[b].node.wait_if_available(sim.now, feed, 6);
+    let update = sim.parties[b].node.update_if_available(sim.now, feed, Some(6));
     liar.run(&mut sim);
     for command in [get, other, update] {
         assert!(!sim.parties[b].results.contains_key(&command), "it has not answered yet");
@@ -488,8 +492,8 @@ fn who_waits_for_a_block_is_answered_when_it_is_found_in_a_feed_whose_storage_fa
         let copy = sim.parties[b].node.find(&key).unwrap();
         let fault = Fault { after, kind: StorageErrorKind::Full };
         sim.parties[b].disk.set_fault(Some(fault));
-        let wait = sim.parties[b].node.wait(copy, 3);
-        let download = sim.parties[b].node.download(copy, 3..4);
+        let wait = sim.parties[b].node.wait(sim.now, copy, 3);
+        let download = sim.parties[b].node.download(sim.now, copy, 3..4);
         sim.run();
         sim.parties[b].disk.set_fault(None);
         // Nobody is there any more who could send it again.
@@ -518,7 +522,7 @@ fn what_no_peer_has_is_not_waited_for_while_one_fetches_blocks_from_here() {
     // Whether it wants the block it does not say before it has fetched others, maybe from elsewhere.
     let waits = SyncState::Waiting(WaitingFor::Confirmation(key));
     assert_eq!(sim.parties[0].node.sync_state(peer.id), waits);
-    let get = sim.parties[0].node.wait_if_available(feed, 1);
+    let get = sim.parties[0].node.wait_if_available(sim.now, feed, 1);
     peer.run(&mut sim);
     assert_eq!(sim.parties[0].results.get(&get), Some(&not_available(key)));
 }

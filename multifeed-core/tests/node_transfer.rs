@@ -175,21 +175,21 @@ fn the_switches_of_a_feed_work_in_both_directions_while_connected() {
     let copy = sim.parties[1].node.find(&key).unwrap();
     let held = |sim: &mut Sim| sim.contents(1)[&key.to_hex()].iter().flatten().count();
 
-    sim.parties[0].node.set_transfer(feed, false, true);
+    sim.parties[0].node.set_transfer(sim.now, feed, false, true);
     sim.run();
     sim.append_all(0, feed, blocks("more", 10));
     sim.pass(Duration::from_secs(30));
     assert_eq!(held(&mut sim), 20, "the writer does not upload");
-    sim.parties[0].node.set_transfer(feed, true, true);
+    sim.parties[0].node.set_transfer(sim.now, feed, true, true);
     sim.pass(Duration::from_secs(2));
     assert_eq!(held(&mut sim), 30);
 
-    sim.parties[1].node.set_transfer(copy, true, false);
+    sim.parties[1].node.set_transfer(sim.now, copy, true, false);
     sim.run();
     sim.append_all(0, feed, blocks("again", 10));
     sim.pass(Duration::from_secs(30));
     assert_eq!(held(&mut sim), 30, "the reader does not download");
-    sim.parties[1].node.set_transfer(copy, true, true);
+    sim.parties[1].node.set_transfer(sim.now, copy, true, true);
     sim.sync();
     assert_eq!(held(&mut sim), 40);
 }

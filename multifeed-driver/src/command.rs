@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use multifeed_core::{CommandId, NodeError, Outcome};
+use multifeed_proto::Now;
 
 use crate::shared::Handle;
 
@@ -23,9 +24,9 @@ impl Command {
     /// Gives a command; `give` must be exactly one verb of the node.
     pub(crate) fn give(
         handle: &Handle,
-        give: impl FnOnce(&mut multifeed_core::Node) -> CommandId,
+        give: impl FnOnce(&mut multifeed_core::Node, Now) -> CommandId,
     ) -> Self {
-        let id = handle.shared().with(|state, _| state.give(give));
+        let id = handle.shared().with(|state, now| state.give(now, give));
         Self { handle: handle.clone(), id, waited: false }
     }
 }
@@ -54,7 +55,7 @@ impl Future for Command {
 impl Drop for Command {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.handle.shared().with_unless_poisoned(|state, _| state.forget_command(id));
+            self.handle.shared().with_unless_poisoned(|state, now| state.forget_command(now, id));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use multifeed_core::{ConnectionId, FeedId, FeedInfo, MultifeedId, Outcome, PeerInfo};
-use multifeed_proto::FeedKey;
+use multifeed_proto::{FeedKey, Now};
 
 use crate::command::Command;
 use crate::error::Error;
@@ -84,7 +84,7 @@ impl Feed {
     }
 
     async fn append_all(&self, blocks: Vec<Bytes>) -> Result<Range<u64>, Error> {
-        let outcome = self.command(|node, id| node.append(id, blocks)).await?;
+        let outcome = self.command(|node, now, id| node.append(now, id, blocks)).await?;
         let Outcome::Appended { start, length } = outcome else {
             unreachable!("an append is answered with `Appended`");
         };
@@ -133,7 +133,7 @@ impl Feed {
         if range.end_bound() == Bound::Unbounded {
             blocks.end = self.load().await?.length;
         }
-        let outcome = self.command(|node, id| node.has(id, blocks)).await?;
+        let outcome = self.command(|node, now, id| node.has(now, id, blocks)).await?;
         let Outcome::Has(all) = outcome else {
             unreachable!("a question for blocks is answered with `Has`");
         };
@@ -169,7 +169,8 @@ impl Feed {
         count: u64,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, Error> {
-        let outcome = self.command(|node, id| node.read(id, index, count, max_bytes)).await?;
+        let outcome =
+            self.command(|node, now, id| node.read(now, id, index, count, max_bytes)).await?;
         let Outcome::Blocks(blocks) = outcome else {
             unreachable!("a read is answered with `Blocks`");
         };
@@ -188,20 +189,22 @@ impl Feed {
     ///
     /// It begins at once. An open range never ends: it goes on with what is appended later.
     pub fn download(&self, range: impl RangeBounds<u64>) -> Download {
-        Download(self.command(|node, id| node.download(id, indices(&range))))
+        Download(self.command(|node, now, id| node.download(now, id, indices(&range))))
     }
 
     /// Has only those blocks fetched that somebody asks for (`true`), or all of them. Not remembered in
     /// the store: what holds after opening is said by [`Options::sparse`](crate::Options::sparse).
     pub fn set_sparse(&self, sparse: bool) {
-        self.handle.shared().with(|state, _| state.node.set_sparse(self.id, sparse));
+        self.handle.shared().with(|state, now| state.node.set_sparse(now, self.id, sparse));
     }
 
     /// Says whether blocks of this feed are sent to peers and fetched from them, on each connection as far
     /// as its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both at each
     /// opening of the store, which does not remember it.
     pub fn set_transfer(&self, upload: bool, download: bool) {
-        self.handle.shared().with(|state, _| state.node.set_transfer(self.id, upload, download));
+        self.handle
+            .shared()
+            .with(|state, now| state.node.set_transfer(now, self.id, upload, download));
     }
 
     /// Registers the name of an extension, 1 to 256 bytes, on this feed: a way for messages of the
@@ -212,8 +215,10 @@ impl Feed {
     ///
     /// If the name has another length, or this feed has 256 already.
     pub fn register_extension(&self, name: &str) -> Result<(), Error> {
-        let register =
-            self.handle.shared().with(|state, _| state.node.register_extension(self.id, name));
+        let register = self
+            .handle
+            .shared()
+            .with(|state, now| state.node.register_extension(now, self.id, name));
         Ok(register?)
     }
 
@@ -234,7 +239,7 @@ impl Feed {
         let send = self
             .handle
             .shared()
-            .with(|state, _| state.node.send_extension(self.id, to, name, &payload));
+            .with(|state, now| state.node.send_extension(now, self.id, to, name, &payload));
         Ok(send?)
     }
 
@@ -247,7 +252,7 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn update(&self, length: Option<u64>) -> Result<u64, Error> {
-        updated(self.command(|node, id| node.update(id, length))).await
+        updated(self.command(|node, now, id| node.update(now, id, length))).await
     }
 
     /// As [`update`](Self::update), but fails with [`NodeError::NotAvailable`](multifeed_core::NodeError::NotAvailable)
@@ -260,7 +265,7 @@ impl Feed {
     ///
     /// That one, or as [`try_get`](Self::try_get).
     pub async fn update_if_available(&self, length: Option<u64>) -> Result<u64, Error> {
-        updated(self.command(|node, id| node.update_if_available(id, length))).await
+        updated(self.command(|node, now, id| node.update_if_available(now, id, length))).await
     }
 
     /// The block with the byte `offset` of the log, counted from 0, and how many bytes of the block come
@@ -275,7 +280,7 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn seek(&self, offset: u64) -> Result<(u64, u64), Error> {
-        let outcome = self.command(|node, id| node.seek(id, offset)).await?;
+        let outcome = self.command(|node, now, id| node.seek(now, id, offset)).await?;
         let Outcome::Sought { block, offset } = outcome else {
             unreachable!("a seek is answered with `Sought`");
         };
@@ -294,7 +299,7 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn clear(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
-        self.command(|node, id| node.clear(id, indices(&range))).await?;
+        self.command(|node, now, id| node.clear(now, id, indices(&range))).await?;
         Ok(())
     }
 
@@ -306,7 +311,7 @@ impl Feed {
     ///
     /// As [`try_get`](Self::try_get).
     pub async fn load(&self) -> Result<FeedInfo, Error> {
-        self.command(|node, id| node.load(id)).await?;
+        self.command(|node, now, id| node.load(now, id)).await?;
         Ok(self.info())
     }
 
@@ -359,9 +364,9 @@ impl Feed {
 
     pub(crate) fn command(
         &self,
-        give: impl FnOnce(&mut multifeed_core::Node, FeedId) -> multifeed_core::CommandId,
+        give: impl FnOnce(&mut multifeed_core::Node, Now, FeedId) -> multifeed_core::CommandId,
     ) -> Command {
-        Command::give(&self.handle, |node| give(node, self.id))
+        Command::give(&self.handle, |node, now| give(node, now, self.id))
     }
 
     pub(crate) const fn handle(&self) -> &Handle {

@@ -62,11 +62,11 @@ impl Future for Get {
                 let timer = &this.feed.handle().shared().timer;
                 this.sleep = Some(timer.sleep_until(timer.now().after(timeout)));
             }
-            this.feed.command(|node, id| {
+            this.feed.command(|node, now, id| {
                 if this.if_available {
-                    node.wait_if_available(id, this.index)
+                    node.wait_if_available(now, id, this.index)
                 } else {
-                    node.wait(id, this.index)
+                    node.wait(now, id, this.index)
                 }
             })
         });

@@ -129,7 +129,8 @@ impl Multifeed {
         name: Option<&str>,
         secret: Option<SecretKey>,
     ) -> Result<Feed, Error> {
-        let command = Command::give(&self.handle, |node| node.writer(self.id, name, secret));
+        let command =
+            Command::give(&self.handle, |node, now| node.writer(now, self.id, name, secret));
         let Outcome::Feed(id) = command.await? else {
             unreachable!("a writer is answered with `Feed`");
         };
@@ -209,7 +210,10 @@ impl Multifeed {
     ///
     /// If the name has another length, or there are 256 already.
     pub fn register_extension(&self, name: &str) -> Result<(), Error> {
-        Ok(self.handle.shared().with(|state, _| state.node.register_stream_extension(name))?)
+        Ok(self
+            .handle
+            .shared()
+            .with(|state, now| state.node.register_stream_extension(now, name))?)
     }
 
     /// Sends a message of an extension to the peer of one connection or, with `None`, to all; gives the
@@ -228,7 +232,7 @@ impl Multifeed {
         let send = self
             .handle
             .shared()
-            .with(|state, _| state.node.send_stream_extension(to, name, &payload));
+            .with(|state, now| state.node.send_stream_extension(now, to, name, &payload));
         Ok(send?)
     }
 
@@ -270,7 +274,7 @@ impl Future for Opening {
                 Step::Store(opening) => {
                     let handle = ready!(Pin::new(opening).poll(cx))?.into_handle();
                     let root = this.root.clone();
-                    let command = Command::give(&handle, |node| node.join(root));
+                    let command = Command::give(&handle, |node, now| node.join(now, root));
                     Step::Join(handle, command)
                 }
                 Step::Join(handle, command) => match ready!(Pin::new(command).poll(cx)) {

@@ -61,7 +61,7 @@ impl Store {
         let shared = Shared::new(node, options.event_capacity, options.get_timeout, timer, storage);
         let driver = Driver::new(Arc::clone(&shared));
         let handle = Handle::new(shared);
-        let command = Command::give(&handle, |node| node.open(options.store));
+        let command = Command::give(&handle, |node, now| node.open(now, options.store));
         (StoreOpening { handle, command, closing: None }, driver)
     }
 
@@ -89,7 +89,9 @@ impl Store {
     /// If the storage failed, the list of feeds is damaged, the layout holds another one, or the store is
     /// closed.
     pub async fn multifeed(&self, root: RootKey) -> Result<Multifeed, Error> {
-        let Outcome::Joined(id) = Command::give(&self.handle, |node| node.join(root)).await? else {
+        let Outcome::Joined(id) =
+            Command::give(&self.handle, |node, now| node.join(now, root)).await?
+        else {
             unreachable!("to join is answered with `Joined`");
         };
         Ok(Multifeed::new(self.handle.clone(), id))
@@ -116,7 +118,9 @@ impl Store {
     /// If the name is empty or too long, the layout is that of multifeed 6, the storage failed, or the
     /// store is closed.
     pub async fn named(&self, name: &str) -> Result<Feed, Error> {
-        let Outcome::Feed(id) = Command::give(&self.handle, |node| node.named(name)).await? else {
+        let Outcome::Feed(id) =
+            Command::give(&self.handle, |node, now| node.named(now, name)).await?
+        else {
             unreachable!("a feed by name is answered with `Feed`");
         };
         let info = self.handle.shared().peek(|state| state.node.feed(id));
@@ -162,7 +166,7 @@ impl Store {
     ///
     /// If the storage failed (called again, it tries again), or the store is closed.
     pub async fn block(&self, key: &FeedKey) -> Result<(), Error> {
-        Command::give(&self.handle, |node| node.block(*key)).await?;
+        Command::give(&self.handle, |node, now| node.block(now, *key)).await?;
         Ok(())
     }
 
@@ -176,7 +180,7 @@ impl Store {
     ///
     /// If the storage failed, or the store is closed.
     pub async fn unblock(&self, key: &FeedKey) -> Result<(), Error> {
-        Command::give(&self.handle, |node| node.unblock(*key)).await?;
+        Command::give(&self.handle, |node, now| node.unblock(now, *key)).await?;
         Ok(())
     }
 

@@ -62,13 +62,14 @@ impl Subscription {
             let start = self.range.start;
             let count = (self.range.end - start).min(READ_BLOCKS);
             let command = self.command.get_or_insert_with(|| {
-                self.feed.command(|node, id| node.read(id, start, count, READ_BYTES))
+                self.feed.command(|node, now, id| node.read(now, id, start, count, READ_BYTES))
             });
             let result = ready!(Pin::new(command).poll(cx));
             self.command = None;
             match result {
                 Ok(Outcome::Blocks(blocks)) if blocks.is_empty() => {
-                    self.command = Some(self.feed.command(|node, id| node.wait(id, start)));
+                    self.command =
+                        Some(self.feed.command(|node, now, id| node.wait(now, id, start)));
                 }
                 Ok(Outcome::Blocks(blocks)) => {
                     self.range.start += blocks.len() as u64;

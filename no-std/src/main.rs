@@ -57,11 +57,11 @@ pub extern "C" fn multifeed_start(seed: &[u8; 32], milliseconds: u64) -> usize {
     let now = Now(core::time::Duration::from_millis(milliseconds));
     let mut memory = Memory::new();
     let mut node = Node::new(NodeConfig::default(), Entropy::from_seed(*seed), now);
-    node.open(StoreOptions::default());
+    node.open(now, StoreOptions::default());
     drain(&mut node, &mut memory, now);
-    node.join(RootKey::new([7; 32]));
+    node.join(now, RootKey::new([7; 32]));
     if let Some(Outcome::Joined(multifeed)) = drain(&mut node, &mut memory, now) {
-        node.writer(multifeed, Some("local"), None);
+        node.writer(now, multifeed, Some("local"), None);
         drain(&mut node, &mut memory, now);
     }
     let Some(connection) = node.connect(now, Role::Initiator) else { return 0 };

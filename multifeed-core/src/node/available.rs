@@ -9,8 +9,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use multifeed_proto::ChannelId;
 use multifeed_proto::session::Peer;
+use multifeed_proto::{ChannelId, Now};
 
 use super::select::Wish;
 use super::{CommandId, ConnectionId, FeedId, Node, NodeError, Pending, ReadJob};
@@ -21,8 +21,8 @@ pub(super) type Hopeful = BTreeSet<CommandId>;
 impl Node {
     /// As [`Node::wait`], but fails with [`NodeError::NotAvailable`] as soon as all peers of the feed have said
     /// what they have, and none has the block; at once, if the feed has no peers.
-    pub fn wait_if_available(&mut self, feed: FeedId, index: u64) -> CommandId {
-        let command = self.command();
+    pub fn wait_if_available(&mut self, now: Now, feed: FeedId, index: u64) -> CommandId {
+        let command = self.command(now);
         self.hopeful.insert(command);
         self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
@@ -30,8 +30,13 @@ impl Node {
 
     /// As [`Node::update`], but fails with [`NodeError::NotAvailable`] as soon as all peers of the feed have said
     /// what they have, and no log of theirs is that long; at once, if the feed has no peers.
-    pub fn update_if_available(&mut self, feed: FeedId, length: Option<u64>) -> CommandId {
-        let command = self.command();
+    pub fn update_if_available(
+        &mut self,
+        now: Now,
+        feed: FeedId,
+        length: Option<u64>,
+    ) -> CommandId {
+        let command = self.command(now);
         self.hopeful.insert(command);
         self.when_open(feed, Pending::Update(command, length));
         command

@@ -9,7 +9,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::FeedKey;
+use multifeed_proto::{FeedKey, Now};
 
 use super::{
     CommandId, Durability, EntryState, Event, FeedId, Layout, MultifeedId, Node, NodeError,
@@ -57,8 +57,8 @@ impl Node {
     /// Where it is a local writer, the blocks that no peer has are gone for good, and so is a key pair that
     /// does not follow from a name. JavaScript programs do not know of this: one that opens the same
     /// directory finds the feed without blocks, and may fetch it again.
-    pub fn block(&mut self, key: FeedKey) -> CommandId {
-        let command = self.command();
+    pub fn block(&mut self, now: Now, key: FeedKey) -> CommandId {
+        let command = self.command(now);
         if let Err(error) = self.check_blockable(&key) {
             self.complete(command, Err(error));
             return command;
@@ -72,8 +72,8 @@ impl Node {
     /// from peers that connect from now on. Answered with [`Outcome::Unblocked`].
     ///
     /// A local writer can be appended to again when peers have sent all its blocks back.
-    pub fn unblock(&mut self, key: FeedKey) -> CommandId {
-        let command = self.command();
+    pub fn unblock(&mut self, now: Now, key: FeedKey) -> CommandId {
+        let command = self.command(now);
         if !self.store.is_ready() || self.closing.is_some() {
             self.complete(command, Err(NodeError::Closed));
         } else if self.store.blocked.keys.remove(&key) {

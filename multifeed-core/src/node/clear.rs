@@ -5,6 +5,7 @@
 
 use core::ops::Range;
 
+use multifeed_proto::Now;
 use multifeed_proto::messages::Span;
 
 use super::{After, CommandId, Event, FeedId, Node, NodeError, Outcome, Pending, Task};
@@ -30,8 +31,8 @@ impl Node {
     ///
     /// Peers are told. The blocks, also those that were not held, are not fetched again unless
     /// [`Node::wait`] or [`Node::download`] asks for them.
-    pub fn clear(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
-        let command = self.command();
+    pub fn clear(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
+        let command = self.command(now);
         let at = blocks.start;
         self.when_open(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
         command

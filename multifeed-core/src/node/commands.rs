@@ -19,8 +19,8 @@ impl Node {
     /// Opens the store, making what does not exist: the first command.
     ///
     /// Answered with [`Outcome::Opened`]. A second call fails with [`NodeError::Closed`].
-    pub fn open(&mut self, options: StoreOptions) -> CommandId {
-        let command = self.command();
+    pub fn open(&mut self, now: Now, options: StoreOptions) -> CommandId {
+        let command = self.command(now);
         self.open_store(command, options);
         command
     }
@@ -29,8 +29,8 @@ impl Node {
     /// with [`Outcome::Joined`]; the same root key always gives the same number.
     ///
     /// A store in [`Layout::Numbered`] holds one multifeed, and does not know of which root key.
-    pub fn join(&mut self, root: RootKey) -> CommandId {
-        let command = self.command();
+    pub fn join(&mut self, now: Now, root: RootKey) -> CommandId {
+        let command = self.command(now);
         self.start_join(command, root);
         command
     }
@@ -45,26 +45,27 @@ impl Node {
     /// writers without a name, and a name or key pair that is taken by another feed is an error here.
     pub fn writer(
         &mut self,
+        now: Now,
         multifeed: MultifeedId,
         name: Option<&str>,
         secret: Option<SecretKey>,
     ) -> CommandId {
-        let command = self.command();
+        let command = self.command(now);
         self.make_writer(command, multifeed, name, secret);
         command
     }
 
     /// The feed that corestore knows by this name, made if there is none: a log of this store that is in
     /// no multifeed and is not replicated. Answered with [`Outcome::Feed`]. Only in [`Layout::Corestore`].
-    pub fn named(&mut self, name: &str) -> CommandId {
-        let command = self.command();
+    pub fn named(&mut self, now: Now, name: &str) -> CommandId {
+        let command = self.command(now);
         self.open_named(command, name);
         command
     }
 
     /// Opens a feed, so that its [`FeedInfo`] is complete. Answered with [`Outcome::Feed`].
-    pub fn load(&mut self, feed: FeedId) -> CommandId {
-        let command = self.command();
+    pub fn load(&mut self, now: Now, feed: FeedId) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Load(command));
         command
     }
@@ -72,8 +73,8 @@ impl Node {
     /// Appends blocks to a local writer, under one signature. Answered with [`Outcome::Appended`] when they
     /// are as durable as [`NodeConfig::durability`] says. After an error none of them is in the log, but for one
     /// of the storage: then they may be, as after a crash, which shows when the feed is loaded again.
-    pub fn append(&mut self, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
-        let command = self.command();
+    pub fn append(&mut self, now: Now, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
+        let command = self.command(now);
         let max = self.config.max_block;
         match blocks.iter().find(|block| block.len() > max) {
             Some(block) => {
@@ -88,8 +89,15 @@ impl Node {
     /// `max_bytes` bytes, but at least one if it is held. Answered with [`Outcome::Blocks`].
     ///
     /// One call gives at most 65,536 blocks and 16 MiB, or one longer block alone: read on behind what came.
-    pub fn read(&mut self, feed: FeedId, index: u64, count: u64, max_bytes: usize) -> CommandId {
-        let command = self.command();
+    pub fn read(
+        &mut self,
+        now: Now,
+        feed: FeedId,
+        index: u64,
+        count: u64,
+        max_bytes: usize,
+    ) -> CommandId {
+        let command = self.command(now);
         self.when_open(
             feed,
             Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)),
@@ -99,23 +107,24 @@ impl Node {
 
     /// Whether all blocks of a range are held and stored; none is read or asked of peers. Answered with
     /// [`Outcome::Has`]: `true` for an empty range, `false` for one that reaches over the end of the log.
-    pub fn has(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
-        let command = self.command();
+    pub fn has(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Has(command, blocks));
         command
     }
 
     /// The block at `index` as soon as it is held; a sparse feed asks peers for it, before anything else.
     /// Answered with [`Outcome::Block`].
-    pub fn wait(&mut self, feed: FeedId, index: u64) -> CommandId {
-        let command = self.command();
+    pub fn wait(&mut self, now: Now, feed: FeedId, index: u64) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
     }
 
     /// Takes a [`Node::wait`], [`Node::download`], [`Node::update`] or [`Node::seek`] back: it is answered with
     /// [`NodeError::Cancelled`] unless it is answered already. Other commands take their course.
-    pub fn cancel(&mut self, command: CommandId) {
+    pub fn cancel(&mut self, now: Now, command: CommandId) {
+        self.advance(now);
         self.end_wait(command, NodeError::Cancelled);
     }
 
@@ -173,8 +182,7 @@ impl Node {
 
     /// Ends all connections and waits for all writes. Answered with [`Outcome::Closed`], the last output.
     pub fn close(&mut self, now: Now) -> CommandId {
-        self.advance(now);
-        let command = self.command();
+        let command = self.command(now);
         self.start_close(command);
         command
     }

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::{ChannelId, UsageError};
+use multifeed_proto::{ChannelId, Now, UsageError};
 
 use super::{ConnectionId, Event, FeedId, Node, NodeError};
 
@@ -23,7 +23,13 @@ impl Node {
     ///
     /// [`NodeError::UnknownFeed`], or [`NodeError::ExtensionName`] if the name has another length or there
     /// are 256 of them.
-    pub fn register_extension(&mut self, feed: FeedId, name: &str) -> Result<(), NodeError> {
+    pub fn register_extension(
+        &mut self,
+        now: Now,
+        feed: FeedId,
+        name: &str,
+    ) -> Result<(), NodeError> {
+        self.advance(now);
         let known = self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none());
         let entry = known.ok_or(NodeError::UnknownFeed)?;
         if !add_name(&mut entry.extensions, name)? {
@@ -45,7 +51,8 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::ExtensionName`].
-    pub fn register_stream_extension(&mut self, name: &str) -> Result<(), NodeError> {
+    pub fn register_stream_extension(&mut self, now: Now, name: &str) -> Result<(), NodeError> {
+        self.advance(now);
         if add_name(&mut self.extensions, name)? {
             for link in self.links.values_mut() {
                 link.connection.register_extension(name);
@@ -64,11 +71,13 @@ impl Node {
     /// [`NodeError::BlockTooLarge`] if the message does not fit a frame.
     pub fn send_extension(
         &mut self,
+        now: Now,
         feed: FeedId,
         to: Option<ConnectionId>,
         name: &str,
         payload: &Bytes,
     ) -> Result<usize, NodeError> {
+        self.advance(now);
         let entry = self.entry(feed).ok_or(NodeError::UnknownFeed)?;
         if !entry.extensions.iter().any(|known| known == name) {
             return Err(NodeError::UnknownExtension);
@@ -91,10 +100,12 @@ impl Node {
     /// As [`Node::send_extension`].
     pub fn send_stream_extension(
         &mut self,
+        now: Now,
         to: Option<ConnectionId>,
         name: &str,
         payload: &Bytes,
     ) -> Result<usize, NodeError> {
+        self.advance(now);
         if !self.extensions.iter().any(|known| known == name) {
             return Err(NodeError::UnknownExtension);
         }

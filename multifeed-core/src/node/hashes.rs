@@ -9,9 +9,9 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Request;
 use multifeed_proto::session::Peer;
+use multifeed_proto::{ChannelId, Now};
 
 use super::link::HashFlight;
 use super::{After, CommandId, ConnectionId, FeedId, Node, NodeError, Outcome, Pending, Task};
@@ -48,8 +48,8 @@ impl Node {
     /// Finds the block with the byte `offset` of the log, counted from 0, without fetching the block
     /// itself. Answered with [`Outcome::Sought`]; waits for peers if the tree is not known that far, or
     /// the log not to be that long. Ends by [`Node::cancel`].
-    pub fn seek(&mut self, feed: FeedId, offset: u64) -> CommandId {
-        let command = self.command();
+    pub fn seek(&mut self, now: Now, feed: FeedId, offset: u64) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Seek(SeekJob { command, feed, offset, loads: 0 }));
         command
     }

@@ -113,7 +113,7 @@ impl Node {
             let key = self.feeds[list.0 as usize].key;
             self.write_list_name(multifeed, &key, &name);
         }
-        let command = self.command();
+        let command = self.command(self.now);
         self.store.lines.insert(command, (multifeed, listed));
         self.when_open(list, Pending::Append(command, lines));
     }

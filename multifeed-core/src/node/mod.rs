@@ -274,7 +274,9 @@ impl Node {
         self.any_entry(feed).filter(|entry| !entry.blocked)
     }
 
-    fn command(&mut self) -> CommandId {
+    /// The number of a command that is given now.
+    fn command(&mut self, now: Now) -> CommandId {
+        self.advance(now);
         self.next_command += 1;
         CommandId(self.next_command)
     }

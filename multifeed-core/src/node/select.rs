@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use multifeed_proto::Now;
 use multifeed_proto::session::Peer;
 
 use super::hashes::Seek;
@@ -170,7 +171,8 @@ impl Node {
     /// Has only those blocks of a feed fetched that somebody asks for (`true`), or all of them.
     /// Not remembered in the store, as the option of the JavaScript is not; see
     /// [`NodeConfig::sparse`](crate::NodeConfig::sparse).
-    pub fn set_sparse(&mut self, feed: FeedId, sparse: bool) {
+    pub fn set_sparse(&mut self, now: Now, feed: FeedId, sparse: bool) {
+        self.advance(now);
         let Some(entry) =
             self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none())
         else {
@@ -183,8 +185,8 @@ impl Node {
     /// Fetches the blocks of a range, whatever else is fetched of the feed, and keeps it up while the log
     /// grows. Answered with [`Outcome::Downloaded`] when all of them are stored; that of an open range is
     /// never. Ends by [`Node::cancel`].
-    pub fn download(&mut self, feed: FeedId, blocks: Range<u64>) -> CommandId {
-        let command = self.command();
+    pub fn download(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Download(command, blocks));
         command
     }
@@ -192,8 +194,8 @@ impl Node {
     /// Waits until the log is known to have `length` blocks or, with `None`, one more than now, and asks
     /// peers for the proof of it, not for the blocks. Answered with [`Outcome::Updated`]; ends by
     /// [`Node::cancel`].
-    pub fn update(&mut self, feed: FeedId, length: Option<u64>) -> CommandId {
-        let command = self.command();
+    pub fn update(&mut self, now: Now, feed: FeedId, length: Option<u64>) -> CommandId {
+        let command = self.command(now);
         self.when_open(feed, Pending::Update(command, length));
         command
     }

@@ -10,8 +10,8 @@
 
 use alloc::vec::Vec;
 
-use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Status;
+use multifeed_proto::{ChannelId, Now};
 
 use super::{ConnectionId, FeedId, Node};
 
@@ -19,7 +19,8 @@ impl Node {
     /// Says whether blocks of a feed are sent to peers and fetched from them, on every connection as far as
     /// its [`ReplicationOptions`](crate::ReplicationOptions) allow. Both are until said otherwise; not
     /// remembered in the store.
-    pub fn set_transfer(&mut self, feed: FeedId, upload: bool, download: bool) {
+    pub fn set_transfer(&mut self, now: Now, feed: FeedId, upload: bool, download: bool) {
+        self.advance(now);
         let Some(entry) =
             self.feeds.get_mut(feed.0 as usize).filter(|entry| entry.list_of.is_none())
         else {

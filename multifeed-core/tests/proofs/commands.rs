@@ -130,7 +130,7 @@ impl<'a> Case<'a> {
     /// Appends to each writer by its name.
     pub fn append_to_all(&self, store: &mut Store) -> Check {
         for (key, name) in &self.world.writers {
-            let writer = store.sim.parties[0].node.writer(FIRST, Some(name), None);
+            let writer = store.sim.parties[0].node.writer(store.sim.now, FIRST, Some(name), None);
             let feed = match store.sim.finish(0, writer) {
                 Ok(Outcome::Feed(feed)) => feed,
                 other if self.is_intact(key) => return Err(format!("writer {name}: {other:?}")),
@@ -144,7 +144,7 @@ impl<'a> Case<'a> {
                 return Err(format!("writer {name} is begun anew as another feed"));
             }
             let append = vec![Bytes::from_static(b"appended")];
-            let command = store.sim.parties[0].node.append(feed, append);
+            let command = store.sim.parties[0].node.append(store.sim.now, feed, append);
             let length = self.world.truth[key].len() as u64;
             match store.sim.finish(0, command) {
                 Ok(Outcome::Appended { start, .. }) if start == length => {}

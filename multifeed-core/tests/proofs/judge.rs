@@ -124,7 +124,7 @@ pub fn held(memory: Memory) -> Check<BTreeMap<FeedKey, Vec<bool>>> {
     try_open(&mut sim, 0, StoreOptions::default())?;
     let mut all = BTreeMap::new();
     for info in feeds(&sim) {
-        let load = sim.parties[0].node.load(info.id);
+        let load = sim.parties[0].node.load(sim.now, info.id);
         if sim.finish(0, load).is_ok() {
             let blocks = read(&mut sim, info.id)?;
             all.insert(info.key, blocks.iter().map(Option::is_some).collect());
@@ -142,7 +142,8 @@ pub fn read(sim: &mut Sim, feed: FeedId) -> Check<Vec<Option<Vec<u8>>>> {
     let length = sim.parties[0].node.feed(feed).map_or(0, |info| info.length);
     let mut blocks: Vec<Option<Vec<u8>>> = Vec::new();
     while (blocks.len() as u64) < length {
-        let command = sim.parties[0].node.read(feed, blocks.len() as u64, u64::MAX, 1 << 22);
+        let command =
+            sim.parties[0].node.read(sim.now, feed, blocks.len() as u64, u64::MAX, 1 << 22);
         match sim.finish(0, command) {
             Ok(Outcome::Blocks(read)) if read.is_empty() => blocks.push(None),
             Ok(Outcome::Blocks(read)) => {
@@ -158,7 +159,7 @@ pub fn read(sim: &mut Sim, feed: FeedId) -> Check<Vec<Option<Vec<u8>>>> {
 pub fn read_around(sim: &mut Sim, feed: FeedId) -> Vec<Option<Vec<u8>>> {
     let length = sim.parties[0].node.feed(feed).map_or(0, |info| info.length);
     let one = |at| {
-        let command = sim.parties[0].node.read(feed, at, 1, 1 << 22);
+        let command = sim.parties[0].node.read(sim.now, feed, at, 1, 1 << 22);
         match sim.finish(0, command) {
             Ok(Outcome::Blocks(blocks)) => blocks.first().map(|block| block.to_vec()),
             _ => None,
@@ -197,7 +198,7 @@ impl Opened {
             if strict && promise.blocked.contains(&key) {
                 return Err(format!("feed {name} was kept out and is there again"));
             }
-            let load = self.sim.parties[0].node.load(info.id);
+            let load = self.sim.parties[0].node.load(self.sim.now, info.id);
             match self.sim.finish(0, load) {
                 Ok(_) => {}
                 Err(error) if strict => return Err(format!("feed {name} does not open: {error}")),
@@ -236,7 +237,7 @@ impl Opened {
                 continue;
             }
             let append = vec![Bytes::from_static(b"after the cut")];
-            let command = self.sim.parties[0].node.append(info.id, append);
+            let command = self.sim.parties[0].node.append(self.sim.now, info.id, append);
             match self.sim.finish(0, command) {
                 Ok(Outcome::Appended { start, .. }) => {
                     let told = mark.promise.told.get(&key).copied().unwrap_or(0);

@@ -193,7 +193,7 @@ impl Recorder {
             }
         }
         self.mark();
-        let command = self.sim.parties[self.at].node.clear(feed, blocks.clone());
+        let command = self.sim.parties[self.at].node.clear(self.sim.now, feed, blocks.clone());
         assert_eq!(self.sim.finish(self.at, command), Ok(Outcome::Cleared));
         self.promise.cleared.entry(key).or_default().push(blocks);
         self.run();
@@ -203,7 +203,7 @@ impl Recorder {
     pub fn block(&mut self, key: FeedKey) {
         self.promise.held.remove(&key);
         self.mark();
-        let command = self.sim.parties[self.at].node.block(key);
+        let command = self.sim.parties[self.at].node.block(self.sim.now, key);
         assert_eq!(self.sim.finish(self.at, command), Ok(Outcome::Blocked));
         self.promise.blocked.insert(key);
         self.run();
@@ -295,9 +295,9 @@ pub fn block(key: &FeedKey, index: usize, size: usize) -> Bytes {
 ///
 /// What the node says.
 pub fn try_open(sim: &mut Sim, at: usize, options: StoreOptions) -> Result<(), String> {
-    let open = sim.parties[at].node.open(options);
+    let open = sim.parties[at].node.open(sim.now, options);
     sim.finish(at, open).map_err(|error| format!("it does not open: {error}"))?;
-    let join = sim.parties[at].node.join(RootKey::new(ROOT));
+    let join = sim.parties[at].node.join(sim.now, RootKey::new(ROOT));
     match sim.finish(at, join) {
         Ok(Outcome::Joined(FIRST)) => Ok(()),
         other => Err(format!("its feeds cannot be read: {other:?}")),

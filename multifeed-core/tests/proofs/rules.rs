@@ -89,7 +89,7 @@ impl Case<'_> {
     pub fn expected_feeds(&self, store: &mut Store) -> Check {
         let mut seen = BTreeMap::new();
         for info in store.sim.parties[0].node.feeds(FIRST).collect::<Vec<_>>() {
-            let load = store.sim.parties[0].node.load(info.id);
+            let load = store.sim.parties[0].node.load(store.sim.now, info.id);
             let opened = store.sim.finish(0, load).is_ok();
             // Where nothing else tells the key, it is shown as a damaged feed.
             if opened && !self.world.truth.contains_key(&info.key) {
@@ -184,7 +184,7 @@ impl Store {
     pub fn read_all(&mut self) -> Check<Found> {
         let mut found = Found::new();
         for info in self.sim.parties[0].node.feeds(FIRST).collect::<Vec<_>>() {
-            let load = self.sim.parties[0].node.load(info.id);
+            let load = self.sim.parties[0].node.load(self.sim.now, info.id);
             if self.sim.finish(0, load).is_ok() {
                 let blocks = read(&mut self.sim, info.id);
                 let blocks = blocks.unwrap_or_else(|_| read_around(&mut self.sim, info.id));

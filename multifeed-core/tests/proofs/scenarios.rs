@@ -168,13 +168,13 @@ fn out_of_order(layout: Layout, durability: Durability) -> Recording {
     recorder.connect();
     let feed = recorder.find(&key);
     for block in [30, 3, 17, 36, 4, 11, 0, 25] {
-        recorder.sim.parties[recorder.at].node.wait(feed, block);
+        recorder.sim.parties[recorder.at].node.wait(recorder.sim.now, feed, block);
         recorder.run();
     }
     recorder.append_there("theirs", &[40; 5]);
-    recorder.sim.parties[recorder.at].node.wait(feed, 40);
+    recorder.sim.parties[recorder.at].node.wait(recorder.sim.now, feed, 40);
     recorder.run();
-    recorder.sim.parties[recorder.at].node.set_sparse(feed, false);
+    recorder.sim.parties[recorder.at].node.set_sparse(recorder.sim.now, feed, false);
     recorder.run();
     recorder.finish(Scenario::OutOfOrder)
 }

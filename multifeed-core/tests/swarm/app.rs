@@ -19,7 +19,7 @@ impl World {
         for feed in feeds {
             self.hosts[host].keys.insert(feed.id, feed.key);
             self.knows(host, &feed.key)?;
-            self.ask(host, Asked::Load(feed.id), |node| node.load(feed.id))?;
+            self.ask(host, Asked::Load(feed.id), |node, now| node.load(now, feed.id))?;
         }
         for writer in 0..self.writers.len() {
             let had = self.hosts[host].before[writer].as_ref().is_some_and(|had| !had.is_empty());
@@ -52,7 +52,7 @@ impl World {
         if self.running_in(host, life).is_none() || !self.hosts[host].is_ready() {
             return Ok(());
         }
-        self.ask(host, Asked::Load(feed), |node| node.load(feed))?;
+        self.ask(host, Asked::Load(feed), |node, now| node.load(now, feed))?;
         self.drain(host)
     }
 
@@ -87,7 +87,7 @@ impl World {
 
     /// Finds out which blocks there are from this one on.
     fn look(&mut self, host: usize, writer: usize, feed: FeedId, from: u64) -> Check {
-        let ask = |node: &mut Node| node.read(feed, from, u64::MAX, usize::MAX);
+        let ask = |node: &mut Node, now| node.read(now, feed, from, u64::MAX, usize::MAX);
         self.ask(host, Asked::Look(writer, feed, from), ask)?;
         Ok(())
     }
@@ -124,7 +124,9 @@ impl World {
             self.plan(self.now + SECOND, Due::Writer { writer });
             return Ok(());
         }
-        self.ask(host, Asked::Writer(writer), |node| node.writer(MULTIFEED, Some(&name), None))?;
+        self.ask(host, Asked::Writer(writer), |node, now| {
+            node.writer(now, MULTIFEED, Some(&name), None)
+        })?;
         Ok(())
     }
 
@@ -149,7 +151,7 @@ impl World {
         }
         if info.length > known {
             let count = info.length - known;
-            let ask = |node: &mut Node| node.read(feed, known, count, usize::MAX);
+            let ask = |node: &mut Node, now| node.read(now, feed, known, count, usize::MAX);
             self.ask(host, Asked::Tail(writer, feed), ask)?;
             return Ok(());
         }

@@ -112,8 +112,7 @@ impl World {
     }
 
     pub fn close(&mut self, host: usize) -> Check {
-        let now = self.at();
-        self.ask(host, super::host::Asked::Close, |node| node.close(now))?;
+        self.ask(host, super::host::Asked::Close, |node, now| node.close(now))?;
         self.running(host)?.closing = true;
         self.drain(host)
     }

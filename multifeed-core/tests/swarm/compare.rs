@@ -111,7 +111,7 @@ impl World {
     fn read_from(&mut self, host: usize, feed: FeedId, from: u64, all: u64) -> Check<Vec<Bytes>> {
         let now = self.at();
         let running = self.running(host)?;
-        let command = running.node.read(feed, from, all - from, usize::MAX);
+        let command = running.node.read(now, feed, from, all - from, usize::MAX);
         let mut result = None;
         loop {
             while let Some(output) = running.node.poll_output() {

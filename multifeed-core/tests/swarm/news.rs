@@ -46,7 +46,7 @@ impl World {
     ) -> Check {
         match (asked, result) {
             (Asked::Open, Ok(Outcome::Opened)) => {
-                self.ask(host, Asked::Join, |node| node.join(RootKey::new(ROOT)))?;
+                self.ask(host, Asked::Join, |node, now| node.join(now, RootKey::new(ROOT)))?;
             }
             (Asked::Join, Ok(Outcome::Joined(MULTIFEED))) => {
                 let running = self.running(host)?;
@@ -210,7 +210,8 @@ impl World {
         if let (Some(feed), true, false) = (feed, self.hosts[host].is_ready(), busy) {
             let blocks = self.writers[writer].draw(&mut self.rng);
             let given = blocks.clone();
-            let command = self.ask(host, Asked::Append(writer), |node| node.append(feed, given))?;
+            let command =
+                self.ask(host, Asked::Append(writer), |node, now| node.append(now, feed, given))?;
             self.writers[writer].pending.push_back((command, blocks));
             self.drain(host)?;
         }

@@ -81,9 +81,9 @@ impl World {
         let asked = Asked::Wish(writer, blocks.start, blocks.end);
         self.running(host)?.issued[writer].insert(blocks.clone());
         if blocks.end - blocks.start == 1 {
-            self.ask(host, asked, |node| node.wait(feed, blocks.start))?;
+            self.ask(host, asked, |node, now| node.wait(now, feed, blocks.start))?;
         } else {
-            self.ask(host, asked, |node| node.download(feed, blocks))?;
+            self.ask(host, asked, |node, now| node.download(now, feed, blocks))?;
         }
         self.drain(host)
     }
@@ -106,7 +106,7 @@ impl World {
             self.wires[wire].take_back(end, writer, &blocks);
         }
         let asked = Asked::Clear(writer, blocks.start, blocks.end);
-        self.ask(host, asked, |node| node.clear(feed, blocks))?;
+        self.ask(host, asked, |node, now| node.clear(now, feed, blocks))?;
         self.drain(host)
     }
 

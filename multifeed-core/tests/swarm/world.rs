@@ -203,7 +203,7 @@ impl World {
         let speed =
             if self.calm && host.kind.speed == Speed::Slow { Speed::Fast } else { host.kind.speed };
         let mut node = Node::new(host.kind.config.clone(), entropy, now);
-        let open = node.open(StoreOptions::default().layout(host.kind.layout));
+        let open = node.open(now, StoreOptions::default().layout(host.kind.layout));
         host.running = Some(Box::new(Running {
             node,
             disk: Disk::new(std::mem::take(&mut host.memory), speed),
@@ -235,10 +235,11 @@ impl World {
         &mut self,
         host: usize,
         asked: Asked,
-        command: impl FnOnce(&mut Node) -> CommandId,
+        command: impl FnOnce(&mut Node, Now) -> CommandId,
     ) -> Check<CommandId> {
+        let now = self.at();
         let running = self.running(host)?;
-        let id = command(&mut running.node);
+        let id = command(&mut running.node, now);
         running.asked.insert(id, asked);
         Ok(id)
     }

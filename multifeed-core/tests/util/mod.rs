@@ -174,13 +174,13 @@ impl Sim {
 
     /// Opens the store of a party and joins the multifeed of [`ROOT`].
     pub fn open(&mut self, at: usize, options: StoreOptions) {
-        let open = self.parties[at].node.open(options);
+        let open = self.parties[at].node.open(self.now, options);
         assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
         assert_eq!(self.join(at, ROOT), FIRST);
     }
 
     pub fn join(&mut self, at: usize, root: [u8; 32]) -> MultifeedId {
-        let command = self.parties[at].node.join(RootKey::new(root));
+        let command = self.parties[at].node.join(self.now, RootKey::new(root));
         match self.finish(at, command) {
             Ok(Outcome::Joined(multifeed)) => multifeed,
             other => panic!("not joined: {other:?}"),
@@ -199,7 +199,7 @@ impl Sim {
     }
 
     pub fn writer_of(&mut self, at: usize, multifeed: MultifeedId, name: &str) -> FeedId {
-        let command = self.parties[at].node.writer(multifeed, Some(name), None);
+        let command = self.parties[at].node.writer(self.now, multifeed, Some(name), None);
         match self.finish(at, command) {
             Ok(Outcome::Feed(feed)) => feed,
             other => panic!("no writer: {other:?}"),
@@ -212,13 +212,13 @@ impl Sim {
     }
 
     pub fn append_all(&mut self, at: usize, feed: FeedId, blocks: Vec<Bytes>) {
-        let command = self.parties[at].node.append(feed, blocks);
+        let command = self.parties[at].node.append(self.now, feed, blocks);
         let result = self.finish(at, command);
         assert!(matches!(result, Ok(Outcome::Appended { .. })), "{result:?}");
     }
 
     pub fn load(&mut self, at: usize, feed: FeedId) -> FeedInfo {
-        let command = self.parties[at].node.load(feed);
+        let command = self.parties[at].node.load(self.now, feed);
         let result = self.finish(at, command);
         assert_eq!(result, Ok(Outcome::Feed(feed)));
         self.parties[at].node.feed(feed).unwrap()
@@ -241,8 +241,13 @@ impl Sim {
             let info = self.load(at, id);
             let mut blocks: Vec<Option<Vec<u8>>> = Vec::new();
             while (blocks.len() as u64) < info.length {
-                let command =
-                    self.parties[at].node.read(id, blocks.len() as u64, u64::MAX, 1 << 20);
+                let command = self.parties[at].node.read(
+                    self.now,
+                    id,
+                    blocks.len() as u64,
+                    u64::MAX,
+                    1 << 20,
+                );
                 match self.finish(at, command) {
                     Ok(Outcome::Blocks(read)) if read.is_empty() => blocks.push(None),
                     Ok(Outcome::Blocks(read)) => {

@@ -4,6 +4,7 @@ use std::mem;
 use std::task::{Poll, Waker};
 
 use multifeed_core::{CommandId, Node, NodeError, Outcome};
+use multifeed_proto::Now;
 
 use super::{Stage, State};
 
@@ -20,11 +21,15 @@ pub(super) enum Waiting {
 impl State {
     /// Gives the node a command whose answer will be waited for; `None` if nobody runs what the node
     /// asks for any more.
-    pub(crate) fn give(&mut self, give: impl FnOnce(&mut Node) -> CommandId) -> Option<CommandId> {
+    pub(crate) fn give(
+        &mut self,
+        now: Now,
+        give: impl FnOnce(&mut Node, Now) -> CommandId,
+    ) -> Option<CommandId> {
         if matches!(self.stage, Stage::Flushed(_) | Stage::Ended(_)) {
             return None;
         }
-        let id = give(&mut self.node);
+        let id = give(&mut self.node, now);
         self.commands.insert(id, Waiting::Pending(None));
         Some(id)
     }
@@ -55,10 +60,10 @@ impl State {
         }
     }
 
-    pub(crate) fn forget_command(&mut self, id: CommandId) {
+    pub(crate) fn forget_command(&mut self, now: Now, id: CommandId) {
         if let Some(Waiting::Pending(waker)) = self.commands.remove(&id) {
             self.retired.extend(waker);
-            self.node.cancel(id);
+            self.node.cancel(now, id);
         }
     }
 

@@ -63,17 +63,14 @@ impl fmt::Debug for SecretKey {
 pub struct Verifier(VerifyingKey);
 
 impl Verifier {
-    /// Unpacks a key. `None` if no signature can be valid for it: it is no point of the curve, not
-    /// written in its one canonical form, or of small order.
-    ///
-    /// Such a key can still be the hash of a log that never grows.
+    /// Unpacks a key. `None` if no signature can be valid for it: it is [weak](FeedKey::is_weak), or no
+    /// point of the curve. The latter can still be the hash of a log that never grows.
     #[must_use]
     pub fn new(key: &FeedKey) -> Option<Self> {
-        if !is_canonical(&key.0) {
+        if key.is_weak() {
             return None;
         }
-        let key = VerifyingKey::from_bytes(&key.0).ok()?;
-        (!key.is_weak()).then_some(Self(key))
+        VerifyingKey::from_bytes(&key.0).ok().map(Self)
     }
 
     /// The public key.
@@ -107,19 +104,6 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Verifier({:?})", self.key())
     }
-}
-
-/// Whether a key is a point of small order, such as one of zeros: anybody can sign for it. A damaged file may
-/// hold one, a feed never has it.
-#[must_use]
-pub fn is_weak(key: &FeedKey) -> bool {
-    VerifyingKey::from_bytes(&key.0).is_ok_and(|key| key.is_weak())
-}
-
-/// Whether the y coordinate is less than 2^255 - 19.
-fn is_canonical(key: &[u8; 32]) -> bool {
-    let [first, middle @ .., last] = key;
-    !(*first >= 0xed && middle.iter().all(|&byte| byte == 0xff) && last & 0x7f == 0x7f)
 }
 
 #[cfg(test)]

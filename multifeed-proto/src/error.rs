@@ -233,6 +233,9 @@ pub enum UsageError {
     /// The key belongs to a root where a feed is meant, or the other way round.
     #[error("the key is in use on this connection, as that of a root or of a feed")]
     KeyInUse,
+    /// Everybody can sign for this feed key: see [`FeedKey::is_weak`](crate::FeedKey::is_weak).
+    #[error("the feed key is of small order or not canonical: anybody could sign for it")]
+    WeakKey,
     /// [`Dialect::Stream`](crate::Dialect::Stream) has one root key a connection, and it was joined.
     #[error("in the dialect of multifeed 6 a connection has one root key")]
     OneRoot,

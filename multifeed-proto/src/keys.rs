@@ -74,7 +74,48 @@ impl FeedKey {
     pub fn discovery_key(&self) -> DiscoveryKey {
         DiscoveryKey(keyed_hash(&self.0, &[b"hypercore"]))
     }
+
+    /// Whether this key is refused wherever it comes from: a point of small order, such as 32 bytes of
+    /// zeros, or a point that is not written in its one canonical form. Anybody can make signatures for the
+    /// former, and no honest key generator gives either.
+    ///
+    /// A key that is no point of the curve is not weak: it may be the hash of a log that never grows.
+    ///
+    /// Source: libsodium, `crypto_sign_ed25519_verify_detached`, refuses the same keys.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        let mut y = self.0;
+        y[31] &= 0x7f; // without the sign of x
+        let [first, middle @ .., last] = &y;
+        let canonical = *first < 0xed || middle.iter().any(|&byte| byte != 0xff) || *last < 0x7f;
+        !canonical || SMALL_ORDER.contains(&y)
+    }
 }
+
+/// The y coordinates of the eight points whose order divides eight.
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    [
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00,
+    ],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0x7f,
+    ],
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+];
 
 impl RootKey {
     /// Takes 32 bytes as they are. Use unpredictable ones.
@@ -217,4 +258,41 @@ fn parse_hex(text: &str) -> Result<[u8; 32], KeyParseError> {
         *byte = digit(2 * i)? << 4 | digit(2 * i + 1)?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+
+    use super::*;
+
+    #[test]
+    fn all_points_of_small_order_are_weak() {
+        for point in EIGHT_TORSION {
+            let mut key = point.compress().to_bytes();
+            assert!(FeedKey(key).is_weak(), "{key:?}");
+            key[31] ^= 0x80;
+            assert!(FeedKey(key).is_weak(), "with the other sign: {key:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_not_canonical_are_weak() {
+        for low in 0xed..=0xff {
+            for high in [0x7f, 0xff] {
+                let mut key = [0xff; 32];
+                (key[0], key[31]) = (low, high);
+                assert!(FeedKey(key).is_weak(), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn real_keys_and_hashes_are_not_weak() {
+        assert!(!FeedKey(ED25519_BASEPOINT_POINT.compress().to_bytes()).is_weak());
+        assert!(!FeedKey([2; 32]).is_weak(), "no point of the curve: maybe the hash of a log");
+        let mut largest = [0xff; 32];
+        (largest[0], largest[31]) = (0xeb, 0x7f);
+        assert!(!FeedKey(largest).is_weak());
+    }
 }

@@ -513,3 +513,16 @@ fn an_empty_request_is_answered_when_the_feed_that_was_awaited_is_given_up_here(
     assert_eq!(messages[0], (channel.0, close()));
     assert_eq!(text(&messages[1]), (REPLICATE, "[]".to_owned()));
 }
+
+#[test]
+fn hostile_keys_of_small_order_are_dropped_from_offers_and_never_opened() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    let mut one = [0; 32];
+    one[0] = 1;
+    let weak = [FeedKey([0; 32]), FeedKey(one), FeedKey([0xff; 32])];
+    alone.extension(MANIFEST, &manifest(&[weak[0], feed(1), weak[1], weak[2]])).unwrap();
+    assert_eq!(alone.outputs(), [Output::Offered { root, keys: vec![feed(1)] }]);
+    for key in weak {
+        assert_eq!(alone.session.open_feed(&key, plain()), Err(UsageError::WeakKey));
+    }
+}

@@ -189,14 +189,17 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`UsageError::KeyInUse`] if this is a root key, [`UsageError::TooLarge`] if the extension
-    /// names do not fit a frame, [`UsageError::Channels`] or [`UsageError::Closed`].
+    /// [`UsageError::WeakKey`], [`UsageError::KeyInUse`] if this is a root key, [`UsageError::TooLarge`] if
+    /// the extension names do not fit a frame, [`UsageError::Channels`] or [`UsageError::Closed`].
     pub fn open_feed(
         &mut self,
         key: &FeedKey,
         options: FeedOptions,
     ) -> Result<ChannelId, UsageError> {
         self.check_open()?;
+        if key.is_weak() {
+            return Err(UsageError::WeakKey);
+        }
         let discovery_key = key.discovery_key();
         if let Some(id) = self.channels.by_key(&discovery_key) {
             return self.key(id).map(|_| id).ok_or(UsageError::KeyInUse);

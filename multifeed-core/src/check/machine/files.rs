@@ -8,7 +8,7 @@ use multifeed_proto::FeedKey;
 use super::whose::one_bit_off;
 use super::{Check, Step};
 use crate::check::finding::Finding;
-use crate::crypto::{self, SecretKey};
+use crate::crypto::SecretKey;
 use crate::feed::{BITFIELD_MAX, TOO_LARGE};
 use crate::format::{corestore, sleep};
 use crate::storage::Answer;
@@ -83,7 +83,7 @@ impl Check {
     /// Whether this may be the key of the feed.
     pub(super) fn fits(&self, key: &FeedKey) -> bool {
         let named = self.subject.discovery.as_ref();
-        !crypto::is_weak(key) && named.is_none_or(|name| key.discovery_key().to_hex() == *name)
+        !key.is_weak() && named.is_none_or(|name| key.discovery_key().to_hex() == *name)
     }
 
     fn derive(&self, name: &str) -> Option<SecretKey> {

@@ -362,7 +362,7 @@ impl Mux {
     fn handle_manifest(&mut self, body: &[u8], config: &Config) -> Result<Received, PeerError> {
         let mut new = Vec::new();
         for key in json::parse_manifest(body)? {
-            if key.0 == *self.root.expose() || self.offered_by_remote(&key) {
+            if key.0 == *self.root.expose() || key.is_weak() || self.offered_by_remote(&key) {
                 continue;
             }
             if self.offered_by_remote >= config.max_offered_feeds {

@@ -23,10 +23,16 @@ pub struct Config {
     pub max_handshake_message: usize,
     /// Longest frame body accepted and sent, in bytes; the JavaScript ends the stream above 8 MiB.
     pub max_frame_body: usize,
+    /// Longest frame body accepted of a stranger, in bytes: of a remote that has not proven yet that it knows
+    /// the key of any channel that is open here. JavaScript peers of both dialects send nothing before that
+    /// proof but channel openings, of less than 100 bytes each, and lists of extension names.
+    pub max_stranger_frame_body: usize,
     /// Highest channel number that the remote may use.
     pub max_channel: u32,
     /// Channels that the remote may open for keys that we know nothing about.
     pub max_pending_channels: usize,
+    /// The same for a stranger.
+    pub max_stranger_channels: usize,
     /// Extension names that the remote may register in one scope.
     pub max_extensions: usize,
     /// Bytes of one extension name.
@@ -35,10 +41,9 @@ pub struct Config {
     pub max_offered_feeds: usize,
     /// Feed keys put into one manifest that we send.
     pub manifest_keys: usize,
-    /// Pages of 8,192 blocks that one remote may describe bit by bit for one feed, 1 KiB of memory each.
-    pub max_have_pages: usize,
-    /// The same for all feeds of the connection together.
-    pub max_have_pages_in_all: usize,
+    /// Bytes of memory for which blocks the remote has, over all feeds of the connection: 1 KiB for each page of
+    /// 8,192 blocks with gaps in it, 64 bytes for a run of blocks.
+    pub max_announced: usize,
     /// Bytes that may wait for a peer that keeps sending but does not read. The owner stops sending
     /// blocks long before; this bounds the answers that the protocol itself calls for.
     pub max_outbox: usize,
@@ -54,15 +59,16 @@ impl Default for Config {
             multifeed_timeout: Duration::from_secs(10),
             max_handshake_message: 1024,
             max_frame_body: 8 * 1024 * 1024,
+            max_stranger_frame_body: 16 * 1024,
             max_channel: (1 << 27) - 1,
             max_pending_channels: 1024,
+            max_stranger_channels: 64,
             max_extensions: 256,
             max_extension_name: 256,
             max_offered_feeds: 131_072,
             manifest_keys: 8192,
-            max_have_pages: 16_384,
-            max_have_pages_in_all: 65_536,
-            max_outbox: 128 * 1024 * 1024,
+            max_announced: 64 * 1024 * 1024,
+            max_outbox: 64 * 1024 * 1024,
         }
     }
 }

@@ -35,7 +35,8 @@ pub enum PeerError {
     /// A varint of more than 8 bytes before a frame, or of more than 10 in a message.
     #[error("a varint does not end")]
     Varint,
-    /// A frame shorter than its header or with a body longer than [`Config::max_frame_body`](crate::Config).
+    /// A frame shorter than its header or with a body longer than [`Config::max_frame_body`](crate::Config);
+    /// of a peer that has proven no key yet, longer than [`Config::max_stranger_frame_body`](crate::Config).
     #[error("frame body of {len} bytes, 0 to {max} allowed")]
     FrameLength {
         /// Announced body length; negative if the frame is shorter than its header.
@@ -117,6 +118,20 @@ pub enum PeerError {
         /// Greatest number allowed.
         max: usize,
     },
+    /// More scattered blocks announced than [`Config::max_announced`](crate::Config) has room for.
+    #[error("the peer announces blocks with so many gaps that they take more than {max} bytes")]
+    Announced {
+        /// Greatest number of bytes allowed.
+        max: usize,
+    },
+    /// All that is kept for the peer takes more memory than its owner allows.
+    #[error("{bytes} bytes are kept for the peer, {max} allowed")]
+    Memory {
+        /// Bytes kept.
+        bytes: usize,
+        /// Greatest number allowed.
+        max: usize,
+    },
     /// A bitfield that is no valid run-length encoding, or decodes to more than was asked for.
     #[error("invalid RLE bitfield")]
     Bitfield,
@@ -184,6 +199,8 @@ impl PeerError {
             Self::Left { .. } => "ERR_PEER_LEFT",
             Self::ExchangeKey => "ERR_EXCHANGE_KEY",
             Self::OfferedFeeds { .. } => "ERR_OFFERED_FEEDS",
+            Self::Announced { .. } => "ERR_ANNOUNCED",
+            Self::Memory { .. } => "ERR_MEMORY",
             Self::Outbox { .. } => "ERR_OUTBOX",
             Self::Silent => "ETIMEDOUT",
             Self::Truncated => "ERR_TRUNCATED",

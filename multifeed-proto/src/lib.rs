@@ -99,7 +99,7 @@ mod user_data;
 pub mod wire;
 
 pub use config::Config;
-pub use connection::{Connection, Output, RootId};
+pub use connection::{Connection, Memory, Output, RootId};
 pub use dialect::Dialect;
 pub use entropy::Entropy;
 pub use error::{PeerError, UsageError};

@@ -180,21 +180,19 @@ fn hostile_huge_and_overflowing_haves_cost_no_time_and_stay_in_range() {
 }
 
 #[test]
-fn hostile_scattered_haves_fill_no_more_pages_than_allowed() {
-    let config = Config { max_have_pages: 50, ..Config::default() };
+fn hostile_scattered_haves_end_the_stream_at_the_limit() {
+    let config = Config { max_announced: 50 * 1200, ..Config::default() };
     let (mut alone, _) = Alone::feed_with(&config, &feed(1), FeedOptions::default());
-    for page in 0..10_000 {
-        alone.give(1, have(page * 8192 * 2 + 1, 1)).unwrap();
-        alone.give(1, have(page * 8192 * 2 + 3, 1)).unwrap();
-    }
-    assert_eq!(peer(&alone).remote().count(), 100);
-    // What is ignored is merely not asked for; the length is known.
-    assert_eq!(peer(&alone).remote_length(), 9999 * 8192 * 2 + 4);
+    let scattered = (0..10_000).flat_map(|page| [page * 8192 * 2 + 1, page * 8192 * 2 + 3]);
+    let error = scattered.map(|at| alone.give(1, have(at, 1))).find_map(Result::err);
+    assert_eq!(error, Some(PeerError::Announced { max: 50 * 1200 }));
+    let count = peer(&alone).remote().count();
+    assert!((90..=120).contains(&count), "{count} blocks were taken in");
 }
 
 #[test]
 fn hostile_all_feeds_of_a_connection_share_one_limit_and_closing_gives_back() {
-    let config = Config { max_have_pages: 50, max_have_pages_in_all: 60, ..Config::default() };
+    let config = Config { max_announced: 64 * 150, ..Config::default() };
     let (mut alone, first) = Alone::feed_with(&config, &feed(1), FeedOptions::default());
     let second = alone.session.open_feed(&feed(2), FeedOptions::default()).unwrap();
     alone.open(&feed(2).discovery_key(), &feed(2).0);
@@ -203,18 +201,20 @@ fn hostile_all_feeds_of_a_connection_share_one_limit_and_closing_gives_back() {
             alone.give(number, have(page * 8192 * 2 + 1, 1)).unwrap();
         }
     };
-    let count = |alone: &Alone, channel| alone.session.peer(channel).unwrap().remote().count();
+    assert_eq!(alone.session.memory().announced, 0);
     fill(&mut alone, 1);
-    fill(&mut alone, 2);
-    assert_eq!((count(&alone, first), count(&alone, second)), (50, 10));
     alone.session.close_feed(first).unwrap();
     fill(&mut alone, 2);
-    assert_eq!(count(&alone, second), 50);
     alone.give(2, Message::Unhave(span(0, 1 << 53))).unwrap();
     let third = alone.session.open_feed(&feed(3), FeedOptions::default()).unwrap();
     alone.open(&feed(3).discovery_key(), &feed(3).0);
     fill(&mut alone, 3);
-    assert_eq!(count(&alone, third), 50);
+    assert_eq!(alone.session.memory().announced, 6400);
+    assert_eq!(alone.session.peer(third).unwrap().remote().count(), 100);
+    // Half of the other feed fits beside it.
+    let over = (0..100).map(|page| alone.give(2, have(page * 8192 * 2 + 1, 1)));
+    assert_eq!(over.filter(Result::is_ok).count(), 50);
+    assert!(alone.session.peer(second).is_some());
 }
 
 #[test]

@@ -526,3 +526,48 @@ fn hostile_keys_of_small_order_are_dropped_from_offers_and_never_opened() {
         assert_eq!(alone.session.open_feed(&key, plain()), Err(UsageError::WeakKey));
     }
 }
+
+#[test]
+fn hostile_empty_requests_are_held_to_a_few_and_the_others_are_answered_at_once() {
+    let (mut alone, root) = Alone::ready(&Config::default());
+    let before = alone.session.memory();
+    for _ in 0..100_000 {
+        alone.extension(REQUEST, "[]").unwrap();
+        alone.outputs();
+    }
+    assert_eq!(alone.messages().len(), 100_000 - 64);
+    assert_eq!(alone.session.memory(), before);
+    alone.extension(MANIFEST, &manifest(&[])).unwrap();
+    alone.session.request_feeds(root, &[]).unwrap();
+    let answers = alone.messages().into_iter().filter(|message| text(message).0 == REPLICATE);
+    assert_eq!(answers.count(), 64);
+}
+
+#[test]
+fn hostile_names_of_offered_keys_are_forgotten_when_a_multifeed_begins_anew() {
+    let mut alone = Alone::new(&Config::default());
+    let mut sizes = Vec::new();
+    for round in 0..64u8 {
+        alone.session.join(at(0), root(), None).unwrap();
+        let number = alone.open(&root().discovery_key(), root().expose());
+        alone.give(number, options(&NAMES)).unwrap();
+        let mut say = |id, json: &str| {
+            let payload = json.as_bytes().to_vec().into();
+            alone.give(number, Message::Extension { id, payload }).unwrap();
+        };
+        say(HANDSHAKE, GOOD);
+        let keys: Vec<_> = (1..200u8)
+            .map(|n| {
+                let mut key = [n; 32];
+                key[0] = round;
+                FeedKey(key)
+            })
+            .collect();
+        say(MANIFEST, &manifest(&keys));
+        sizes.push(alone.session.memory().offers);
+        alone.give(number, close()).unwrap();
+        alone.messages();
+        alone.outputs();
+    }
+    assert!(sizes.iter().all(|size| *size <= sizes[0]), "{sizes:?}");
+}

@@ -78,7 +78,8 @@ impl Connection {
 
     /// A connection over a fresh `wire` that was made with the same `config`.
     #[must_use]
-    pub fn with_wire(wire: Wire, config: Config, now: Now) -> Self {
+    pub fn with_wire(mut wire: Wire, config: Config, now: Now) -> Self {
+        wire.distrust(config.max_stranger_frame_body.min(config.max_frame_body));
         let mut timers = Timers::default();
         timers.start(Timer::Handshake, now, config.handshake_timeout);
         timers.start(Timer::Idle, now, config.idle_timeout);
@@ -349,6 +350,9 @@ impl Connection {
                 self.unread = true;
                 break;
             }
+            if self.session.is_proven() {
+                self.wire.trust(self.config.max_frame_body);
+            }
             let Some(event) = self.wire.poll_event()? else { break };
             match event {
                 WireEvent::Connected { remote_public_key, handshake_hash, keys } => {
@@ -366,12 +370,15 @@ impl Connection {
                 }
             }
             self.flush();
-            let (bytes, max) = (self.wire.buffered(), self.config.max_outbox);
-            if bytes > max {
-                return Err(PeerError::Outbox { bytes, max });
-            }
+            self.check_outbox()?;
         }
         Ok(())
+    }
+
+    /// Ends with a peer that does not take what it is sent.
+    pub(super) fn check_outbox(&self) -> Result<(), PeerError> {
+        let (bytes, max) = (self.wire.buffered(), self.config.max_outbox);
+        if bytes > max { Err(PeerError::Outbox { bytes, max }) } else { Ok(()) }
     }
 }
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::machine::{Connection, Phase};
+use super::memory::Memory;
 use super::output::RootId;
 use super::timers::Timer;
 use crate::messages::{Data, Request, Span, Status};
@@ -254,6 +255,20 @@ impl Connection {
         self.session.channel_count()
     }
 
+    /// Whether the remote proved that it knows the key of a multifeed or feed that is open here; before that
+    /// it is a stranger. See [`Session::is_proven`].
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.session.is_proven()
+    }
+
+    /// Bytes of memory kept for the remote.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let (inbox, outbox) = self.wire.memory();
+        Memory { inbox, outbox, ..self.session.memory() }
+    }
+
     /// The multifeed that was joined as `root`.
     #[must_use]
     pub fn mux(&self, root: RootId) -> Option<&Mux> {
@@ -269,6 +284,9 @@ impl Connection {
         }
         let result = verb(&mut self.session)?;
         self.flush();
+        if let Err(error) = self.check_outbox() {
+            self.end(Some(error));
+        }
         Ok(result)
     }
 }

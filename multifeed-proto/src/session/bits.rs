@@ -25,6 +25,10 @@ impl Bits {
         bits
     }
 
+    pub(crate) fn words(&self) -> &[u64; WORDS] {
+        &self.words
+    }
+
     /// Number of set bits.
     pub(crate) fn count(&self) -> u64 {
         u64::from(self.count)

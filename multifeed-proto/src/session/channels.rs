@@ -63,8 +63,8 @@ pub(crate) struct Channels {
     pending: BTreeMap<DiscoveryKey, Pending>,
     /// Pending channels whose key nobody spoke of.
     strangers: usize,
-    /// Names of the keys in any offer or list: the remote may open these early.
-    known: BTreeSet<DiscoveryKey>,
+    /// Names of the keys in any offer or list of a multifeed: the remote may open these early.
+    known: BTreeSet<(DiscoveryKey, RootId)>,
     next: u32,
 }
 
@@ -149,17 +149,19 @@ impl Channels {
         }
     }
 
-    /// Remembers a channel that only the remote has open. `false`: there are too many.
+    /// Remembers a channel that only the remote has open. `false`: there are too many, of keys that nobody
+    /// spoke of or in all.
     pub(crate) fn insert_pending(
         &mut self,
         key: DiscoveryKey,
         remote: u32,
         capability: Option<[u8; 32]>,
         max_strangers: usize,
+        max: usize,
     ) -> bool {
         self.take_pending(&key);
-        let known = self.known.contains(&key);
-        if !known && self.strangers >= max_strangers {
+        let known = self.is_known(&key);
+        if (!known && self.strangers >= max_strangers) || self.pending.len() >= max {
             return false;
         }
         self.strangers += usize::from(!known);
@@ -181,15 +183,42 @@ impl Channels {
     }
 
     /// Notes that the remote has a reason to open a channel for this key.
-    pub(crate) fn learn(&mut self, key: DiscoveryKey) {
-        if self.known.insert(key) {
+    pub(crate) fn learn(&mut self, root: RootId, key: DiscoveryKey) {
+        if self.known.insert((key, root)) {
             if let Some(pending) = self.pending.get_mut(&key) {
                 self.strangers -= usize::from(!pending.known);
                 pending.known = true;
             }
         }
     }
+
+    /// Forgets the keys of a multifeed that begins anew.
+    pub(crate) fn unlearn(&mut self, root: RootId) {
+        self.known.retain(|(_, of)| *of != root);
+    }
+
+    fn is_known(&self, key: &DiscoveryKey) -> bool {
+        self.known.range((*key, RootId(0))..=(*key, RootId(u32::MAX))).next().is_some()
+    }
+
+    /// Bytes of the channels that are open here.
+    pub(crate) fn channel_bytes(&self) -> usize {
+        self.open.len() * (size_of::<Channel>() + size_of::<Feed>() + 3 * TABLES)
+    }
+
+    /// Bytes of those that only the remote has open.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.len() * (size_of::<(DiscoveryKey, Pending)>() + 2 * TABLES)
+    }
+
+    /// Bytes of the names of keys in offers.
+    pub(crate) fn known_bytes(&self) -> usize {
+        self.known.len() * (size_of::<(DiscoveryKey, RootId)>() + TABLES / 4)
+    }
 }
+
+/// Bytes of a small entry of a table, with its share of the table.
+const TABLES: usize = 64;
 
 #[cfg(test)]
 impl Channels {
@@ -202,7 +231,7 @@ impl Channels {
         assert_eq!(self.strangers, strangers, "{place}");
         for (key, pending) in &self.pending {
             assert_eq!(self.remote.get(&pending.remote), Some(&Remote::Pending(*key)), "{place}");
-            assert_eq!(pending.known, self.known.contains(key), "{place}");
+            assert!(pending.known || !self.is_known(key), "{place}");
         }
     }
 }

@@ -17,7 +17,7 @@ impl Session {
     pub(super) fn start_feed(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let Kind::Feed(feed) = &mut channel.kind else { return };
-        self.have_pages -= feed.peer.remote().entries();
+        self.announced -= feed.peer.remote().bytes();
         let status = feed.peer.ours;
         feed.peer = Peer::new(status);
         feed.peer.open = true;
@@ -61,7 +61,7 @@ impl Session {
                 }
             }
             Message::Have(have) => return self.on_have(id, &have),
-            Message::Unhave(span) => self.on_unhave(id, span),
+            Message::Unhave(span) => return self.on_unhave(id, span),
             Message::Want(span) => {
                 let aligned = span.start % PAGE_BLOCKS == 0 && span.length % PAGE_BLOCKS == 0;
                 if aligned && peer.ours.uploading {
@@ -88,7 +88,7 @@ impl Session {
     }
 
     fn on_have(&mut self, id: ChannelId, have: &Have) -> Result<(), PeerError> {
-        let span = self.change_blocks(id, |peer, limit| peer.have(have, limit));
+        let span = self.change_blocks(id, |peer| peer.have(have))?;
         let Some(span) = span.transpose()?.flatten() else { return Ok(()) };
         if have.ack && have.bitfield.is_none() {
             self.outputs.push_back(Output::Acked { channel: id, span });
@@ -98,10 +98,11 @@ impl Session {
         Ok(())
     }
 
-    fn on_unhave(&mut self, id: ChannelId, span: Span) {
-        if let Some(span) = self.change_blocks(id, |peer, limit| peer.unhave(span, limit)) {
+    fn on_unhave(&mut self, id: ChannelId, span: Span) -> Result<(), PeerError> {
+        if let Some(span) = self.change_blocks(id, |peer| peer.unhave(span))? {
             self.outputs.push_back(Output::Unhave { channel: id, span });
         }
+        Ok(())
     }
 
     fn on_data(&mut self, id: ChannelId, data: Data) {
@@ -120,19 +121,22 @@ impl Session {
         }
     }
 
-    /// Changes what is known of the remote's blocks, within the limits of the feed and of the
-    /// connection.
+    /// Changes what is known of the remote's blocks. One message adds 132 KiB at most, so that it is early
+    /// enough to look at the limit afterwards.
     fn change_blocks<T>(
         &mut self,
         id: ChannelId,
-        change: impl FnOnce(&mut Peer, usize) -> T,
-    ) -> Option<T> {
-        let Kind::Feed(feed) = &mut self.channels.get_mut(id)?.kind else { return None };
-        let others = self.have_pages - feed.peer.remote().entries();
-        let room = self.config.max_have_pages_in_all.saturating_sub(others);
-        let result = change(&mut feed.peer, room.min(self.config.max_have_pages));
-        self.have_pages = others + feed.peer.remote().entries();
-        Some(result)
+        change: impl FnOnce(&mut Peer) -> T,
+    ) -> Result<Option<T>, PeerError> {
+        let Some(Kind::Feed(feed)) = self.channels.get_mut(id).map(|channel| &mut channel.kind)
+        else {
+            return Ok(None);
+        };
+        let before = feed.peer.remote().bytes();
+        let result = change(&mut feed.peer);
+        self.announced = self.announced - before + feed.peer.remote().bytes();
+        let max = self.config.max_announced;
+        if self.announced > max { Err(PeerError::Announced { max }) } else { Ok(Some(result)) }
     }
 }
 

@@ -31,12 +31,12 @@ use core::fmt;
 
 use self::channels::{Channels, Kind, Remote};
 use self::extensions::Scope;
-use crate::connection::{Output, RootId};
+use crate::connection::{Memory, Output, RootId};
 use crate::messages::Message;
 use crate::wire::SplitKeys;
 use crate::{ChannelId, Config, FeedKey, Now, PeerError};
 
-pub use self::blocks::RemoteBlocks;
+pub use self::blocks::{BlockPage, RemoteBlocks};
 pub use self::mux::Mux;
 pub use self::peer::Peer;
 pub use self::verbs::FeedOptions;
@@ -62,12 +62,15 @@ pub struct Session {
     stream: Scope,
     /// The remote's names on the stream, to be matched again when a name is registered here.
     stream_names: Vec<String>,
+    stream_name_bytes: usize,
     /// Bytes of the remote's names on all feed channels together.
     name_bytes: usize,
     /// Channels of the remote that were refused because there were too many.
     refused: usize,
-    /// Entries of all [`RemoteBlocks`] together.
-    have_pages: usize,
+    /// Bytes of all [`RemoteBlocks`] together.
+    announced: usize,
+    /// The remote proved once that it knows the key of a channel that is open here.
+    proven: bool,
     messages: VecDeque<(u32, Message)>,
     outputs: VecDeque<Output>,
     failure: Option<PeerError>,
@@ -87,9 +90,11 @@ impl Session {
             stream_root: None,
             stream: Scope::default(),
             stream_names: Vec::new(),
+            stream_name_bytes: 0,
             name_bytes: 0,
             refused: 0,
-            have_pages: 0,
+            announced: 0,
+            proven: false,
             messages: VecDeque::new(),
             outputs: VecDeque::new(),
             failure: None,
@@ -227,6 +232,26 @@ impl Session {
     /// Whether a multifeed was joined, and none was ever ready.
     pub(crate) fn is_unanswered(&self) -> bool {
         !self.roots.is_empty() && !self.roots.iter().any(Mux::was_ready)
+    }
+
+    /// Whether the remote proved that it knows the key of a multifeed or feed that is open here. Before that
+    /// it is a stranger, and gets little.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Bytes kept for the remote.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            channels: self.channels.channel_bytes(),
+            pending: self.channels.pending_bytes(),
+            offers: self.channels.known_bytes() + self.roots.iter().map(Mux::bytes).sum::<usize>(),
+            names: self.name_bytes + self.stream_name_bytes,
+            announced: self.announced,
+            ..Memory::default()
+        }
     }
 
     /// Ends the session: verbs give an error. Outputs that wait can still be taken.

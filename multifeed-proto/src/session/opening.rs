@@ -4,6 +4,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use subtle::ConstantTimeEq as _;
+
 use super::channels::{Kind, Remote};
 use super::{Mux, Session, feed};
 use crate::connection::Output;
@@ -32,7 +34,7 @@ impl Session {
         let Some(id) = self.channels.by_key(&key) else {
             return self.on_unknown_open(remote, open);
         };
-        if !self.is_proven(id, open.capability) {
+        if !self.proves(id, open.capability) {
             return Err(PeerError::Capability);
         }
         self.channels.bind(id, remote);
@@ -47,8 +49,10 @@ impl Session {
         }
         let key = open.discovery_key;
         let max = self.config.max_pending_channels;
+        let strangers = if self.proven { max } else { max.min(self.config.max_stranger_channels) };
+        let in_all = max.saturating_add(self.config.max_offered_feeds);
         let again = self.channels.is_pending(&key);
-        if self.channels.insert_pending(key, remote, open.capability, max) {
+        if self.channels.insert_pending(key, remote, open.capability, strangers, in_all) {
             if !again {
                 self.outputs.push_back(Output::RemoteOpened { discovery_key: key });
             }
@@ -100,7 +104,7 @@ impl Session {
                 }
             }
             Kind::Feed(feed) => {
-                self.have_pages -= feed.peer.remote().entries();
+                self.announced -= feed.peer.remote().bytes();
                 self.outputs.push_back(Output::FeedClosed { channel: id });
                 self.feeds_changed();
             }
@@ -119,6 +123,7 @@ impl Session {
 
     /// Both sides have the channel open: whatever came before, it starts anew.
     pub(super) fn on_both_open(&mut self, id: ChannelId) {
+        self.proven = true;
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.scope.reset();
         let names = core::mem::take(&mut channel.remote_names);
@@ -139,7 +144,7 @@ impl Session {
     }
 
     /// Whether `capability` proves that the remote knows the key of channel `id`.
-    pub(super) fn is_proven(&self, id: ChannelId, capability: Option<[u8; 32]>) -> bool {
+    pub(super) fn proves(&self, id: ChannelId, capability: Option<[u8; 32]>) -> bool {
         let (Some(keys), Some(channel)) = (&self.keys, self.channels.get(id)) else { return false };
         let expected = match &channel.kind {
             Kind::Root(root) => match self.mux(*root) {
@@ -148,7 +153,7 @@ impl Session {
             },
             Kind::Feed(feed) => wire::remote_capability(keys, &feed.key.0),
         };
-        capability == Some(expected)
+        capability.is_some_and(|capability| capability[..].ct_eq(&expected[..]).into())
     }
 
     /// Opens a channel of ours on the wire, unless the Noise handshake still runs.

@@ -188,24 +188,22 @@ impl Peer {
 
     /// Takes an announcement. `None`: it is to be ignored.
     ///
-    /// `limit` bounds the entries of [`RemoteBlocks`].
-    ///
     /// # Errors
     ///
     /// [`PeerError::Bitfield`] if the bitfield is malformed or decodes to more than can be wanted
     /// at once.
-    pub(crate) fn have(&mut self, have: &Have, limit: usize) -> Result<Option<Span>, PeerError> {
+    pub(crate) fn have(&mut self, have: &Have) -> Result<Option<Span>, PeerError> {
         let span = match &have.bitfield {
             Some(_) if have.start % PAGE_BLOCKS != 0 => return Ok(None),
             Some(encoded) => {
-                let length = self.insert_runs(have.start, encoded, limit)?;
+                let length = self.insert_runs(have.start, encoded)?;
                 // Old peers answer with everything at once and a length of 0 or 1.
                 Span { start: have.start, length: have.length.max(length) }
             }
             None => {
                 let span = Span { start: have.start, length: have.length.max(1) };
                 let end = span.start.saturating_add(span.length).min(MAX_BLOCKS);
-                self.blocks.insert(span.start..end, limit);
+                self.blocks.insert(span.start..end);
                 self.remote_length = self.remote_length.max(end);
                 span
             }
@@ -224,7 +222,7 @@ impl Peer {
 
     /// Adds the blocks of an encoded bitfield run by run: three bytes can stand for a million blocks,
     /// and must not cost a million's work. The number of blocks that it describes.
-    fn insert_runs(&mut self, start: u64, encoded: &[u8], limit: usize) -> Result<u64, PeerError> {
+    fn insert_runs(&mut self, start: u64, encoded: &[u8]) -> Result<u64, PeerError> {
         let mut length = 0;
         for run in rle::runs(encoded) {
             let run = run.map_err(|_| PeerError::Bitfield)?;
@@ -239,12 +237,12 @@ impl Peer {
                 Run::Fill { bit: false, .. } => continue,
                 Run::Fill { bit: true, .. } => {
                     let end = start.saturating_add(length);
-                    self.blocks.insert(from..end, limit);
+                    self.blocks.insert(from..end);
                     end
                 }
                 Run::Literal(bytes) => {
                     let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
-                    self.blocks.insert_bits(from, bytes, limit);
+                    self.blocks.insert_bits(from, bytes);
                     let bits = last as u64 * 8 + 8 - u64::from(bytes[last].trailing_zeros());
                     from.saturating_add(bits)
                 }
@@ -257,13 +255,13 @@ impl Peer {
     }
 
     /// Takes blocks back; the result is the range, cut to what can exist.
-    pub(crate) fn unhave(&mut self, span: Span, limit: usize) -> Span {
+    pub(crate) fn unhave(&mut self, span: Span) -> Span {
         let end = span.start.saturating_add(span.length).min(MAX_BLOCKS);
         if span.start == 0 && span.length >= self.remote_length {
             self.blocks.clear();
             self.remote_length = 0;
         } else {
-            self.blocks.remove(span.start..end, limit);
+            self.blocks.remove(span.start..end);
         }
         clamp(span)
     }
@@ -282,7 +280,7 @@ pub(crate) const READY: Status = Status { uploading: true, downloading: true };
 const MAX_BITFIELD: u64 = 1_048_576;
 
 /// Given-up requests remembered for each channel.
-const MAX_FORGOTTEN: usize = 4096;
+const MAX_FORGOTTEN: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -312,7 +310,7 @@ mod tests {
             let mut peer = Peer::new(READY);
             let have =
                 Have { start, length: 5, bitfield: Some(rle::encode(&bits).into()), ack: false };
-            peer.have(&have, 1000).unwrap();
+            peer.have(&have).unwrap();
             let set = |at: usize| bits[at / 8] & (0x80 >> (at % 8)) != 0;
             let count = (0..bits.len() * 8).filter(|at| set(*at)).count() as u64;
             assert_eq!(peer.remote().count(), count, "seed {seed}");

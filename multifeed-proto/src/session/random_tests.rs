@@ -135,12 +135,12 @@ impl Random {
 }
 
 fn check(session: &Session, place: &str) {
-    let pages = session.channels.iter().map(|(_, channel)| match &channel.kind {
-        Kind::Feed(feed) => feed.peer.remote().entries(),
+    let bytes = session.channels.iter().map(|(_, channel)| match &channel.kind {
+        Kind::Feed(feed) => feed.peer.remote().bytes(),
         Kind::Root(_) => 0,
     });
-    assert_eq!(session.have_pages, pages.sum::<usize>(), "{place}");
-    assert!(session.have_pages <= session.config.max_have_pages_in_all + 1, "{place}");
+    assert_eq!(session.announced, bytes.sum::<usize>(), "{place}");
+    assert!(session.announced <= session.config.max_announced, "{place}");
     for (id, channel) in session.channels.iter() {
         assert_eq!(session.channels.by_key(&channel.discovery_key), Some(id), "{place}");
         if let Some(remote) = channel.remote {
@@ -157,12 +157,7 @@ fn check(session: &Session, place: &str) {
 #[test]
 fn random_messages_and_verbs_never_break_what_is_counted() {
     let keys = SplitKeys { tx: [1; 32], rx: [2; 32] };
-    let config = Config {
-        max_pending_channels: 3,
-        max_have_pages: 6,
-        max_have_pages_in_all: 9,
-        ..Config::default()
-    };
+    let config = Config { max_pending_channels: 3, max_announced: 9000, ..Config::default() };
     let mut steps = 0;
     for seed in 0..2000 {
         let mut random = Random(seed);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::channels::Kind;
 use super::mux::{Body, Received, Way};
-use super::{Mux, Peer, Session, extensions};
+use super::{Mux, Peer, Session, extensions, feed};
 use crate::connection::{Output, RootId};
 use crate::messages::{Message, Options};
 use crate::{ChannelId, Dialect, FeedKey, PeerError};
@@ -17,6 +17,8 @@ impl Session {
                 extensions::check(&options.extensions, &self.config)?;
                 self.stream.set_remote(&options.extensions);
                 self.stream_names = options.extensions;
+                let bytes = self.stream_names.iter().map(|name| name.len() + feed::NAME);
+                self.stream_name_bytes = bytes.sum();
             }
             Message::Extension { id, payload } => {
                 let Some(name) = self.stream.name(id) else { return Ok(()) };
@@ -95,7 +97,7 @@ impl Session {
             Received::Offered(mut keys) => {
                 let roots = &self.roots;
                 keys.retain(|key| roots.iter().all(|mux| *mux.root().expose() != key.0));
-                self.learn(&keys);
+                self.learn(root, &keys);
                 self.outputs.push_back(Output::Offered { root, keys });
             }
             Received::Requested(keys, answer) => {
@@ -155,9 +157,9 @@ impl Session {
     }
 
     /// Notes that the remote has a reason to open channels for these feeds.
-    pub(super) fn learn(&mut self, keys: &[FeedKey]) {
+    pub(super) fn learn(&mut self, root: RootId, keys: &[FeedKey]) {
         for key in keys {
-            self.channels.learn(key.discovery_key());
+            self.channels.learn(root, key.discovery_key());
         }
     }
 

@@ -86,7 +86,10 @@ impl Session {
         let deadline = (!timeout.is_zero()).then(|| self.now.after(timeout));
         let mux = Mux::new(root, channel, user_data, dialect, deadline);
         match self.roots.get_mut(place) {
-            Some(ended) => *ended = mux,
+            Some(ended) => {
+                *ended = mux;
+                self.channels.unlearn(id);
+            }
             None => self.roots.push(mux),
         }
         self.channels.insert(
@@ -102,7 +105,7 @@ impl Session {
         self.send_open(channel);
         let pending = self.channels.take_pending(&discovery_key);
         // Without a proof the remote's Open counts as not sent: the deadline runs.
-        if let Some(pending) = pending.filter(|open| self.is_proven(channel, open.capability)) {
+        if let Some(pending) = pending.filter(|open| self.proves(channel, open.capability)) {
             self.channels.bind(channel, pending.remote);
             self.on_both_open(channel);
         }
@@ -126,7 +129,7 @@ impl Session {
         let mux = mux.ok_or(UsageError::UnknownRoot)?;
         let (bodies, new) = mux.offer(keys, &self.config);
         let way = mux.way();
-        self.learn(&new);
+        self.learn(root, &new);
         for body in bodies {
             self.send_mux(root, way, body);
         }
@@ -156,7 +159,7 @@ impl Session {
             return Err(UsageError::UnknownRoot);
         }
         let (bodies, new) = mux.request(keys, &self.config);
-        self.learn(&new);
+        self.learn(root, &new);
         for body in bodies {
             self.send_mux(root, way, body);
         }
@@ -223,7 +226,7 @@ impl Session {
             self.send_open(id);
             return Ok(id);
         };
-        if self.is_proven(id, pending.capability) {
+        if self.proves(id, pending.capability) {
             self.send_open(id);
             self.channels.bind(id, pending.remote);
             self.on_both_open(id);
@@ -244,8 +247,8 @@ impl Session {
     pub fn close_feed(&mut self, channel: ChannelId) -> Result<(), UsageError> {
         self.check_open()?;
         let peer = self.peer(channel).ok_or(UsageError::UnknownChannel)?;
-        let pages = peer.remote().entries();
-        self.have_pages -= pages;
+        let bytes = peer.remote().bytes();
+        self.announced -= bytes;
         self.close_channel(channel);
         self.feeds_changed();
         Ok(())

@@ -7,11 +7,19 @@ use bytes::Bytes;
 
 /// A buffer that grows with what arrives, never with what is announced. Every operation costs time
 /// in proportion to the bytes pushed since the last one, however they were cut.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
     buffer: Vec<u8>,
     // Bytes of `buffer` that are consumed.
     start: usize,
+    // An empty buffer above this many bytes is given back.
+    kept: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { buffer: Vec::new(), start: 0, kept: KEPT_CAPACITY }
+    }
 }
 
 impl Inbox {
@@ -37,7 +45,11 @@ impl Inbox {
         &mut self.buffer[self.start..]
     }
 
-    #[cfg(test)]
+    /// Keeps an empty buffer of so many bytes.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        self.kept = bytes;
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
@@ -49,7 +61,7 @@ impl Inbox {
         if self.start >= self.buffer.len() {
             self.start = 0;
             self.buffer.clear();
-            if self.buffer.capacity() > KEPT_CAPACITY {
+            if self.buffer.capacity() > self.kept {
                 self.buffer = Vec::new();
             }
         }
@@ -76,8 +88,8 @@ impl Inbox {
     }
 }
 
-/// An empty buffer above this many bytes is given back.
-const KEPT_CAPACITY: usize = 256 * 1024;
+/// Bytes of an empty buffer that are kept unless said otherwise.
+pub(crate) const KEPT_CAPACITY: usize = 256 * 1024;
 
 /// Bodies from this many bytes on are worth not copying.
 const LARGE_BODY: usize = 64 * 1024;

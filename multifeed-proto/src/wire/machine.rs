@@ -7,7 +7,7 @@ use core::fmt;
 use crate::messages::{Message, codec};
 use crate::wire::cipher::{Encryption, StreamCipher};
 use crate::wire::frame::{self, Head};
-use crate::wire::inbox::Inbox;
+use crate::wire::inbox::{self, Inbox};
 use crate::wire::noise::{Finished, Handshake};
 use crate::wire::outbox::Outbox;
 use crate::wire::{WireEvent, varint};
@@ -54,6 +54,9 @@ pub struct Wire {
     phase: Phase,
     encryption: Encryption,
     max_handshake_message: usize,
+    /// Of what is sent.
+    max_body: usize,
+    /// Of what comes.
     limits: frame::Limits,
     inbox: Inbox,
     outbox: Outbox,
@@ -117,6 +120,7 @@ impl Wire {
             phase: Phase::Handshaking { handshake: Box::new(handshake), waiting: Vec::new() },
             encryption,
             max_handshake_message: config.max_handshake_message,
+            max_body: config.max_frame_body,
             limits: config.into(),
             inbox: Inbox::default(),
             outbox,
@@ -177,8 +181,8 @@ impl Wire {
     pub fn send(&mut self, channel: u32, message: &Message) -> Result<(), UsageError> {
         let encoder = codec::Encoder::new(message);
         let len = encoder.encoded_len();
-        if len > self.limits.max_body {
-            return Err(UsageError::TooLarge { len, max: self.limits.max_body });
+        if len > self.max_body {
+            return Err(UsageError::TooLarge { len, max: self.max_body });
         }
         let Some(out) = self.frames_out() else { return Ok(()) };
         out.reserve(len + 2 * frame::MAX_VARINT);
@@ -235,6 +239,27 @@ impl Wire {
             Phase::Connected { .. } | Phase::Failed => 0,
         };
         self.outbox.len() + waiting
+    }
+
+    /// Takes frames of `max` bytes at most and keeps little memory: the peer is a stranger.
+    pub(crate) fn distrust(&mut self, max: usize) {
+        self.limits.max_body = max;
+        self.inbox.keep(STRANGER_BUFFER);
+    }
+
+    /// Takes frames of `max` bytes from here on.
+    pub(crate) fn trust(&mut self, max: usize) {
+        self.limits.max_body = max;
+        self.inbox.keep(inbox::KEPT_CAPACITY);
+    }
+
+    /// Bytes of memory behind what arrived, and behind what is to be sent.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let waiting = match &self.phase {
+            Phase::Handshaking { waiting, .. } => waiting.capacity(),
+            Phase::Connected { .. } | Phase::Failed => 0,
+        };
+        (self.inbox.capacity(), self.outbox.capacity() + waiting)
     }
 
     /// Bytes of memory behind what arrived.
@@ -330,6 +355,9 @@ impl Wire {
         }
     }
 }
+
+/// Bytes of an empty inbox that are kept for a stranger.
+const STRANGER_BUFFER: usize = 2048;
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -54,6 +54,10 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.start

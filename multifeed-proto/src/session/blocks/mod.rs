@@ -13,11 +13,9 @@ use super::bits::{Bits, PAGE_BLOCKS, PAGE_BYTES};
 
 /// The set of blocks that a remote announced for one feed, whether we have them too or not.
 ///
-/// Filled by the peer, so its memory is bounded: runs of full pages of 8,192 blocks are kept as
+/// Filled by the peer, so its memory is counted: runs of full pages of 8,192 blocks are kept as
 /// ranges however long they are, a page with one run of blocks costs a few bytes, any other page
-/// 1 KiB. An announcement that would need more pages than
-/// [`Config::max_have_pages`](crate::Config::max_have_pages) is ignored as far as it does not fit;
-/// the remote is then merely asked for less.
+/// 1 KiB. The connection ends above [`Config::max_announced`](crate::Config::max_announced).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteBlocks {
     /// Pages that are neither empty nor full, by number.
@@ -25,9 +23,43 @@ pub struct RemoteBlocks {
     /// Runs of full pages: first page, page behind the last. Neither empty nor touching.
     full: BTreeMap<u64, u64>,
     count: u64,
+    /// How many of `pages` are kept bit by bit.
+    bitwise: usize,
+}
+
+/// One page of 8,192 blocks of which the remote has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPage<'a> {
+    /// All blocks of it and of the pages behind it, before page `end`.
+    Full {
+        /// The first page behind them.
+        end: u64,
+    },
+    /// The blocks from the first of these places in the page to before the second.
+    Run(u64, u64),
+    /// Bit by bit; the first block is the most significant bit of the first word.
+    Bits(&'a [u64; 128]),
 }
 
 impl RemoteBlocks {
+    /// The first page at or behind `page` of which the remote has some blocks: its number and which.
+    #[must_use]
+    pub fn page_from(&self, page: u64) -> Option<(u64, BlockPage<'_>)> {
+        if let Some(run) = self.run_of(page) {
+            return Some((page, BlockPage::Full { end: run.end }));
+        }
+        let partial = self.pages.range(page..).next();
+        let full = self.full.range(page..).next();
+        match (partial, full) {
+            (Some((partial, _)), Some((first, end))) if first < partial => {
+                Some((*first, BlockPage::Full { end: *end }))
+            }
+            (Some((number, partial)), _) => Some((*number, partial.view())),
+            (None, Some((first, end))) => Some((*first, BlockPage::Full { end: *end })),
+            (None, None) => None,
+        }
+    }
+
     /// Whether the remote has block `index`.
     #[must_use]
     pub fn contains(&self, index: u64) -> bool {
@@ -101,45 +133,45 @@ impl RemoteBlocks {
         self.count == 0
     }
 
-    /// Pages and runs held, the measure of memory.
-    pub(crate) fn entries(&self) -> usize {
-        self.pages.len() + self.full.len()
+    /// Bytes of memory that this takes.
+    pub(crate) fn bytes(&self) -> usize {
+        (self.pages.len() + self.full.len()) * ENTRY + self.bitwise * size_of::<Bits>()
     }
 
-    /// Adds the blocks of `range` as far as `limit` entries allow.
-    pub(crate) fn insert(&mut self, range: Range<u64>, limit: usize) {
+    /// Adds the blocks of `range`: three entries more at most.
+    pub(crate) fn insert(&mut self, range: Range<u64>) {
         let Some((first, between, last)) = parts(range) else { return };
-        self.insert_in(first.page, first.from, first.to, limit);
-        self.insert_full(between.start, between.end, limit);
+        self.insert_in(first.page, first.from, first.to);
+        self.insert_full(between.start, between.end);
         if let Some(last) = last {
-            self.insert_in(last.page, last.from, last.to, limit);
+            self.insert_in(last.page, last.from, last.to);
         }
     }
 
     /// Adds the blocks set in `bytes`, most significant bit first, from block `start` on, which is a
     /// multiple of 8.
-    pub(crate) fn insert_bits(&mut self, start: u64, mut bytes: &[u8], limit: usize) {
+    pub(crate) fn insert_bits(&mut self, start: u64, mut bytes: &[u8]) {
         let (mut page, bit) = split(start);
         let mut at = usize::try_from(bit / 8).unwrap_or(PAGE_BYTES);
         while !bytes.is_empty() {
             let (chunk, rest) = bytes.split_at(bytes.len().min(PAGE_BYTES - at));
             let bits = Bits::from_bytes(at, chunk);
             match bits.single_run() {
-                Some((from, to)) => self.insert_in(page, from, to, limit),
-                None if bits.count() > 0 => self.merge(page, bits, limit),
+                Some((from, to)) => self.insert_in(page, from, to),
+                None if bits.count() > 0 => self.merge(page, bits),
                 None => {}
             }
             (page, at, bytes) = (page + 1, 0, rest);
         }
     }
 
-    /// Takes the blocks of `range` out. A page that no longer fits into `limit` is forgotten whole.
-    pub(crate) fn remove(&mut self, range: Range<u64>, limit: usize) {
+    /// Takes the blocks of `range` out: three entries more at most.
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
         let Some((first, between, last)) = parts(range) else { return };
-        self.remove_in(first.page, first.from, first.to, limit);
-        self.remove_pages(between.start, between.end, limit);
+        self.remove_in(first.page, first.from, first.to);
+        self.remove_pages(between.start, between.end);
         if let Some(last) = last {
-            self.remove_in(last.page, last.from, last.to, limit);
+            self.remove_in(last.page, last.from, last.to);
         }
     }
 
@@ -176,21 +208,21 @@ impl RemoteBlocks {
         (page < *end).then_some(*first..*end)
     }
 
-    fn insert_in(&mut self, page: u64, from: u64, to: u64, limit: usize) {
+    fn insert_in(&mut self, page: u64, from: u64, to: u64) {
         if to - from == PAGE_BLOCKS {
-            self.insert_full(page, page + 1, limit);
+            self.insert_full(page, page + 1);
             return;
         }
         if self.run_of(page).is_some() {
             return;
         }
-        let full = self.entries() >= limit;
         match self.pages.get_mut(&page) {
             Some(partial) => {
+                let before = partial.is_bitwise();
                 self.count += partial.insert(from, to);
-                self.settle(page, limit);
+                self.bitwise += usize::from(!before && partial.is_bitwise());
+                self.settle(page);
             }
-            None if full => {}
             None => {
                 self.pages.insert(page, Page::run(from, to));
                 self.count += to - from;
@@ -198,37 +230,35 @@ impl RemoteBlocks {
         }
     }
 
-    fn merge(&mut self, page: u64, bits: Bits, limit: usize) {
+    fn merge(&mut self, page: u64, bits: Bits) {
         if self.run_of(page).is_some() {
             return;
         }
-        let full = self.entries() >= limit;
         match self.pages.get_mut(&page) {
             Some(partial) => {
+                self.bitwise += usize::from(!partial.is_bitwise());
                 self.count += partial.as_bits().merge(&bits);
-                self.settle(page, limit);
+                self.settle(page);
             }
-            None if full => {}
             None => {
                 self.count += bits.count();
+                self.bitwise += 1;
                 self.pages.insert(page, Page::Bits(Box::new(bits)));
             }
         }
     }
 
     /// Moves `page` to where it belongs if it has become full or empty.
-    fn settle(&mut self, page: u64, limit: usize) {
+    fn settle(&mut self, page: u64) {
         match self.pages.get(&page).map_or(0, Page::count) {
-            0 => {
-                self.pages.remove(&page);
-            }
-            PAGE_BLOCKS => self.insert_full(page, page + 1, limit),
+            0 => self.drop_page(page),
+            PAGE_BLOCKS => self.insert_full(page, page + 1),
             _ => {}
         }
     }
 
     /// Adds whole pages, joined with the runs that they touch.
-    fn insert_full(&mut self, first: u64, end: u64, limit: usize) {
+    fn insert_full(&mut self, first: u64, end: u64) {
         if first >= end {
             return;
         }
@@ -237,15 +267,9 @@ impl RemoteBlocks {
         if joins_before.is_some_and(|(_, before_end)| before_end >= end) {
             return;
         }
-        let joins = joins_before.is_some()
-            || self.full.range(first..=end).next().is_some()
-            || self.pages.range(first..end).next().is_some();
-        if !joins && self.entries() >= limit {
-            return;
-        }
         while let Some((&page, partial)) = self.pages.range(first..end).next() {
             self.count -= partial.count();
-            self.pages.remove(&page);
+            self.drop_page(page);
         }
         let mut run = first..end;
         if let Some((before_first, before_end)) = joins_before {
@@ -259,35 +283,36 @@ impl RemoteBlocks {
         self.put_run(run.start, run.end);
     }
 
-    fn remove_in(&mut self, page: u64, from: u64, to: u64, limit: usize) {
+    fn remove_in(&mut self, page: u64, from: u64, to: u64) {
         if to - from == PAGE_BLOCKS {
-            self.remove_pages(page, page + 1, limit);
+            self.remove_pages(page, page + 1);
             return;
         }
         if let Some(partial) = self.pages.get_mut(&page) {
+            let before = partial.is_bitwise();
             self.count -= partial.remove(from, to);
-            self.settle(page, limit);
+            self.bitwise += usize::from(!before && partial.is_bitwise());
+            self.settle(page);
         } else if self.run_of(page).is_some() {
-            self.remove_pages(page, page + 1, limit);
-            self.insert_in(page, 0, from, limit);
-            self.insert_in(page, to, PAGE_BLOCKS, limit);
+            self.remove_pages(page, page + 1);
+            self.insert_in(page, 0, from);
+            self.insert_in(page, to, PAGE_BLOCKS);
         }
     }
 
     /// Takes whole pages out.
-    fn remove_pages(&mut self, first: u64, end: u64, limit: usize) {
+    fn remove_pages(&mut self, first: u64, end: u64) {
         if first >= end {
             return;
         }
         while let Some((&page, partial)) = self.pages.range(first..end).next() {
             self.count -= partial.count();
-            self.pages.remove(&page);
+            self.drop_page(page);
         }
         if let Some(run) = self.run_of(first).filter(|run| run.start < first) {
             self.take_run(run.start, run.end);
             self.put_run(run.start, first);
-            // Only a run that reaches over both ends becomes two.
-            if run.end > end && self.entries() < limit {
+            if run.end > end {
                 self.put_run(end, run.end);
             }
         }
@@ -297,6 +322,11 @@ impl RemoteBlocks {
                 self.put_run(end, next_end);
             }
         }
+    }
+
+    fn drop_page(&mut self, page: u64) {
+        let bitwise = self.pages.remove(&page).is_some_and(|page| page.is_bitwise());
+        self.bitwise -= usize::from(bitwise);
     }
 
     fn put_run(&mut self, first: u64, end: u64) {
@@ -335,6 +365,9 @@ fn parts(range: Range<u64>) -> Option<(Part, Range<u64>, Option<Part>)> {
 fn split(index: u64) -> (u64, u64) {
     (index / PAGE_BLOCKS, index % PAGE_BLOCKS)
 }
+
+/// Bytes of a run or a page in its table, with the rest of the table.
+const ENTRY: usize = 64;
 
 /// Blocks above this number cannot be named exactly by a JavaScript peer.
 pub(crate) const MAX_BLOCKS: u64 = 1 << 53;

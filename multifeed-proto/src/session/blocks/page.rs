@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use super::BlockPage;
 use crate::session::bits::{Bits, PAGE_BLOCKS};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,17 @@ impl Page {
     #[expect(clippy::cast_possible_truncation, reason = "places in a page are at most 8,192")]
     pub(super) fn run(from: u64, to: u64) -> Self {
         Self::Run(from as u16, to as u16)
+    }
+
+    pub(super) fn view(&self) -> BlockPage<'_> {
+        match self {
+            Self::Run(from, to) => BlockPage::Run((*from).into(), (*to).into()),
+            Self::Bits(bits) => BlockPage::Bits(bits.words()),
+        }
+    }
+
+    pub(super) fn is_bitwise(&self) -> bool {
+        matches!(self, Self::Bits(_))
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -30,11 +30,11 @@ fn it_agrees_with_a_plain_set_under_random_operations() {
             let end = (start + 1 + random.below(edge)).min(TOP);
             match random.below(5) {
                 0 | 1 => {
-                    blocks.insert(start..end, 100);
+                    blocks.insert(start..end);
                     model[start as usize..end as usize].fill(true);
                 }
                 2 | 3 => {
-                    blocks.remove(start..end, 100);
+                    blocks.remove(start..end);
                     model[start as usize..end as usize].fill(false);
                 }
                 _ => {
@@ -42,7 +42,7 @@ fn it_agrees_with_a_plain_set_under_random_operations() {
                     let bytes: Vec<u8> = (0..1 + random.below(1500))
                         .map(|_| [0, 0xff, random.below(256) as u8][random.below(3) as usize])
                         .collect();
-                    blocks.insert_bits(start, &bytes, 100);
+                    blocks.insert_bits(start, &bytes);
                     for bit in 0..bytes.len() * 8 {
                         if bytes[bit / 8] & (0x80 >> (bit % 8)) != 0 {
                             model[start as usize + bit] = true;
@@ -74,49 +74,45 @@ fn it_agrees_with_a_plain_set_under_random_operations() {
 #[test]
 fn a_huge_announcement_costs_one_entry_and_its_ends() {
     let mut blocks = RemoteBlocks::default();
-    blocks.insert(5..u64::MAX, 100);
+    blocks.insert(5..u64::MAX);
     assert_eq!(blocks.count(), MAX_BLOCKS - 5);
-    assert_eq!(blocks.entries(), 2);
+    assert_eq!(blocks.bytes(), 2 * ENTRY);
     assert!(!blocks.contains(4));
     assert!(blocks.contains(MAX_BLOCKS - 1));
     assert!(!blocks.contains(MAX_BLOCKS));
     assert!(blocks.contains_all(5..MAX_BLOCKS));
     assert_eq!(blocks.first_in(0..u64::MAX), Some(5));
-    blocks.remove(0..u64::MAX, 100);
+    blocks.remove(0..u64::MAX);
     assert_eq!(blocks, RemoteBlocks::default());
 }
 
 #[test]
-fn what_does_not_fit_the_limit_is_ignored_and_what_does_still_counts() {
+fn memory_is_counted_by_runs_and_by_pages_with_gaps() {
     let mut blocks = RemoteBlocks::default();
     for page in 0..1000 {
-        blocks.insert(2 * page * PAGE_BLOCKS..(2 * page + 1) * PAGE_BLOCKS, 10);
-        blocks.insert(2 * page * PAGE_BLOCKS + 9000..2 * page * PAGE_BLOCKS + 9001, 10);
+        blocks.insert(2 * page * PAGE_BLOCKS..2 * page * PAGE_BLOCKS + 1);
     }
-    assert_eq!(blocks.entries(), 10);
-    blocks.insert(0..100 * PAGE_BLOCKS, 10);
-    assert_eq!(blocks.entries(), 1);
-    assert!(blocks.contains_all(0..100 * PAGE_BLOCKS));
-}
-
-#[test]
-fn holes_made_at_the_limit_never_claim_blocks_that_were_taken_out() {
-    let mut blocks = RemoteBlocks::default();
-    blocks.insert(0..100 * PAGE_BLOCKS, 3);
-    for page in (1..100).step_by(2) {
-        blocks.remove(page * PAGE_BLOCKS + 7..page * PAGE_BLOCKS + 8, 3);
-        assert!(!blocks.contains(page * PAGE_BLOCKS + 7));
+    assert_eq!(blocks.bytes(), 1000 * ENTRY);
+    for page in 0..1000 {
+        blocks.insert(2 * page * PAGE_BLOCKS + 2..2 * page * PAGE_BLOCKS + 3);
     }
-    assert!(blocks.entries() <= 4, "{}", blocks.entries());
-    assert!(blocks.contains_all(0..PAGE_BLOCKS + 7));
+    assert_eq!(blocks.bytes(), 1000 * (ENTRY + size_of::<Bits>()));
+    blocks.insert(0..2000 * PAGE_BLOCKS);
+    assert_eq!(blocks.bytes(), ENTRY);
+    for page in 0..100 {
+        blocks.remove(page * PAGE_BLOCKS + 7..page * PAGE_BLOCKS + 8);
+    }
+    assert_eq!(blocks.bytes(), 101 * ENTRY + 100 * size_of::<Bits>());
+    blocks.clear();
+    assert_eq!(blocks.bytes(), 0);
 }
 
 #[test]
 fn a_prefix_of_a_log_is_kept_as_a_run_also_when_it_comes_as_bits() {
     let mut blocks = RemoteBlocks::default();
-    blocks.insert_bits(0, &[0xff, 0xff, 0xe0, 0], 10);
+    blocks.insert_bits(0, &[0xff, 0xff, 0xe0, 0]);
     let mut same = RemoteBlocks::default();
-    same.insert(0..19, 10);
+    same.insert(0..19);
     assert_eq!(blocks, same);
     assert!(matches!(blocks.pages[&0], Page::Run(0, 19)));
 }

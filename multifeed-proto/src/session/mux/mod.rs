@@ -215,6 +215,11 @@ impl Mux {
         self.proven
     }
 
+    /// Bytes of the keys that either side spoke of.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.len() * (size_of::<(FeedKey, Marks)>() + 16)
+    }
+
     pub(crate) fn channel(&self) -> ChannelId {
         self.channel
     }
@@ -381,7 +386,7 @@ impl Mux {
         let named = !keys.is_empty();
         let keys = sorted(keys.into_iter().filter(|key| self.offered_by_us(key)));
         self.awaiting_request = self.awaiting_request.saturating_sub(1);
-        if !named && self.holds_empty() {
+        if !named && self.held < MAX_HELD && self.holds_empty() {
             self.held += 1;
             return Ok(Received::Requested(keys, None));
         }
@@ -431,6 +436,10 @@ fn replicate(keys: &[FeedKey]) -> Body {
 fn sorted(keys: impl Iterator<Item = FeedKey>) -> Vec<FeedKey> {
     keys.collect::<BTreeSet<_>>().into_iter().collect()
 }
+
+/// Empty requests that may wait for their answer; those above it are answered at once. A peer makes one for
+/// each manifest, and they wait for no longer than until a feed is open.
+const MAX_HELD: usize = 64;
 
 /// Keys that fit one message.
 fn keys_for(config: &Config) -> usize {

@@ -45,7 +45,7 @@ pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
     Backoff, ByteStream, Bytes, ConnectOptions, ConnectionId, Counters, Decision, Dialect,
     DiskStorage, Download, Driver, Durability, Entropy, Error, Event, Events, Execution, Feed,
-    FeedInfo, FeedKey, Fetch, Get, Hosted, HostedStore, Layout, MemoryStorage, MultifeedId,
+    FeedInfo, FeedKey, Fetch, Get, Health, Hosted, HostedStore, Layout, MemoryStorage, MultifeedId,
     Namespace, NodeConfig, NodeError, Now, Opening, Options, PeerError, PeerInfo, PeerSecret,
     Peers, Policy, Question, QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle,
     ReplicationOptions, Role, RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening,

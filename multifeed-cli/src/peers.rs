@@ -1,14 +1,18 @@
 //! What `serve` and `sync` share: addresses, and connections that are over.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use multifeed_tokio::{FeedKey, Multifeed, NodeError, PeerError, ReplicationError, SyncState};
+use multifeed_tokio::{
+    FeedKey, Health, Multifeed, NodeError, PeerError, ReplicationError, SyncState,
+};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::failure::{Failure, LOST_ADVICE};
-use crate::output::{plural, printable};
+use crate::output::{Output, plural, printable};
 
 /// Connects to the peer at `address`, HOST:PORT.
 pub(crate) async fn connect(address: &str) -> Result<TcpStream, Failure> {
@@ -64,6 +68,61 @@ pub(crate) fn feed_failed(key: &FeedKey, error: &NodeError) -> Failure {
     Failure::new(error.code(), message)
         .advice("the other feeds are not affected; this one is not complete here")
         .detail("feed", key.to_hex())
+}
+
+/// The lengths of the two logs of a forked feed, for programs.
+pub(crate) fn fork(health: &Health) -> Option<Value> {
+    if let Health::Forked { here, there } = health {
+        return Some(json!({ "here": here, "there": there }));
+    }
+    None
+}
+
+/// Says what is known to be wrong with a feed.
+pub(crate) fn say_health(output: &Output, key: &FeedKey, health: &Health) {
+    output.say(
+        || {
+            let mut line = json!({
+                "event": "feed_health",
+                "feed": key.to_hex(),
+                "health": health.code(),
+                "message": health.to_string(),
+            });
+            if let Some(fork) = fork(health) {
+                line["fork"] = fork;
+            }
+            line
+        },
+        || format!("feed {}: {health}", key.to_hex()),
+    );
+}
+
+/// The first of these feeds that was not exchanged with `peer`, because what one of the two has does not fit.
+pub(crate) fn first_unhealthy(feeds: &BTreeMap<FeedKey, Health>, peer: &str) -> Option<Failure> {
+    let (key, health) = feeds.iter().find(|(_, health)| !health.is_sound())?;
+    let key = key.to_hex();
+    let (code, advice) = match health {
+        Health::Forked { .. } => (
+            "ERR_FEED_FORKED",
+            "the other feeds are in sync. Two copies of the store were written to; see docs/forks.md for \
+             what the owner can do",
+        ),
+        Health::DamagedHere { .. } => (
+            "ERR_FEED_DAMAGED",
+            "the other feeds are in sync; `multifeed verify DIR --repair`, then sync with a peer that has the feed",
+        ),
+        Health::Sound | Health::DamagedThere { .. } | _ => (
+            "ERR_PROOF",
+            "the other feeds are in sync, and what did not verify was not stored; sync with another peer \
+             that has the feed, and have `multifeed verify` look at the one at hand",
+        ),
+    };
+    let message = format!("feed {key} was not exchanged with {peer}: {health}");
+    let mut failure = Failure::new(code, message).advice(advice);
+    if let Some(fork) = fork(health) {
+        failure = failure.detail("fork", fork);
+    }
+    Some(failure.detail("feed", key).detail("health", health.code()).detail("peer", peer))
 }
 
 /// The first of these feeds that still cannot be used: some failures pass.

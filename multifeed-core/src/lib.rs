@@ -22,6 +22,7 @@ pub mod tree;
 
 pub use node::{
     CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
-    FeedInfo, Fetch, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output, PeerInfo,
-    Peers, Policy, Question, QuestionId, ReplicationOptions, StoreOptions, SyncState, WaitingFor,
+    FeedInfo, Fetch, Health, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output,
+    PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions, StoreOptions, SyncState,
+    WaitingFor,
 };

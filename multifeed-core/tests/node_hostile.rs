@@ -7,20 +7,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Memory, StorageErrorKind};
-use multifeed_core::{Event, NodeConfig, NodeError, SyncState, WaitingFor};
+use multifeed_core::{Event, Health, NodeConfig, NodeError, SyncState, WaitingFor};
 use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span, Status};
-use multifeed_proto::{FeedKey, Output, PeerError};
+use multifeed_proto::{FeedKey, Output};
 use util::liar::{Liar, setup};
 use util::{ROOT, Sim};
 
-fn proof_error(error: Option<Option<PeerError>>) -> bool {
-    matches!(error, Some(Some(PeerError::Proof { .. })))
+/// The connection goes on, and nothing is believed of the feed.
+fn costs_only_the_feed(sim: &mut Sim, liar: &Liar) {
+    assert_eq!(liar.closed_by_node(sim), None);
+    let id = sim.parties[0].node.find(&THEIRS).unwrap();
+    let info = sim.load(0, id);
+    assert_eq!(info.length, 0);
+    assert!(matches!(info.health, Health::DamagedThere { .. }), "{:?}", info.health);
+    let told = |event: &Event| matches!(event, Event::FeedHealth { feed, .. } if *feed == id);
+    assert!(sim.parties[0].events.iter().any(told));
 }
 
 const THEIRS: FeedKey = FeedKey([0x58; 32]);
 
 #[test]
-fn a_block_without_a_proof_ends_the_connection_and_nothing_is_stored() {
+fn a_block_without_a_proof_costs_only_its_feed_and_nothing_is_stored() {
     let (mut sim, _, _, mut liar) = setup(1);
     let channel = liar.offer(&mut sim, THEIRS);
     liar.have(&mut sim, channel, 0, 4);
@@ -30,13 +37,11 @@ fn a_block_without_a_proof_ends_the_connection_and_nothing_is_stored() {
         .send_data(channel, Data { index: 0, value, nodes: vec![], signature: None })
         .unwrap();
     liar.run(&mut sim);
-    assert!(proof_error(liar.closed_by_node(&sim)));
-    let id = sim.parties[0].node.find(&THEIRS).unwrap();
-    assert_eq!(sim.load(0, id).length, 0);
+    costs_only_the_feed(&mut sim, &liar);
 }
 
 #[test]
-fn a_block_with_a_forged_signature_ends_the_connection() {
+fn a_block_with_a_forged_signature_costs_only_its_feed() {
     let (mut sim, _, _, mut liar) = setup(1);
     let channel = liar.offer(&mut sim, THEIRS);
     liar.have(&mut sim, channel, 0, 1);
@@ -44,11 +49,11 @@ fn a_block_with_a_forged_signature_ends_the_connection() {
     let data = Data { index: 0, value, nodes: vec![], signature: Some([1; 64]) };
     liar.connection.send_data(channel, data).unwrap();
     liar.run(&mut sim);
-    assert!(proof_error(liar.closed_by_node(&sim)));
+    costs_only_the_feed(&mut sim, &liar);
 }
 
 #[test]
-fn proof_nodes_with_impossible_sizes_end_the_connection() {
+fn proof_nodes_with_impossible_sizes_cost_only_their_feed() {
     let (mut sim, _, _, mut liar) = setup(1);
     let channel = liar.offer(&mut sim, THEIRS);
     liar.have(&mut sim, channel, 0, 1);
@@ -57,7 +62,7 @@ fn proof_nodes_with_impossible_sizes_end_the_connection() {
     let data = Data { index: 0, value, nodes, signature: Some([1; 64]) };
     liar.connection.send_data(channel, data).unwrap();
     liar.run(&mut sim);
-    assert!(proof_error(liar.closed_by_node(&sim)));
+    costs_only_the_feed(&mut sim, &liar);
 }
 
 #[test]
@@ -348,7 +353,8 @@ fn blocks_taken_back_are_not_waited_for() {
         let span = Span { start: 0, length: 1 << 20 };
         liar.connection.have_bitfield(channel, span, Bytes::new()).unwrap();
     }
-    liar.have(&mut sim, own, 0, 1);
+    let nothing = Status { uploading: false, downloading: false };
+    liar.connection.set_status(own, nothing).unwrap();
     liar.have(&mut sim, channel, 0, 1000);
     assert_ne!(sim.parties[0].node.sync_state(liar.id), SyncState::InSync);
     liar.connection.unhave(channel, Span { start: 0, length: (1 << 53) - 1 }).unwrap();

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use multifeed_core::{ConnectionId, MultifeedId, NodeError};
+use multifeed_core::{ConnectionId, Health, MultifeedId, NodeError};
 use multifeed_proto::{FeedKey, PeerError};
 
 use crate::shared::Shared;
@@ -103,6 +103,15 @@ pub enum Event {
         key: FeedKey,
         /// Why.
         error: NodeError,
+    },
+    /// What is known to be wrong with a feed changed; the others go on.
+    FeedHealth {
+        /// The feed.
+        key: FeedKey,
+        /// What is known now.
+        health: Health,
+        /// Where it was found out, if by what a peer sent.
+        connection: Option<ConnectionId>,
     },
     /// Which feeds a multifeed has could not be written; that is tried again later.
     StorageFailed {

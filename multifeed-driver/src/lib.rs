@@ -71,7 +71,7 @@ pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
-    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Layout,
+    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Health, Layout,
     MultifeedId, NodeConfig, NodeError, PeerInfo, Peers, Policy, Question, QuestionId,
     ReplicationOptions, SyncState, WaitingFor,
 };

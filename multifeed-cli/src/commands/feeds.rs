@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use indicatif::HumanBytes;
-use multifeed_tokio::{FeedInfo, FeedKey, Multifeed};
+use multifeed_tokio::{FeedInfo, FeedKey, Health, Multifeed};
 use serde_json::{Value, json};
 
 use crate::args::Feeds;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::printable;
-use crate::peers::feed_failed;
+use crate::peers::{feed_failed, fork};
 use crate::store::{Missing, with_store};
 
 pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
@@ -46,7 +46,11 @@ fn line(feeds: &[Listed], blocked: &[String]) -> Value {
             "length": info.length,
             "blocks": info.blocks,
             "bytes": info.bytes,
+            "health": info.health.code(),
         });
+        if let Some(fork) = fork(&info.health) {
+            feed["fork"] = fork;
+        }
         if info.lost > 0 {
             feed["lost"] = info.lost.into();
         }
@@ -60,6 +64,23 @@ fn line(feeds: &[Listed], blocked: &[String]) -> Value {
         line["blocked"] = blocked.into();
     }
     line
+}
+
+/// What there is to know of a feed beside its numbers.
+fn about(info: &FeedInfo, error: Option<&'static str>) -> String {
+    let written = if info.writable { "written here" } else { "" };
+    match (error, &info.health) {
+        (Some(error), _) => error.to_owned(),
+        (None, Health::Forked { here, there }) => match there {
+            Some(there) => format!("forked: {here} blocks here, {there} others elsewhere"),
+            None => format!("forked: {here} blocks here, others elsewhere"),
+        },
+        (None, Health::DamagedHere { .. }) if info.lost > 0 => {
+            "written here, and damaged".to_owned()
+        }
+        (None, Health::DamagedHere { .. }) => "damaged".to_owned(),
+        (None, _) => written.to_owned(),
+    }
 }
 
 /// Aligned columns. Keys are whole: they are there to be copied.
@@ -80,14 +101,9 @@ fn table(feeds: &[Listed], blocked: &[String]) -> String {
         } else {
             format!("{} of {}", info.blocks, info.length)
         };
-        let about = match (error, info.writable) {
-            (Some(error), _) => *error,
-            (None, _) if info.lost > 0 => "written here, and damaged",
-            (None, true) => "written here",
-            (None, false) => "",
-        };
+        let about = about(info, *error);
         let size = HumanBytes(info.bytes).to_string();
-        [printable(&info.name), info.key.to_hex(), blocks, size, about.to_owned()]
+        [printable(&info.name), info.key.to_hex(), blocks, size, about]
     });
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     let width =
@@ -125,6 +141,7 @@ mod tests {
             lost: 0,
             blocks,
             bytes: 2048,
+            health: Health::Sound,
         };
         let text = table(&[(feed("grüße", 1, 1), None), (feed("a\tb", 100, 99), None)], &[]);
         let key = "ab".repeat(32);

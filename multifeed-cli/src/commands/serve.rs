@@ -251,11 +251,14 @@ impl Peer {
     }
 }
 
-/// Says which feeds of the store cannot be used; the others go on.
+/// Says which feeds of the store cannot be used, or what is wrong with them; the others go on.
 async fn report_failed_feeds(output: Output, mut events: Events) {
     while let Some(event) = events.next().await {
-        if let Event::FeedFailed { key, error } = event {
-            output.failure(&peers::feed_failed(&key, &error));
+        if let Event::FeedFailed { key, error } = &event {
+            output.failure(&peers::feed_failed(key, error));
+        }
+        if let Event::FeedHealth { key, health, .. } = &event {
+            peers::say_health(&output, key, health);
         }
     }
 }

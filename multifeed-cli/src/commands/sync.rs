@@ -1,11 +1,12 @@
 //! `multifeed sync`: connect, sync both ways, leave.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
 use multifeed_tokio::{
-    Backoff, ConnectOptions, Counters, Event, Events, FeedKey, Multifeed, NodeError, Replication,
-    ReplicationError, ReplicationEvent, ReplicationOptions, Role,
+    Backoff, ConnectOptions, Counters, Event, Events, FeedKey, Health, Multifeed, NodeError,
+    Replication, ReplicationError, ReplicationEvent, ReplicationOptions, Role,
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -184,6 +185,7 @@ async fn attempt(
         in_sync: false,
         took: None,
         failed_feeds: Vec::new(),
+        unhealthy: BTreeMap::new(),
     };
     let left = session.run(events, deadline).await;
     session.progress.end();
@@ -193,7 +195,8 @@ async fn attempt(
     if let Some(failure) = peers::first_unusable(store, &session.failed_feeds).await {
         return End::Over(Err(failure));
     }
-    match (end, peers::first_incomplete(store, &args.peer)) {
+    let unhealthy = peers::first_unhealthy(&session.unhealthy, &args.peer);
+    match (end, unhealthy.or_else(|| peers::first_incomplete(store, &args.peer))) {
         (End::Over(Ok(Some(_))), Some(failure)) => End::Over(Err(failure)),
         (end, _) => end,
     }
@@ -209,6 +212,8 @@ struct Session<'a> {
     /// How long it took to be in sync, the last time.
     took: Option<Duration>,
     failed_feeds: Vec<FeedKey>,
+    /// What is known to be wrong with feeds.
+    unhealthy: BTreeMap<FeedKey, Health>,
 }
 
 impl Session<'_> {
@@ -232,6 +237,10 @@ impl Session<'_> {
                             return Left::Failed(peers::feed_failed(&key, &error));
                         }
                         self.failed_feeds.push(key);
+                    }
+                    Some(Event::FeedHealth { key, health, .. }) => {
+                        peers::say_health(&self.context.output, &key, &health);
+                        self.unhealthy.insert(key, health);
                     }
                     Some(Event::StorageFailed { error, .. }) if self.is_hopeless(&error) => {
                         return Left::Failed(Failure::store(

@@ -130,6 +130,13 @@ pub enum Finding {
         /// Blocks that it had.
         sealed: u64,
     },
+    /// Two logs were signed with the key of the feed.
+    Forked {
+        /// Blocks of the one that was held here when that was found out.
+        here: u64,
+        /// Blocks of the other one.
+        there: u64,
+    },
 }
 
 /// What a finding means for the feed.
@@ -177,6 +184,7 @@ impl Finding {
             Self::KeyMissing { known: false }
             | Self::KeyOther { known: false }
             | Self::KeyUnfit
+            | Self::Forked { .. }
             | Self::SecretKey { restorable: false }
             | Self::Name { known: false } => Severity::Permanent,
         }
@@ -211,6 +219,7 @@ impl Finding {
             Self::BlocksUnmarked { .. } => "blocks-unmarked",
             Self::Unrecorded { .. } => "unrecorded",
             Self::Sealed { .. } => "sealed",
+            Self::Forked { .. } => "forked",
         }
     }
 
@@ -242,6 +251,7 @@ impl Finding {
             | Self::NodeUnmarked { .. }
             | Self::NodeRebuilt { .. }
             | Self::SignatureWrong { .. }
+            | Self::Forked { .. }
             | Self::Unopenable { .. } => None,
         }
     }
@@ -321,6 +331,11 @@ impl fmt::Display for Finding {
                 f,
                 "its own writer had {sealed} blocks, {length} are left: read-only until peers send \
                  the others back; the JavaScript does not know that and must not append meanwhile"
+            ),
+            Self::Forked { here, there } => write!(
+                f,
+                "its writer went on in two places: {here} blocks are signed here, and {there} others \
+                 elsewhere"
             ),
         }
     }

@@ -1,12 +1,14 @@
 //! One feed that is open: its tree, its bits, what is being written.
 //!
 //! [`open`] reads and proves the files, `roots` finds the roots that a signature proves, `cut` what the data file
-//! lacks, [`mod@write`] gathers what changes into storage batches, [`read`] finds blocks in the data file, [`clear`] gives them up, [`seek`] finds bytes. What goes to
-//! and comes from peers is in `node`.
+//! lacks, [`mod@write`] gathers what changes into storage batches, [`read`] finds blocks in the data file, [`clear`]
+//! gives them up, [`seek`] finds bytes, [`prove`] tells whether what is stored of the tree is what was signed. What
+//! goes to and comes from peers is in `node`.
 
 mod clear;
 mod cut;
 mod open;
+mod prove;
 mod read;
 mod roots;
 mod seek;
@@ -21,12 +23,14 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening, TOO_LARGE};
+pub(crate) use prove::Proven;
 pub(crate) use read::Place;
 pub(crate) use roots::Log;
 pub(crate) use seek::Located;
 pub(crate) use write::{Flush, FlushPlan};
 
 use crate::crypto::{SecretKey, Verifier};
+use crate::format::forked::Forked;
 use crate::node::{CommandId, ConnectionId, NodeError};
 use crate::ranges::Ranges;
 use crate::storage::{BatchId, FilePath};
@@ -61,6 +65,8 @@ pub(crate) struct Feed {
     last_batch: Option<BatchId>,
     /// Nodes in the buffer are to replace others in the file.
     mended: bool,
+    /// What proves that two logs were signed with its key.
+    forked: Option<Forked>,
     /// A block and its byte offset: spares the sum of sizes when blocks come in order.
     cursor: (u64, u64),
 }
@@ -87,6 +93,7 @@ impl Feed {
             files: write::Files::default(),
             last_batch: None,
             mended: false,
+            forked: None,
             cursor: (0, 0),
         }
     }
@@ -94,6 +101,32 @@ impl Feed {
     /// Blocks in the log as far as it is proven.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What proves that two logs were signed with its key.
+    pub(crate) fn forked(&self) -> Option<&Forked> {
+        self.forked.as_ref()
+    }
+
+    /// Keeps what proves that two logs were signed with its key; whether it does so.
+    pub(crate) fn set_forked(&mut self, forked: Forked) -> bool {
+        let signed = self.verifier.as_ref().is_some_and(|key| forked.is_signed(key));
+        if signed {
+            self.forked = Some(forked);
+        }
+        signed
+    }
+
+    /// The hash of the roots, which is what is signed.
+    pub(crate) fn root(&self) -> [u8; 32] {
+        tree::hash::root(&self.roots)
+    }
+
+    /// Takes the file `forked`, if it proves what it says.
+    fn read_forked(&mut self, file: &[u8]) {
+        let signed =
+            |forked: &Forked| self.verifier.as_ref().is_some_and(|key| forked.is_signed(key));
+        self.forked = Forked::decode(file).filter(signed);
     }
 
     /// Bytes in the log as far as it is proven.

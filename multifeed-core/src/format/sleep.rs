@@ -11,13 +11,15 @@
 //! | `sealed` | only in a local writer that lost its tail: the length that its log had, 8 bytes big-endian |
 //! | `cleared` | only where blocks were cleared: 16 bytes for each range, first block and number, big-endian |
 //! | `cleared.next` | left by a kill only: a shorter `cleared` that had not taken its place |
+//! | `forked` | only where two logs were signed with the key: see [`forked`](super::forked) |
 //!
-//! The last three are ours, the JavaScript does not look at them.
+//! The last four are ours, the JavaScript does not look at them.
 //!
 //! Source: `hypercore@9.12.0`, `lib/storage.js`.
 
 use core::ops::Range;
 
+use super::forked::FORKED;
 use crate::tree::{MAX_BYTES, MAX_LENGTH, Node, NodeIndex, PAGE_SIZE};
 
 /// Name of the file with the public key.
@@ -40,7 +42,7 @@ pub const CLEARED: &str = "cleared";
 pub const CLEARED_NEXT: &str = "cleared.next";
 
 /// The files of a feed's log: those that are the same in every layout.
-pub const LOG: [&str; 6] = [TREE, DATA, SIGNATURES, BITFIELD, SEALED, CLEARED];
+pub const LOG: [&str; 7] = [TREE, DATA, SIGNATURES, BITFIELD, SEALED, CLEARED, FORKED];
 
 /// Bytes of the header of `tree`, `signatures` and `bitfield`.
 pub const HEADER_BYTES: usize = 32;

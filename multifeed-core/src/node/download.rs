@@ -12,6 +12,7 @@ use multifeed_proto::ChannelId;
 use multifeed_proto::messages::{Request, Span};
 use multifeed_proto::session::Peer;
 
+use super::compare::Compare;
 use super::hashes::URGENT;
 use super::link::{Channel, Flight};
 use super::select::{Scope, Wishes};
@@ -57,6 +58,8 @@ impl Node {
 
     /// Requests up to `most` blocks on a channel; whether there may be more to request.
     fn request_some(&mut self, id: ConnectionId, channel: ChannelId, most: usize) -> bool {
+        // The logs are compared before anything is asked for.
+        self.compare(id, channel);
         for _ in 0..most {
             let Some((feed, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
                 return false;
@@ -91,6 +94,7 @@ impl Node {
                     && !reserved.contains(*block)
                     && !open.clearing.contains(*block)
                     && !state.refused.contains(*block)
+                    && !state.wrong.contains(*block)
                     && peer.remote().contains(*block)
             });
             let moves = peer.status().uploading && state.ours.downloading;
@@ -122,7 +126,8 @@ impl Node {
         channel: ChannelId,
     ) -> Option<(&Feed, &Wishes, &Ranges, &Channel, &Peer)> {
         let link = self.links.get(&id)?;
-        let state = link.channels.get(&channel).filter(|state| state.open)?;
+        let open = |state: &&Channel| state.open && state.quitting.is_none();
+        let state = link.channels.get(&channel).filter(open)?;
         let entry = &self.feeds[state.feed.0 as usize];
         Some((entry.feed()?, &entry.wishes, &entry.reserved, state, link.connection.peer(channel)?))
     }
@@ -206,6 +211,7 @@ impl Node {
         for block in came {
             self.give_back(id, channel, block);
         }
+        self.drop_comparison(id, channel);
         if self.drop_hashes(id, channel) || !blocks.is_empty() {
             self.rewind_others(feed);
         }
@@ -242,6 +248,11 @@ impl Node {
     /// The peer has these blocks no more: requests for them will not be answered.
     pub(super) fn remote_lost(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
         let end = span.start.saturating_add(span.length);
+        let Some(state) = self.channel_mut(id, channel) else { return };
+        if matches!(state.compare, Compare::Asked { block, .. } if (span.start..end).contains(&block))
+        {
+            self.drop_comparison(id, channel);
+        }
         let Some(state) = self.channel_mut(id, channel) else { return };
         // Nor did it take what it was sent of them.
         state.unacked.remove(span.start..end);
@@ -293,6 +304,8 @@ pub(super) fn next_block(
             reserved.next_gap(block)
         } else if state.refused.contains(block) {
             state.refused.next_gap(block)
+        } else if state.wrong.contains(block) {
+            state.wrong.next_gap(block)
         } else if feed.clearing.contains(block) {
             feed.clearing.next_gap(block)
         } else {

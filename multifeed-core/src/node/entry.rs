@@ -11,6 +11,7 @@ use multifeed_proto::{ChannelId, FeedKey, Now};
 
 use super::clear::ClearJob;
 use super::hashes::SeekJob;
+use super::health::Ailments;
 use super::select::Wishes;
 use super::{CommandId, ConnectionId, FeedId, FeedInfo, MultifeedId, NodeError};
 use crate::feed::{Feed, Opening, short};
@@ -52,6 +53,8 @@ pub(super) struct Entry {
     pub(super) dirty: bool,
     /// Bytes of its cached tree nodes, as counted last.
     pub(super) cache_bytes: usize,
+    /// What is known to be wrong with it.
+    pub(super) ailments: Ailments,
     /// When to try to open it again after its storage failed.
     pub(super) retry_at: Option<Now>,
     /// Times that its storage failed since something was stored.
@@ -126,6 +129,7 @@ impl Entry {
             pending: Vec::new(),
             dirty: false,
             cache_bytes: 0,
+            ailments: Ailments::default(),
             retry_at: None,
             failures: 0,
         }
@@ -174,6 +178,7 @@ impl Entry {
             lost: feed.map_or(0, Feed::lost),
             blocks: feed.map_or(0, Feed::stored_blocks),
             bytes: feed.map_or(0, Feed::byte_length),
+            health: self.health(),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Node {
             self.append_done(id, command, Ok((start, length)));
         }
         self.length_stored(id);
+        self.mended(id, &flush.blocks);
         self.clears_stored(id, &flush.cleared, &flush.clears);
         self.mark_dirty(id);
         self.count_cache(id);
@@ -200,6 +201,7 @@ impl Node {
             Some(multifeed) => Event::StorageFailed { multifeed, error },
             None => Event::FeedFailed { feed: id, error },
         });
+        self.health_changed(id);
     }
 
     /// Drops what is in memory of a feed, and answers who waits for it to be written.

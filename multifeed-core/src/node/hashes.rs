@@ -13,6 +13,7 @@ use multifeed_proto::messages::Request;
 use multifeed_proto::session::Peer;
 use multifeed_proto::{ChannelId, Now};
 
+use super::compare::Compare;
 use super::link::HashFlight;
 use super::{After, CommandId, ConnectionId, FeedId, Node, NodeError, Outcome, Pending, Task};
 use crate::feed::{Feed, Located};
@@ -137,6 +138,10 @@ impl Node {
         if !self.feeds[feed_id.0 as usize].wishes.is_urgent() {
             return true;
         }
+        // The end of the comparison brings the channel back.
+        if self.compare(id, channel) {
+            return true;
+        }
         while let Some(request) = self.next_hashes(id, channel, feed_id) {
             let (now, config) = (self.now, &self.config);
             let Some(link) = self.links.get_mut(&id) else { return true };
@@ -176,7 +181,10 @@ impl Node {
         let link = self.links.get(&id)?;
         link.channels
             .get(&channel)
-            .filter(|state| state.open && state.ours.downloading && !state.no_hashes)?;
+            .filter(|state| state.open && state.ours.downloading && !state.no_hashes)
+            .filter(|state| {
+                state.quitting.is_none() && !matches!(state.compare, Compare::Asked { .. })
+            })?;
         let peer = link.connection.peer(channel).filter(|peer| peer.status().uploading)?;
         let request = |index, bytes| {
             let has = |node: NodeIndex| feed.bits.has_node(node);

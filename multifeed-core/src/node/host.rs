@@ -57,6 +57,7 @@ impl Node {
                 self.serve_answered(connection, channel, Some(id), answers)
             }
             Some(Task::Read(job)) => self.read_answered(job, answers),
+            Some(Task::Fork(found)) => self.fork_answered(found, answers),
         }
     }
 

@@ -7,10 +7,11 @@ use multifeed_proto::messages::{Data, Request, Span, Status};
 use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId, UserData};
 
 use super::admission::Peers;
+use super::compare::Compare;
+use super::job::Job;
 use super::output::Counters;
 use super::policy::{Fetch, Question, QuestionId};
 use super::refused::Refused;
-use super::serve::Job;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
 use crate::storage::BatchId;
@@ -43,6 +44,14 @@ pub(super) struct Link {
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
     pub(super) closed: BTreeSet<FeedId>,
+    /// Feeds that ended for what the peer sent of them: not to be opened again.
+    pub(super) faulty: BTreeSet<FeedId>,
+    /// Channels of such feeds on which the peer is still answered.
+    pub(super) quitting: BTreeSet<ChannelId>,
+    /// Channels on which the two logs are to be compared.
+    pub(super) to_compare: BTreeSet<ChannelId>,
+    /// Channels on which they are.
+    pub(super) comparing: BTreeSet<ChannelId>,
     /// Channels that may have a block to request, in turn.
     pub(super) wanting: VecDeque<ChannelId>,
     /// Channels on which somebody may wait for something that goes before the rest.
@@ -137,6 +146,20 @@ pub(super) struct Channel {
     /// Wants of the peer that wait for their turn, or for the feed to be opened.
     pub(super) remote_wants: Vec<Span>,
     pub(super) told_last: bool,
+    /// The peer has blocks that it did not get from here.
+    pub(super) has_own: bool,
+    /// Whether the two logs agree.
+    pub(super) compare: Compare,
+    /// Answers that were wrong.
+    pub(super) faults: u32,
+    /// The blocks of them, which are not asked for again.
+    pub(super) wrong: Ranges,
+    /// The logs were compared once more after a wrong answer.
+    pub(super) rechecked: bool,
+    /// To be closed as soon as the peer has asked for a proof and got it, or at that time.
+    pub(super) quitting: Option<Now>,
+    /// The peer got a full proof.
+    pub(super) proof_given: bool,
     /// Wants sent cover the blocks below.
     pub(super) wanted_to: u64,
     /// Whether it is in [`Link::wanting`].
@@ -234,6 +257,10 @@ impl Link {
             allowed: BTreeMap::new(),
             channels: BTreeMap::new(),
             closed: BTreeSet::new(),
+            faulty: BTreeSet::new(),
+            quitting: BTreeSet::new(),
+            to_compare: BTreeSet::new(),
+            comparing: BTreeSet::new(),
             wanting: VecDeque::new(),
             urgent: BTreeSet::new(),
             active: BTreeSet::new(),
@@ -352,6 +379,13 @@ impl Channel {
             done: false,
             remote_wants: Vec::new(),
             told_last: false,
+            has_own: false,
+            compare: Compare::Due,
+            faults: 0,
+            wrong: Ranges::default(),
+            rechecked: false,
+            quitting: None,
+            proof_given: false,
             wanted_to: 0,
             queued: false,
             cursor: 0,

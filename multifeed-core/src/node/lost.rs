@@ -45,14 +45,18 @@ impl Node {
     /// damaged, the peer must not wait for it.
     pub(super) fn remote_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let feed = link.closed.iter().map(|feed| &self.feeds[feed.0 as usize]).find(|entry| {
-            let given_up = matches!(
-                entry.state,
-                EntryState::Failed(NodeError::Damaged { .. } | NodeError::Blocked { .. })
-            );
-            given_up && entry.key.discovery_key() == *key
-        });
-        let Some(key) = feed.map(|entry| entry.key) else { return };
+        let faulty = &link.faulty;
+        let feed = link.closed.iter().map(|feed| (feed, &self.feeds[feed.0 as usize]));
+        let feed =
+            feed.map(|(feed, entry)| (faulty.contains(feed), entry)).find(|(faulty, entry)| {
+                let given_up = *faulty
+                    || matches!(
+                        entry.state,
+                        EntryState::Failed(NodeError::Damaged { .. } | NodeError::Blocked { .. })
+                    );
+                given_up && entry.key.discovery_key() == *key
+            });
+        let Some(key) = feed.map(|(_, entry)| entry.key) else { return };
         // A Close that the peer can relate to needs an Open before it.
         if let Ok(channel) = link.connection.open_feed(&key, FeedOptions::default()) {
             let _ = link.connection.close_feed(channel);

@@ -34,9 +34,14 @@ fn missing_runs<'a>(
             let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
             // What nobody wants is passed over at once, however many runs a peer makes of it.
             at = wishes.next(feed, missing, &scope)?.max(until);
-            if let Some(wanted) = wishes.run_in(feed, missing..until, &scope) {
-                at = wanted.end;
-                return Some(wanted);
+            if let Some(mut wanted) = wishes.run_in(feed, missing..until, &scope) {
+                // What came wrong is not asked for again.
+                wanted.start = state.wrong.next_gap(wanted.start);
+                wanted.end = state.wrong.next_in(wanted.start).unwrap_or(u64::MAX).min(wanted.end);
+                at = wanted.end.max(wanted.start);
+                if !wanted.is_empty() {
+                    return Some(wanted);
+                }
             }
         }
     })

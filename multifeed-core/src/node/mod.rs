@@ -15,12 +15,15 @@
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
 //! | `wants`, `missing` | which blocks each side has, and what one of them lacks |
 //! | `download`, `verify` | what to ask of whom; what came |
+//! | `compare` | whether a peer's log is the one that is held here |
+//! | `fault` | what follows when something of a feed does not fit |
 //! | `refused` | what did not come |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
+//! | `health` | what is known to be wrong with a feed |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
 //! | `available` | what is waited for only while a peer has it |
 //! | `extension` | messages of the application's own |
-//! | `serve` | what peers ask for |
+//! | `serve`, `job` | what peers ask for |
 //! | `transfer` | what is moved in which direction; how a connection that is not live ends |
 //! | `sync`, `progress` | whether two peers have what they want, and how far each feed is; timeouts |
 //!
@@ -32,13 +35,17 @@ mod available;
 mod blocked;
 mod clear;
 mod commands;
+mod compare;
 mod config;
 mod download;
 mod entry;
 mod extension;
+mod fault;
 mod flush;
 mod hashes;
+mod health;
 mod host;
+mod job;
 mod link;
 mod list;
 mod lost;
@@ -71,8 +78,8 @@ pub use config::{
     ConnectOptions, Durability, Layout, NodeConfig, ReplicationOptions, StoreOptions,
 };
 pub use output::{
-    CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, MultifeedId, NodeError, Outcome,
-    Output, SyncState, WaitingFor,
+    CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, Health, MultifeedId, NodeError,
+    Outcome, Output, SyncState, WaitingFor,
 };
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use progress::PeerInfo;
@@ -157,6 +164,7 @@ enum Task {
     Nodes(FeedId, Vec<u64>, After),
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
+    Fork(fault::ForkFound),
     /// Written, and followed by a batch that tells.
     Nothing,
 }
@@ -332,9 +340,11 @@ impl Node {
 
     fn settle_link(&mut self, id: ConnectionId) {
         self.send_offers(id);
+        self.pump_compare(id);
         self.pump_requests(id);
         self.answer_wants(id);
         self.pump_serve(id);
+        self.finish_quitting(id);
         self.judge(id);
         self.finish_leaving(id);
         self.pump_link(id);
@@ -360,6 +370,7 @@ impl Node {
     }
 
     fn drop_link(&mut self, id: ConnectionId, error: Option<PeerError>) {
+        self.judge_last(id);
         let counters = self.counters(id);
         let Some(mut link) = self.links.remove(&id) else { return };
         let unsent = link.connection.transmit().to_vec();

@@ -199,7 +199,7 @@ impl Node {
                 self.progress(id);
                 self.channel_opened(id, channel);
             }
-            O::FeedClosed { channel } => self.channel_closed(id, channel),
+            O::FeedClosed { channel } => self.remote_closed(id, channel),
             O::Status { channel, status } => self.remote_status(id, channel, status),
             O::Have { channel, span } => self.remote_has(id, channel, span),
             O::Acked { channel, span } => self.acked(id, channel, span),
@@ -241,6 +241,9 @@ impl Node {
             downloading: status.downloading,
             extensions: entry.extensions.clone(),
         };
+        if link.faulty.contains(&feed) {
+            return;
+        }
         let Ok(channel) = link.connection.open_feed(&entry.key, options) else { return };
         if let Some(known) = link.channels.get_mut(&channel) {
             if !known.multifeeds.contains(&multifeed) {
@@ -290,6 +293,8 @@ impl Node {
         *state = Channel { multifeeds, fetch, moved, in_sync, ..fresh };
         link.serving.retain(|queued| *queued != channel);
         link.wanting.retain(|queued| *queued != channel);
+        link.comparing.remove(&channel);
+        link.quitting.remove(&channel);
     }
 
     pub(super) fn channel_closed(&mut self, id: ConnectionId, channel: ChannelId) {

@@ -123,6 +123,7 @@ impl Node {
             }
         }
         self.blocks_found(id);
+        self.health_changed(id);
         for (connection, channel) in channels {
             self.start_channel(connection, channel);
         }
@@ -147,6 +148,7 @@ impl Node {
             self.retry_later(id);
             self.event(Event::FeedFailed { feed: id, error });
         }
+        self.health_changed(id);
     }
 
     fn run_pending(&mut self, id: FeedId, pending: Pending) {
@@ -217,6 +219,7 @@ impl Node {
         self.touch_channel(connection, id);
         if let Some(link) = self.links.get_mut(&connection) {
             link.want(id);
+            link.to_compare.insert(id);
             if link.channels.get(&id).is_some_and(|channel| !channel.parked.is_empty()) {
                 link.serving.push_back(id);
             }

@@ -13,70 +13,39 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span};
+use multifeed_proto::messages::{Data, Request, Span};
 use multifeed_proto::{ChannelId, UsageError};
 
-use super::link::{Barrier, Channel};
+use super::compare::{Gate, asks_for_proof};
+use super::job::{Item, Job, block_of, plan};
+use super::link::Barrier;
 use super::sync::TICK;
 use super::{After, ConnectionId, Event, Node, NodeError, Task};
-use crate::feed::{Feed, Located, Place};
+use crate::feed::{Feed, Place};
 use crate::format::sleep;
 use crate::ranges::Ranges;
-use crate::storage::{Answer, BatchId, FilePath, Op, StorageError, StorageErrorKind};
-use crate::tree::proof::{self, ProofPlan};
-use crate::tree::{NodeIndex, RemoteTree};
+use crate::storage::{Answer, BatchId, FilePath, StorageError, StorageErrorKind};
+use crate::tree::NodeIndex;
 
 /// Requests answered in one turn of a channel.
 const TURN: usize = 64;
 /// Bytes of blocks read in one turn; at least one block is.
 const TURN_BYTES: u64 = 512 * 1024;
-/// Blocks this close in the data file are read together.
-const GAP: u64 = 4096;
-
 /// Times that requests are tried again, one every half second, before the blocks are taken back.
 const TRIES: u8 = 6;
-/// Times that tree pages are read to find one byte: once for each level of the tree.
-const MAX_SEEK_LOADS: u8 = 64;
-
-/// One turn of a channel: requests that are being answered.
-#[derive(Debug)]
-pub(super) struct Job {
-    items: Vec<Item>,
-    loads: u8,
-    /// The batch that reads its tree pages or its blocks.
-    batch: Option<BatchId>,
-    /// [`Entry::cleared`](super::entry::Entry) when it was submitted.
-    cleared: u64,
-    /// Byte ranges that are being read: offset and length.
-    reads: Vec<(u64, u64)>,
-}
-
-#[derive(Debug)]
-struct Item {
-    request: Request,
-    plan: ProofPlan,
-    place: Place,
-    nodes: Vec<TreeNode>,
-    signature: Option<[u8; 64]>,
-    /// Position of its signature among the answers of the batch.
-    signature_at: Option<usize>,
-}
-
-impl Job {
-    const fn new(items: Vec<Item>) -> Self {
-        Self { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() }
-    }
-}
-
 impl Node {
     pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
         self.reset_barrier(id, channel);
         let Some(link) = self.links.get_mut(&id) else { return };
         link.progress(self.now);
         let Some(state) = link.channels.get_mut(&channel) else { return };
+        let is_proof = asks_for_proof(&request);
+        if state.quitting.is_some() && !is_proof {
+            return;
+        }
         state.parked.push_back(request);
         link.parked += 1;
-        if state.job.is_none() && state.parked.len() == 1 {
+        if state.job.is_none() && (state.parked.len() == 1 || is_proof) {
             link.serving.push_back(channel);
         }
         self.touch_channel(id, channel);
@@ -90,14 +59,32 @@ impl Node {
                 return;
             }
             let Some(channel) = link.serving.pop_front() else { return };
-            let Some(state) = link.channels.get_mut(&channel) else { continue };
-            if state.job.is_some() {
+            let gate = self.gate(id, channel);
+            let Some(state) = self.channel_mut(id, channel) else { continue };
+            if state.job.is_some() || state.parked.is_empty() {
                 continue;
             }
+            if gate == Gate::Nothing {
+                let feed = state.feed;
+                self.quit_feed(id, channel);
+                self.tell_health(feed, Some(id));
+                continue;
+            }
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(state) = link.channels.get_mut(&channel) else { continue };
             // Requests for a feed that is not open yet wait; its opening brings the channel back.
             let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
             // What could not be read is tried alone, so that it holds up nothing else.
-            let turn = if state.failures == 0 { TURN } else { 1 };
+            let mut turn = if state.failures == 0 { TURN } else { 1 };
+            if gate == Gate::Hashes {
+                // The others wait for the end of the comparison.
+                state.parked.make_contiguous().sort_by_key(|request| !asks_for_proof(request));
+                let proofs = state.parked.iter().take_while(|request| asks_for_proof(request));
+                turn = turn.min(proofs.count());
+                if turn == 0 {
+                    continue;
+                }
+            }
             let waiting = state.parked.len();
             let missing = state.find_bytes(feed, waiting.min(turn));
             let dropped = waiting - state.parked.len();
@@ -287,6 +274,7 @@ impl Node {
             }
             let bytes = value.as_ref().map_or(0, Bytes::len) as u64;
             let sent = value.is_some();
+            state.proof_given |= asks_for_proof(&item.request);
             let data = Data { index, value, nodes: item.nodes, signature };
             match link.connection.send_data(channel, data) {
                 Ok(()) => {}
@@ -378,127 +366,4 @@ impl Node {
             state.barrier = to;
         }
     }
-}
-
-impl Channel {
-    /// Turns requests for the block with a byte, among the first `count` that wait, into requests for that
-    /// block; the tree nodes that must be loaded first.
-    ///
-    /// One for the same byte as the one before is dropped: JavaScript peers send up to 32 of them at a time. If
-    /// the block cannot be told, the one that is named is answered.
-    ///
-    /// Source: `hypercore@9.12.0/lib/replicate.js`, `_onbytes`.
-    fn find_bytes(&mut self, feed: &Feed, count: usize) -> Vec<NodeIndex> {
-        let mut place = 0;
-        let mut left = count;
-        while left > 0 && place < self.parked.len() {
-            left -= 1;
-            let request = &mut self.parked[place];
-            let bytes = request.bytes;
-            if bytes == 0 {
-                place += 1;
-                continue;
-            }
-            match feed.locate(bytes) {
-                Located::Load(nodes) if !nodes.is_empty() && self.seek_loads < MAX_SEEK_LOADS => {
-                    self.seek_loads += 1;
-                    return nodes;
-                }
-                Located::At(..) if self.last_bytes == bytes => {
-                    self.parked.remove(place);
-                    continue;
-                }
-                Located::At(block, _) => {
-                    self.last_bytes = bytes;
-                    let hash = request.hash;
-                    *request = Request { index: block, bytes: 0, hash, nodes: 0 };
-                }
-                Located::Load(_) | Located::Within(_) | Located::Beyond | Located::End => {
-                    request.bytes = 0;
-                }
-            }
-            self.seek_loads = 0;
-            place += 1;
-        }
-        Vec::new()
-    }
-}
-
-impl Item {
-    /// Takes the nodes of its proof from memory; those that are not there are returned.
-    fn look_up(&mut self, feed: &Feed) -> Vec<NodeIndex> {
-        self.nodes.clear();
-        let mut missing = Vec::new();
-        for &index in &self.plan.nodes {
-            match feed.node(index) {
-                Some(node) => self.nodes.push(node),
-                None => missing.push(index),
-            }
-        }
-        missing
-    }
-}
-
-impl Job {
-    /// Joins blocks that are neighbours in the file into one read each.
-    fn plan_reads(&mut self, feed: &Feed) -> Vec<Op> {
-        let mut places: Vec<Place> = self
-            .items
-            .iter()
-            .filter(|item| !item.request.hash && item.place.size > 0)
-            .map(|item| item.place)
-            .collect();
-        places.sort_unstable_by_key(|place| place.offset);
-        for place in places {
-            let end = place.offset + place.size;
-            match self.reads.last_mut() {
-                Some((offset, len)) if place.offset <= *offset + *len + GAP => {
-                    *len = (*len).max(end - *offset);
-                }
-                _ => self.reads.push((place.offset, place.size)),
-            }
-        }
-        let path = feed.file(sleep::DATA);
-        self.reads
-            .iter()
-            .map(|&(offset, len)| Op::Read { path: path.clone(), offset, len: len as usize })
-            .collect()
-    }
-}
-
-/// Plans the answer to a request; `None` if there is none to give.
-///
-/// A request for a block that is not here is left unanswered: hypercore 9 does so for cleared
-/// blocks, and ends the stream for blocks beyond the log, which helps nobody.
-fn plan(feed: &Feed, request: &Request) -> Option<ProofPlan> {
-    if request.index >= feed.length() || !(request.hash || feed.has(request.index)) {
-        return None;
-    }
-    let mut claims = RemoteTree::new();
-    let Request { index, hash, nodes, .. } = *request;
-    proof::plan_below(&feed.bits, &mut claims, index, hash, nodes, feed.stored_length()).ok()
-}
-
-/// Cuts the block of a request out of what was read.
-fn block_of(
-    item: &Item,
-    reads: &[(u64, u64)],
-    answers: &[Answer],
-) -> Result<Option<Bytes>, &'static str> {
-    if item.request.hash {
-        return Ok(None);
-    }
-    if item.place.size == 0 {
-        return Ok(Some(Bytes::new()));
-    }
-    let at = reads.partition_point(|(offset, _)| *offset <= item.place.offset).saturating_sub(1);
-    let (Some((offset, _)), Some(Answer::Bytes(bytes))) = (reads.get(at), answers.get(at)) else {
-        return Err("its data file is too short");
-    };
-    let start = (item.place.offset - offset) as usize;
-    let end = start + item.place.size as usize;
-    if end > bytes.len() {
-        return Err("its data file is too short");
-    }
-    Ok(Some(bytes.slice(start..end)))
 }

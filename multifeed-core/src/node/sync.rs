@@ -10,6 +10,7 @@ use core::time::Duration;
 use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Span;
 
+use super::compare::Compare;
 use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
 use super::missing::{
     MAX_RUNS, first_missing, lacking, lacks_some, missing, stored_runs, unacknowledged,
@@ -120,6 +121,13 @@ impl Node {
                 continue;
             }
             link.unsynced.insert(channel);
+            if matches!(waits, Some(WaitingFor::Comparison(_)))
+                && !link.comparing.contains(&channel)
+                && !link.quitting.contains(&channel)
+                && link.to_compare.insert(channel)
+            {
+                self.touched.insert(id);
+            }
             if matches!(waits, Some(WaitingFor::Confirmation(_))) {
                 self.ask_barrier(id, channel);
             }
@@ -199,6 +207,9 @@ impl Node {
         let state = link.channels.get(&id)?;
         let entry = &self.feeds[state.feed.0 as usize];
         let key = entry.key;
+        if state.quitting.is_some() {
+            return Some(WaitingFor::Comparison(key));
+        }
         if !state.open {
             return Some(WaitingFor::Open(key));
         }
@@ -207,6 +218,9 @@ impl Node {
         let wants_open = peer.unanswered_wants() > 0 || state.wanted_to == 0;
         if wants_open && peer.status().uploading && state.barrier != Barrier::Asked {
             return Some(WaitingFor::Have(key));
+        }
+        if matches!(state.compare, Compare::Asked { .. }) || self.is_comparable(link, id) {
+            return Some(WaitingFor::Comparison(key));
         }
         if peer.status().uploading && state.ours.downloading {
             let (missing, refused) = if count {
@@ -346,6 +360,8 @@ impl Node {
             link.serving.extend(core::mem::take(&mut link.stuck));
         }
         self.give_up_silent(id);
+        self.give_up_comparing(id);
+        self.finish_quitting(id);
         self.retry_refused(id);
         let Some(link) = self.links.get(&id) else { return };
         let waits = if link.in_sync { None } else { self.link_waits(link, true) };

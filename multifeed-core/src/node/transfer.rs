@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use multifeed_proto::messages::Status;
 use multifeed_proto::{ChannelId, Now};
 
+use super::compare::Compare;
 use super::{ConnectionId, FeedId, Node};
 
 impl Node {
@@ -131,6 +132,10 @@ impl Node {
             return false;
         }
         let told = state.wanted_to > 0 && peer.unanswered_wants() == 0;
+        if matches!(state.compare, Compare::Asked { .. }) || self.comparable(id, channel).is_some()
+        {
+            return true;
+        }
         !told || self.lacks(feed, wishes, state, peer)
     }
 
@@ -148,7 +153,7 @@ impl Node {
     }
 
     /// Closes a channel on this side.
-    fn close_channel(&mut self, id: ConnectionId, channel: ChannelId) {
+    pub(super) fn close_channel(&mut self, id: ConnectionId, channel: ChannelId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         // Only a connection that is over refuses it.
         let _ = link.connection.close_feed(channel);

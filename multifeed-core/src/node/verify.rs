@@ -2,21 +2,24 @@
 
 use alloc::vec::Vec;
 
+use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Data;
-use multifeed_proto::{ChannelId, PeerError};
 
+use super::compare::Compare;
 use super::select::Scope;
 use super::{After, ConnectionId, Node, NodeError, Task};
-use crate::feed::short;
+use crate::feed::{Proven, short};
+use crate::format::forked::Head;
 use crate::storage::{BatchId, StorageError};
 use crate::tree::proof::{self, Proof, Unverified};
 use crate::tree::{Node as TreeNode, NodeIndex};
 
-/// Times that tree pages are read for one answer: its nodes, then the sizes of the blocks before it.
-const MAX_LOADS: u8 = 4;
+/// Times that tree pages are read for one answer: its nodes, the sizes of the blocks before it, what proves
+/// our own nodes.
+const MAX_LOADS: u8 = 8;
 
 /// What became of one answer.
-enum Verdict {
+pub(super) enum Verdict {
     /// The block is in the feed; these nodes are known from here on.
     Taken(Vec<TreeNode>, usize),
     /// The feed has it already, or no longer wants it.
@@ -28,12 +31,18 @@ enum Verdict {
     /// It builds on a node that the peer was told we would have, and that never came.
     Orphan,
     Wrong(&'static str),
+    /// What is stored here below this node does not fit it.
+    Broken,
+    /// It is of another log that is signed.
+    Forked(Head),
 }
 
 impl Node {
     pub(super) fn data_came(&mut self, id: ConnectionId, channel: ChannelId, data: Data) {
         if data.value.is_none() {
-            if self.end_hashes(id, channel, data.index) {
+            if self.comparison_came(id, channel, data.index)
+                || self.end_hashes(id, channel, data.index)
+            {
                 self.progress(id);
                 if let Some(state) = self.channel_mut(id, channel) {
                     state.inbox.push_back(data);
@@ -47,6 +56,7 @@ impl Node {
         // The answer to a request that was given up is welcome too: the peer leaves what it brings out of
         // the proofs that follow.
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
+        let feed = state.feed;
         state.data_at = self.now;
         if let Some(flight) = state.flights.get(&data.index) {
             state.answered_to = state.answered_to.max(flight.asked_at);
@@ -61,9 +71,10 @@ impl Node {
         link.progress(self.now);
         link.counters.block_bytes_received += bytes as u64;
         if link.held_bytes > self.config.max_held_bytes {
-            let error = PeerError::Held { bytes: link.held_bytes, max: self.config.max_held_bytes };
-            link.connection.close(Some(error));
-            self.touched.insert(id);
+            let problem = "more of its answers wait for others than may";
+            self.feeds[feed.0 as usize].ailments.there = Some(problem);
+            self.quit_feed(id, channel);
+            self.tell_health(feed, Some(id));
             return;
         }
         self.to_verify.push_back((id, channel));
@@ -75,7 +86,7 @@ impl Node {
         }
     }
 
-    fn verify_inbox(&mut self, id: ConnectionId, channel: ChannelId) {
+    pub(super) fn verify_inbox(&mut self, id: ConnectionId, channel: ChannelId) {
         loop {
             let Some(link) = self.links.get_mut(&id) else { return };
             let Some(state) =
@@ -163,12 +174,20 @@ impl Node {
                     self.touch_channel(id, channel);
                 }
                 Verdict::Wrong(problem) => {
+                    self.release_held(id, bytes);
+                    let value = (!hash).then_some(block);
+                    self.answer_is_wrong(id, channel, value, block, problem);
+                }
+                Verdict::Broken => {
+                    self.release_held(id, bytes);
                     let feed = short(&self.feeds[feed_id.0 as usize].key);
-                    let error = PeerError::Proof { feed, index: block, problem };
-                    if let Some(link) = self.links.get_mut(&id) {
-                        link.connection.close(Some(error));
-                        self.touched.insert(id);
-                    }
+                    let problem = "its tree does not fit what was signed";
+                    self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
+                    return;
+                }
+                Verdict::Forked(there) => {
+                    self.release_held(id, bytes);
+                    self.fork_found(id, channel, there);
                     return;
                 }
             }
@@ -176,6 +195,58 @@ impl Node {
     }
 
     fn judge_data(&mut self, id: ConnectionId, channel: ChannelId, data: &Data) -> Verdict {
+        let state = self.links.get(&id).and_then(|link| link.channels.get(&channel));
+        let asked = state.and_then(|state| match state.compare {
+            Compare::Asked { block, .. } => Some(block),
+            Compare::Due | Compare::Agrees | Compare::Unknown => None,
+        });
+        if data.value.is_none() && asked == Some(data.index) {
+            if let Some(verdict) = self.judge_comparison(id, channel, data) {
+                return verdict;
+            }
+        }
+        let verdict = self.judge_answer(id, channel, data);
+        if let Verdict::Wrong(problem) = verdict {
+            return self.look_closer(id, channel, data, problem);
+        }
+        verdict
+    }
+
+    /// An answer does not fit: what is held may be damaged, or the answer part of another log that is
+    /// signed.
+    fn look_closer(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        data: &Data,
+        problem: &'static str,
+    ) -> Verdict {
+        let feed =
+            self.feed_of(id, channel).and_then(|feed| self.feeds[feed.0 as usize].feed_mut());
+        let Some(feed) = feed else { return Verdict::Dropped };
+        match feed.prove_way(data.index) {
+            Proven::Load(nodes) => return Verdict::Load(nodes),
+            Proven::Broken(_) => return Verdict::Broken,
+            Proven::Yes | Proven::Open => {}
+        }
+        let signed = proof::signed_log(feed.verifier.as_ref(), &feed.key, Proof::of(data));
+        let Some(signed) = signed else { return Verdict::Wrong(problem) };
+        let other = match feed.contradiction(&signed.nodes) {
+            Err(nodes) => return Verdict::Load(nodes),
+            Ok(other) => other,
+        };
+        match other.map(|other| feed.prove(other)) {
+            Some(Proven::Load(nodes)) => Verdict::Load(nodes),
+            Some(Proven::Broken(_)) => Verdict::Broken,
+            Some(Proven::Yes) => {
+                let (length, root, signature) = (signed.length, signed.root, signed.signature);
+                Verdict::Forked(Head { length, root, signature })
+            }
+            Some(Proven::Open) | None => Verdict::Wrong(problem),
+        }
+    }
+
+    fn judge_answer(&mut self, id: ConnectionId, channel: ChannelId, data: &Data) -> Verdict {
         let Some(state) = self.links.get(&id).and_then(|link| link.channels.get(&channel)) else {
             return Verdict::Dropped;
         };
@@ -189,18 +260,19 @@ impl Node {
         let unwanted =
             !wanted || feed.bits.has_block(data.index) || feed.clearing.contains(data.index);
         let value = data.value.clone().filter(|_| !unwanted);
-        let proof = Proof {
-            index: data.index,
-            value: data.value.as_deref(),
-            nodes: &data.nodes,
-            signature: data.signature.as_ref(),
-        };
+        let proof = Proof::of(data);
         match proof::verify(&*feed, feed.verifier.as_ref(), &feed.key, feed.length(), proof) {
             Ok(verified) => {
                 let nodes = verified.nodes.clone();
+                let signed = verified.signature.is_some();
                 let stored = value.as_ref().map_or(0, bytes::Bytes::len);
                 match feed.accept(data.index, value, verified, id) {
-                    Ok(()) => Verdict::Taken(nodes, stored),
+                    Ok(()) => {
+                        if signed {
+                            self.agrees(id, channel);
+                        }
+                        Verdict::Taken(nodes, stored)
+                    }
                     Err(missing) if missing.is_empty() => {
                         Verdict::Wrong("the tree lacks the sizes of the blocks before it")
                     }

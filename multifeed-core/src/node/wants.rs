@@ -62,6 +62,7 @@ impl Node {
             let Some(feed) = entry.feed() else { continue };
             let to_request = state.queued
                 && !leaving
+                && state.quitting.is_none()
                 && link.connection.peer(channel).is_some_and(|peer| {
                     next_block(feed, &entry.wishes, &entry.reserved, state, peer).is_some()
                 });
@@ -125,10 +126,15 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.progress(self.now);
             if let Some(state) = link.channels.get_mut(&channel) {
+                let known = link.connection.peer(channel).map_or(0, |peer| peer.remote().count());
+                state.has_own |= known > state.moved.blocks_sent;
                 state.rewind(span.start);
                 state.refused.announced(span.start..span.start.saturating_add(span.length));
             }
             link.want(channel);
+            if link.channels.get(&channel).is_some_and(|state| state.has_own) {
+                link.to_compare.insert(channel);
+            }
         }
         self.send_wants(id, channel);
         self.touch_channel(id, channel);

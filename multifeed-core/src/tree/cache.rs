@@ -31,6 +31,8 @@ pub struct NodeCache {
 struct Page {
     /// Bit `i`: node `i` of the page is present.
     present: u128,
+    /// Bit `i`: node `i` is known to be true, not only read from the file.
+    proven: u128,
     /// Entries as in the tree file, up to the last one that is present or further.
     entries: Vec<u8>,
     /// Value of the clock when it was last of use. Atomic so that a shared look-up can set it.
@@ -56,7 +58,7 @@ impl NodeCache {
         (sleep::tree_offset(NodeIndex(page * CACHE_PAGE_NODES)), CACHE_PAGE_BYTES)
     }
 
-    /// Takes in a node, in place of what was known of it.
+    /// Takes in a node that is true, in place of what was known of it.
     pub fn insert(&mut self, node: Node) {
         let index = NodeIndex(node.index);
         let slot = slot_of(index);
@@ -66,6 +68,7 @@ impl NodeCache {
             hash.copy_from_slice(&node.hash);
             size.copy_from_slice(&node.size.to_be_bytes());
             page.present |= 1 << slot;
+            page.proven |= 1 << slot;
         });
     }
 
@@ -96,6 +99,21 @@ impl NodeCache {
     pub fn remove(&mut self, node: NodeIndex) {
         if let Some(page) = self.pages.get_mut(&Self::page_of(node)) {
             page.present &= !(1 << slot_of(node));
+            page.proven &= !(1 << slot_of(node));
+        }
+    }
+
+    /// Whether a node is present and known to be true.
+    #[must_use]
+    pub fn is_proven(&self, node: NodeIndex) -> bool {
+        let page = self.pages.get(&Self::page_of(node));
+        page.is_some_and(|page| page.proven & 1 << slot_of(node) != 0)
+    }
+
+    /// Notes that a node that is present is true.
+    pub fn set_proven(&mut self, node: NodeIndex) {
+        if let Some(page) = self.pages.get_mut(&Self::page_of(node)) {
+            page.proven |= page.present & 1 << slot_of(node);
         }
     }
 

@@ -45,6 +45,9 @@ impl State {
             NodeEvent::FeedFailed { feed, error } => {
                 self.publish_for(feed, |key| Event::FeedFailed { key, error });
             }
+            NodeEvent::FeedHealth { feed, health, connection } => {
+                self.publish_for(feed, |key| Event::FeedHealth { key, health, connection });
+            }
             NodeEvent::StorageFailed { multifeed, error } => {
                 self.publish(Event::StorageFailed { multifeed, error }, Some(&[multifeed]));
             }

@@ -10,6 +10,7 @@ use super::{Check, Step};
 use crate::check::finding::Finding;
 use crate::crypto::SecretKey;
 use crate::feed::{BITFIELD_MAX, TOO_LARGE};
+use crate::format::forked::Forked;
 use crate::format::{corestore, sleep};
 use crate::storage::Answer;
 use crate::tree::{Bitfield, MAX_LENGTH, PAGE_SIZE};
@@ -35,6 +36,7 @@ impl Check {
         for blocks in cleared.into_iter().flatten().filter_map(sleep::read_cleared) {
             self.ledger.cleared.insert(blocks);
         }
+        self.forked = read.get(11).and_then(|file| Forked::decode(file));
         self.keys(key, secret, name, written);
         for (file, found, wanted) in [
             (sleep::TREE, tree, &sleep::TREE_HEADER),

@@ -25,8 +25,9 @@ use super::finding::{Finding, Report};
 use super::ledger::Ledger;
 use super::plan::Fixes;
 use super::walk::Walk;
-use crate::crypto::SecretKey;
+use crate::crypto::{SecretKey, Verifier};
 use crate::feed::{Log, Opening};
+use crate::format::forked::{FORKED, FORKED_BYTES, Forked};
 use crate::format::{corestore, sleep};
 use crate::storage::{Answer, FilePath, Op, StorageError};
 use crate::tree::{Bitfield, MAX_LENGTH, NodeIndex, PAGE_SIZE, hash};
@@ -95,6 +96,8 @@ pub struct Check {
     asked_whose: bool,
     /// What the file that seals the log says.
     sealed: u64,
+    /// What the file that proves a fork says.
+    forked: Option<Forked>,
     bitfield_len: u64,
     /// Entries in the signatures file.
     signed: u64,
@@ -153,6 +156,7 @@ impl Check {
             length(sleep::SIGNATURES),
             length(sleep::DATA),
             ledger.read(sleep::CLEARED, 0, sleep::MAX_CLEARED * sleep::CLEARED_BYTES),
+            ledger.read(FORKED, 0, FORKED_BYTES + 1),
         ]);
         let check = Self {
             subject,
@@ -169,6 +173,7 @@ impl Check {
             other_key: None,
             asked_whose: false,
             sealed: 0,
+            forked: None,
             bitfield_len: 0,
             signed: 0,
             page_size: PAGE_SIZE,
@@ -289,8 +294,19 @@ impl Check {
         }
     }
 
+    /// A node found out about two logs under one key.
+    fn find_fork(&mut self) {
+        let verifier = self.ledger.report.key.as_ref().and_then(Verifier::new);
+        let signed = |forked: &Forked| verifier.is_some_and(|key| forked.is_signed(&key));
+        if let Some(forked) = self.forked.take().filter(signed) {
+            let (here, there) = (forked.here.length, forked.there.length);
+            self.ledger.find(Finding::Forked { here, there });
+        }
+    }
+
     fn done(&mut self, blocks: Vec<Bytes>) -> Step {
         self.stage = Stage::Over;
+        self.find_fork();
         if self.ledger.report.key.is_some() && self.other_key.is_some() {
             self.ledger.find(Finding::SecretKey { restorable: false });
         }

@@ -27,6 +27,7 @@ use super::Feed;
 use super::cut::{self, Cut};
 use super::roots::Log;
 use crate::crypto::SecretKey;
+use crate::format::forked::{FORKED, FORKED_BYTES};
 use crate::format::{corestore, sleep};
 use crate::node::NodeError;
 use crate::storage::{Answer, FilePath, Op, StorageError};
@@ -111,6 +112,7 @@ impl Opening {
             Op::Length { path: feed.file(sleep::DATA) },
             read(sleep::SEALED, 8),
             read(sleep::CLEARED, sleep::MAX_CLEARED * sleep::CLEARED_BYTES),
+            read(FORKED, FORKED_BYTES + 1),
         ]);
         let opening = Self {
             feed,
@@ -188,7 +190,7 @@ impl Opening {
         read: &[Bytes],
         derive: impl FnOnce(Option<&str>) -> Option<SecretKey>,
     ) -> Next {
-        let [key, secret, name, bitfield, _, _, _, sealed, cleared] = read else {
+        let [key, secret, name, bitfield, _, _, _, sealed, cleared, forked] = read else {
             return Next::Failed("its files could not be read");
         };
         // Another key than the one that is known, or a part of one: what is signed tells whose the files are.
@@ -219,6 +221,7 @@ impl Opening {
             self.feed.sealed_until = self.feed.files.sealed;
         }
         self.feed.read_cleared(cleared);
+        self.feed.read_forked(forked);
         self.more_bitfield(bitfield.clone())
     }
 

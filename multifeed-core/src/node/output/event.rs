@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use multifeed_proto::{Dialect, FeedKey, PeerError, UserData};
 
-use super::{ConnectionId, Counters, FeedId, MultifeedId, NodeError, WaitingFor};
+use super::{ConnectionId, Counters, FeedId, Health, MultifeedId, NodeError, WaitingFor};
 use crate::node::Question;
 
 /// News for the application.
@@ -70,6 +70,16 @@ pub enum Event {
         feed: FeedId,
         /// Why.
         error: NodeError,
+    },
+    /// What is known to be wrong with a feed changed. Nothing else ends by it.
+    FeedHealth {
+        /// The feed.
+        feed: FeedId,
+        /// What is known now.
+        health: Health,
+        /// Where it was found out, if by what a peer sent. The feed is not exchanged there any more, but for
+        /// blocks that are fetched again.
+        connection: Option<ConnectionId>,
     },
     /// The list of a multifeed's feeds could not be written. Feeds that joined are written to it
     /// again later.

@@ -33,6 +33,84 @@ pub struct FeedInfo {
     pub blocks: u64,
     /// Bytes of the log, as far as it is proven, held or not.
     pub bytes: u64,
+    /// Whether all that is known of it fits together.
+    pub health: Health,
+}
+
+/// Whether what is held of a feed, and what peers sent of it, fits together. Whatever it is, the other
+/// feeds of a connection go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// Nothing is known to be wrong.
+    #[default]
+    Sound,
+    /// Two logs were signed with the key of the feed, as by a writer that was restored from a backup and
+    /// went on. Remembered across restarts. A peer with the other log exchanges all feeds but this one.
+    Forked {
+        /// Blocks of the log that is held here.
+        here: u64,
+        /// Blocks of the other one, where known.
+        there: Option<u64>,
+    },
+    /// Our own files do not fit: what is damaged is neither read nor sent, and fetched again from peers
+    /// that have it.
+    DamagedHere {
+        /// Blocks that are to be fetched again; 0: the feed cannot be used.
+        blocks: u64,
+        /// What does not fit.
+        problem: &'static str,
+    },
+    /// What a peer sent does not fit, and nothing proves a fork: its copy is damaged, or it lies.
+    DamagedThere {
+        /// What does not fit.
+        problem: &'static str,
+    },
+}
+
+impl Health {
+    /// A name for programs, which stays the same.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Forked { .. } => "forked",
+            Self::DamagedHere { .. } => "damaged",
+            Self::DamagedThere { .. } => "damaged_there",
+        }
+    }
+
+    /// Whether nothing is known to be wrong.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound)
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sound => f.write_str("nothing is known to be wrong"),
+            Self::Forked { here, there: Some(there) } => write!(
+                f,
+                "it was continued in two places: {here} blocks are signed here, and {there} others elsewhere"
+            ),
+            Self::Forked { here, there: None } => write!(
+                f,
+                "it was continued in two places: {here} blocks are signed here, and others elsewhere"
+            ),
+            Self::DamagedHere { blocks: 0, problem } => write!(f, "it is damaged here: {problem}"),
+            Self::DamagedHere { blocks: 1, problem } => {
+                write!(f, "1 block is damaged here: {problem}")
+            }
+            Self::DamagedHere { blocks, problem } => {
+                write!(f, "{blocks} blocks are damaged here: {problem}")
+            }
+            Self::DamagedThere { problem } => {
+                write!(f, "what the peer sent of it is wrong: {problem}")
+            }
+        }
+    }
 }
 
 /// Counts of one connection, from its start.
@@ -97,6 +175,8 @@ pub enum WaitingFor {
     Storage(FeedKey),
     /// The peer to say which blocks it has.
     Have(FeedKey),
+    /// The peer to prove that its log of a feed is the one that is held here.
+    Comparison(FeedKey),
     /// Blocks that the peer announced.
     Blocks {
         /// The feed.
@@ -135,6 +215,9 @@ impl fmt::Display for WaitingFor {
             Self::Storage(key) => write!(f, "our own disk, for feed {}", short(key)),
             Self::Have(key) => {
                 write!(f, "the peer to say which blocks of feed {} it has", short(key))
+            }
+            Self::Comparison(key) => {
+                write!(f, "the peer to prove its log of feed {}", short(key))
             }
             Self::Blocks { feed, missing } => {
                 write!(f, "{missing} blocks of feed {} from the peer", short(feed))

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 pub use error::NodeError;
 pub use event::Event;
-pub use info::{Counters, FeedInfo, SyncState, WaitingFor};
+pub use info::{Counters, FeedInfo, Health, SyncState, WaitingFor};
 
 use crate::storage::Batch;
 

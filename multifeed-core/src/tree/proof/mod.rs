@@ -13,6 +13,7 @@
 
 mod request;
 mod sender;
+mod signed;
 mod verify;
 
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use super::{Bitfield, MAX_LENGTH, Node, NodeIndex, flat, hash};
 pub use request::{digest, expected_nodes};
 pub(crate) use sender::plan_below;
 pub use sender::{NoProof, ProofPlan, plan};
+pub(crate) use signed::signed_log;
 pub use verify::{MAX_NODES, NewLog, Proof, TreeView, Unverified, Verified, verify};
 
 /// The roots of a log of `length` blocks, in ascending order; at most 52.

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use multifeed_proto::FeedKey;
+use multifeed_proto::messages::Data;
 
 use crate::crypto::Verifier;
 use crate::tree::{MAX_BYTES, Node, NodeIndex, flat, hash};
@@ -36,6 +37,18 @@ pub struct Proof<'a> {
     pub nodes: &'a [Node],
     /// Signature of the log that the nodes lead to.
     pub signature: Option<&'a [u8; 64]>,
+}
+
+impl<'a> Proof<'a> {
+    /// The proof in an answer.
+    pub(crate) fn of(data: &'a Data) -> Self {
+        Self {
+            index: data.index,
+            value: data.value.as_deref(),
+            nodes: &data.nodes,
+            signature: data.signature.as_ref(),
+        }
+    }
 }
 
 /// What a true answer teaches.

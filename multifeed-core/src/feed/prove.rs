@@ -1,0 +1,109 @@
+//! Whether what is held of the tree is what was signed.
+//!
+//! Nodes that come with proofs, or are made here, are true. Those that are read from the tree file are
+//! taken for true by themselves, until they are to leave this machine or contradict something: then they
+//! are proven against the nodes above them, up to one that is known to be true. The roots are: opening
+//! checks their signature.
+
+use alloc::vec::Vec;
+
+use super::Feed;
+use crate::tree::{Node, NodeIndex, hash};
+
+/// What is known of a node that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proven {
+    /// It is true.
+    Yes,
+    /// The tree has a gap above it, as that of a log that was shorter once: nothing tells.
+    Open,
+    /// These nodes must be loaded first.
+    Load(Vec<NodeIndex>),
+    /// What is stored below this node, which is true, does not fit it.
+    Broken(NodeIndex),
+}
+
+impl Feed {
+    /// Proves a node that is held.
+    pub(crate) fn prove(&mut self, node: NodeIndex) -> Proven {
+        let (mut way, mut missing) = (Vec::new(), Vec::new());
+        let mut at = node;
+        let mut result = Proven::Yes;
+        while !self.nodes.is_proven(at) {
+            if let Some(root) = self.roots.iter().find(|root| root.index == at.0).copied() {
+                if self.node(at) != Some(root) {
+                    // Its entry in the file is damaged, or was never read.
+                    self.put_nodes(&[root]);
+                }
+                break;
+            }
+            let (parent, sibling) = (at.parent(), at.sibling());
+            if parent == at || !self.bits.has_node(parent) || !self.bits.has_node(sibling) {
+                result = Proven::Open;
+                break;
+            }
+            missing.extend(
+                [at, sibling, parent].into_iter().filter(|node| self.node(*node).is_none()),
+            );
+            way.push(at);
+            at = parent;
+        }
+        // A root is known without being read.
+        missing.retain(|node| self.node(*node).is_none());
+        if !missing.is_empty() {
+            return Proven::Load(missing);
+        }
+        for child in way.into_iter().rev() {
+            let nodes = (self.node(child), self.node(child.sibling()), self.node(child.parent()));
+            let (Some(one), Some(other), Some(parent)) = nodes else {
+                return Proven::Load([child, child.sibling(), child.parent()].into());
+            };
+            if hash::parent(&one, &other) != Some(parent) {
+                return Proven::Broken(child.parent());
+            }
+            self.nodes.set_proven(child);
+            self.nodes.set_proven(child.sibling());
+        }
+        result
+    }
+
+    /// Proves what is held on the way from a block to its root.
+    pub(crate) fn prove_way(&mut self, block: u64) -> Proven {
+        let mut at = NodeIndex::leaf(block);
+        loop {
+            let held = [at, at.sibling()].into_iter().find(|node| self.bits.has_node(*node));
+            if let Some(held) = held {
+                return self.prove(held);
+            }
+            if at.parent() == at {
+                return Proven::Open;
+            }
+            at = at.parent();
+        }
+    }
+
+    /// The first of these nodes that is held and other here.
+    ///
+    /// # Errors
+    ///
+    /// The nodes that must be loaded first.
+    pub(crate) fn contradiction(
+        &self,
+        nodes: &[Node],
+    ) -> Result<Option<NodeIndex>, Vec<NodeIndex>> {
+        let held = nodes.iter().filter(|node| self.bits.has_node(NodeIndex(node.index)));
+        let mut missing = Vec::new();
+        let mut other = None;
+        for node in held {
+            let index = NodeIndex(node.index);
+            match self.node(index) {
+                None => missing.push(index),
+                Some(ours) if ours != *node => {
+                    other.get_or_insert(index);
+                }
+                Some(_) => {}
+            }
+        }
+        if missing.is_empty() { Ok(other) } else { Err(missing) }
+    }
+}

@@ -1,0 +1,171 @@
+//! One turn of serving a channel: what each request needs, and where that is read.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use multifeed_proto::messages::{Node as TreeNode, Request};
+
+use super::link::Channel;
+use crate::feed::{Feed, Located, Place};
+use crate::format::sleep;
+use crate::storage::{Answer, BatchId, Op};
+use crate::tree::proof::{self, ProofPlan};
+use crate::tree::{NodeIndex, RemoteTree};
+
+/// Blocks this close in the data file are read together.
+const GAP: u64 = 4096;
+/// Times that tree pages are read to find one byte: once for each level of the tree.
+const MAX_SEEK_LOADS: u8 = 64;
+
+/// One turn of a channel: requests that are being answered.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) items: Vec<Item>,
+    pub(super) loads: u8,
+    /// The batch that reads its tree pages or its blocks.
+    pub(super) batch: Option<BatchId>,
+    /// [`Entry::cleared`](super::entry::Entry) when it was submitted.
+    pub(super) cleared: u64,
+    /// Byte ranges that are being read: offset and length.
+    pub(super) reads: Vec<(u64, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) request: Request,
+    pub(super) plan: ProofPlan,
+    pub(super) place: Place,
+    pub(super) nodes: Vec<TreeNode>,
+    pub(super) signature: Option<[u8; 64]>,
+    /// Position of its signature among the answers of the batch.
+    pub(super) signature_at: Option<usize>,
+}
+
+impl Job {
+    pub(super) const fn new(items: Vec<Item>) -> Self {
+        Self { items, loads: 0, batch: None, cleared: 0, reads: Vec::new() }
+    }
+}
+
+impl Channel {
+    /// Turns requests for the block with a byte, among the first `count` that wait, into requests for that
+    /// block; the tree nodes that must be loaded first.
+    ///
+    /// One for the same byte as the one before is dropped: JavaScript peers send up to 32 of them at a time. If
+    /// the block cannot be told, the one that is named is answered.
+    ///
+    /// Source: `hypercore@9.12.0/lib/replicate.js`, `_onbytes`.
+    pub(super) fn find_bytes(&mut self, feed: &Feed, count: usize) -> Vec<NodeIndex> {
+        let mut place = 0;
+        let mut left = count;
+        while left > 0 && place < self.parked.len() {
+            left -= 1;
+            let request = &mut self.parked[place];
+            let bytes = request.bytes;
+            if bytes == 0 {
+                place += 1;
+                continue;
+            }
+            match feed.locate(bytes) {
+                Located::Load(nodes) if !nodes.is_empty() && self.seek_loads < MAX_SEEK_LOADS => {
+                    self.seek_loads += 1;
+                    return nodes;
+                }
+                Located::At(..) if self.last_bytes == bytes => {
+                    self.parked.remove(place);
+                    continue;
+                }
+                Located::At(block, _) => {
+                    self.last_bytes = bytes;
+                    let hash = request.hash;
+                    *request = Request { index: block, bytes: 0, hash, nodes: 0 };
+                }
+                Located::Load(_) | Located::Within(_) | Located::Beyond | Located::End => {
+                    request.bytes = 0;
+                }
+            }
+            self.seek_loads = 0;
+            place += 1;
+        }
+        Vec::new()
+    }
+}
+
+impl Item {
+    /// Takes the nodes of its proof from memory; those that are not there are returned.
+    pub(super) fn look_up(&mut self, feed: &Feed) -> Vec<NodeIndex> {
+        self.nodes.clear();
+        let mut missing = Vec::new();
+        for &index in &self.plan.nodes {
+            match feed.node(index) {
+                Some(node) => self.nodes.push(node),
+                None => missing.push(index),
+            }
+        }
+        missing
+    }
+}
+
+impl Job {
+    /// Joins blocks that are neighbours in the file into one read each.
+    pub(super) fn plan_reads(&mut self, feed: &Feed) -> Vec<Op> {
+        let mut places: Vec<Place> = self
+            .items
+            .iter()
+            .filter(|item| !item.request.hash && item.place.size > 0)
+            .map(|item| item.place)
+            .collect();
+        places.sort_unstable_by_key(|place| place.offset);
+        for place in places {
+            let end = place.offset + place.size;
+            match self.reads.last_mut() {
+                Some((offset, len)) if place.offset <= *offset + *len + GAP => {
+                    *len = (*len).max(end - *offset);
+                }
+                _ => self.reads.push((place.offset, place.size)),
+            }
+        }
+        let path = feed.file(sleep::DATA);
+        self.reads
+            .iter()
+            .map(|&(offset, len)| Op::Read { path: path.clone(), offset, len: len as usize })
+            .collect()
+    }
+}
+
+/// Plans the answer to a request; `None` if there is none to give.
+///
+/// A request for a block that is not here is left unanswered: hypercore 9 does so for cleared
+/// blocks, and ends the stream for blocks beyond the log, which helps nobody.
+pub(super) fn plan(feed: &Feed, request: &Request) -> Option<ProofPlan> {
+    if request.index >= feed.length() || !(request.hash || feed.has(request.index)) {
+        return None;
+    }
+    let mut claims = RemoteTree::new();
+    let Request { index, hash, nodes, .. } = *request;
+    proof::plan_below(&feed.bits, &mut claims, index, hash, nodes, feed.stored_length()).ok()
+}
+
+/// Cuts the block of a request out of what was read.
+pub(super) fn block_of(
+    item: &Item,
+    reads: &[(u64, u64)],
+    answers: &[Answer],
+) -> Result<Option<Bytes>, &'static str> {
+    if item.request.hash {
+        return Ok(None);
+    }
+    if item.place.size == 0 {
+        return Ok(Some(Bytes::new()));
+    }
+    let at = reads.partition_point(|(offset, _)| *offset <= item.place.offset).saturating_sub(1);
+    let (Some((offset, _)), Some(Answer::Bytes(bytes))) = (reads.get(at), answers.get(at)) else {
+        return Err("its data file is too short");
+    };
+    let start = (item.place.offset - offset) as usize;
+    let end = start + item.place.size as usize;
+    if end > bytes.len() {
+        return Err("its data file is too short");
+    }
+    Ok(Some(bytes.slice(start..end)))
+}

@@ -199,3 +199,97 @@ fn the_space_of_small_pieces_comes_back_when_nothing_is_left_between_them() {
     let read = run(&disk, Op::Read { path: path("file"), offset: 0, len: 1_000_000 });
     assert_eq!(read, Ok(Answer::Bytes(wanted.into())));
 }
+
+#[test]
+fn a_disk_that_is_only_read_writes_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "text").unwrap();
+    let disk = Disk::open(folder.path()).unwrap().read_only();
+    let changes = [
+        write("file", b"x"),
+        write("new/file", b"x"),
+        Op::Truncate { path: path("file"), len: 0 },
+        Op::Punch { path: path("file"), offset: 0, len: 4 },
+        Op::CreateSecret { path: path("new"), data: b"secret"[..].into() },
+        Op::Remove { path: path("file") },
+        Op::Rename { from: path("file"), to: path("new") },
+        Op::Sync { path: path("file") },
+    ];
+    for op in changes {
+        let kind = run(&disk, op.clone()).unwrap_err().kind;
+        assert_eq!(kind, StorageErrorKind::ReadOnly, "{op:?}");
+    }
+    assert_eq!(run(&disk, Op::Lock { path: path("LOCK") }), Ok(Answer::Done));
+    let names = Answer::Names(vec!["file".to_owned()]);
+    assert_eq!(run(&disk, Op::List { path: FilePath::root() }), Ok(names));
+    let read = run(&disk, Op::Read { path: path("file"), offset: 0, len: 9 });
+    assert_eq!(read, Ok(Answer::Bytes(b"text"[..].into())));
+}
+
+#[test]
+fn a_disk_that_is_only_read_sees_a_lock_and_keeps_nobody_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = Disk::open(folder.path()).unwrap();
+    let lock = Op::Lock { path: path("LOCK") };
+    run(&writer, lock.clone()).unwrap();
+    let reader = Disk::open(folder.path()).unwrap().read_only();
+    let kind = run(&reader, lock.clone()).unwrap_err().kind;
+    assert_eq!(kind, StorageErrorKind::InUse { process: std::process::id() });
+    writer.close();
+    assert_eq!(run(&reader, lock.clone()), Ok(Answer::Done));
+    assert_eq!(run(&writer, lock), Ok(Answer::Done), "the reader did not take it");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_written_to_a_file_that_was_removed_is_an_error_and_then_goes_to_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path()).unwrap();
+    run(&disk, write("feed/data", b"first")).unwrap();
+    fs::remove_dir_all(folder.path().join("feed")).unwrap();
+    let kind = run(&disk, write("feed/data", b"second")).unwrap_err().kind;
+    assert_eq!(kind, StorageErrorKind::Removed);
+    run(&disk, write("feed/data", b"third")).unwrap();
+    assert_eq!(fs::read(folder.path().join("feed/data")).unwrap(), b"third");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_was_removed_is_not_made_anew_nor_taken_for_an_empty_one() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("store");
+    let disk = Disk::open(&folder).unwrap();
+    run(&disk, write("feed/data", b"first")).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let ops = [
+        write("feed/data", b"second"),
+        write("other", b"second"),
+        Op::CreateSecret { path: path("new/secret"), data: b"secret"[..].into() },
+        Op::Read { path: path("feed/key"), offset: 0, len: 1 },
+        Op::Length { path: path("feed/key") },
+        Op::List { path: path("feed") },
+        Op::Sync { path: path("feed/data") },
+    ];
+    for op in ops {
+        let kind = run(&disk, op.clone()).unwrap_err().kind;
+        assert_eq!(kind, StorageErrorKind::Removed, "{op:?}");
+    }
+    assert!(!folder.exists());
+    // Whoever opens it anew finds what is there by then.
+    disk.close();
+    run(&disk, write("feed/data", b"third")).unwrap();
+    assert_eq!(fs::read(folder.join("feed/data")).unwrap(), b"third");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_moved_stays_the_same() {
+    let parent = tempfile::tempdir().unwrap();
+    let (from, to) = (parent.path().join("from"), parent.path().join("to"));
+    let disk = Disk::open(&from).unwrap();
+    run(&disk, write("a", b"a")).unwrap();
+    fs::rename(&from, &to).unwrap();
+    run(&disk, write("deep/b", b"b")).unwrap();
+    assert_eq!(fs::read(to.join("deep/b")).unwrap(), b"b");
+    assert!(!from.exists());
+}

@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 
 use multifeed_proto::RootKey;
 
+use super::system::make_private_folder;
 use super::{Disk, sync_folder};
+use crate::check::{Finding, Severity, StoreCheck, StoreReport};
 use crate::convert::{Convert, ConvertError, Converted, Progress, Step};
-use crate::node::Layout;
-use crate::storage::{Batch, BatchId, Op};
+use crate::node::{LOCK_FILE, Layout};
+use crate::storage::{Batch, BatchId, FilePath, Op};
 
 /// Makes the store `to` in `layout` of the multifeed with the key `root` in the store `from`.
 ///
-/// `from` is locked and otherwise left as it is. `to` must not exist, or be an empty folder. It appears
+/// `from` is only read: nobody can lock it meanwhile. Where a process has it open, the copy is of no certain moment,
+/// and is checked before it gets its name ([`Converted::held_by`]). `to` must not exist, or be an empty folder. It appears
 /// when it is complete and on stable storage: until then the folder is called `to` with `.unfinished-` and
 /// a number behind it. It is removed when something fails, and stays when the process is killed.
 /// `master` is the master key of a new store in the layout of corestore, if `from` has none: 32 random
@@ -36,6 +39,8 @@ pub fn convert(
 ) -> Result<Converted, ConvertError> {
     let io = |error: io::Error| ConvertError::Folder(error.to_string());
     let to = std::path::absolute(to).map_err(io)?;
+    // Through a link that the user has put there.
+    let to = if to.is_symlink() && to.is_dir() { fs::canonicalize(to).map_err(io)? } else { to };
     let (Some(parent), Some(_)) = (to.parent(), to.file_name()) else {
         return Err(ConvertError::NotEmpty);
     };
@@ -49,8 +54,10 @@ pub fn convert(
     if parent_there.starts_with(fs::canonicalize(from).map_err(io)?) {
         return Err(ConvertError::Inside);
     }
-    let source = Disk::open(from).map_err(io)?;
-    let (mut convert, ops) = Convert::new(root, layout, master);
+    let source = Disk::open(from).map_err(io)?.read_only();
+    // Whatever hinders that, reading needs no lock.
+    let _held = source.keep_still(&FilePath::new(&[LOCK_FILE]));
+    let (mut convert, ops) = Convert::new(root.clone(), layout, master);
     let mut unfinished: Option<Unfinished> = None;
     let mut step = Step::Read(ops);
     let mut number = 0;
@@ -79,10 +86,35 @@ pub fn convert(
     };
     // Every conversion writes something, a master key or a mark at the least.
     let unfinished = unfinished.ok_or(ConvertError::NoStore)?;
+    if converted.held_by.is_some() {
+        check_copy(&unfinished.path, root)?;
+    }
     unfinished.finish(&to).map_err(io)?;
     sync_folder(parent).map_err(io)?;
     source.close();
     Ok(converted)
+}
+
+/// Refuses a copy of a store that changed so much meanwhile that the copy is damaged.
+fn check_copy(copy: &Path, root: RootKey) -> Result<(), ConvertError> {
+    let disk =
+        Disk::open(copy).map_err(|error| ConvertError::Folder(error.to_string()))?.read_only();
+    let mut damaged = None;
+    let mut seen = |report: &StoreReport| {
+        let found = &report.found;
+        let harmless = |finding: &Finding| {
+            matches!(finding.severity(), Severity::Harmless | Severity::Restorable)
+        };
+        if found.lost > 0 || !found.findings.iter().all(harmless) {
+            damaged.get_or_insert_with(|| found.folder.clone());
+        }
+    };
+    let mut check = StoreCheck::new(&disk, Some(root)).map_err(ConvertError::Write)?;
+    check.check(false, &mut seen).map_err(ConvertError::Write)?;
+    match damaged {
+        Some(path) => Err(ConvertError::Changed { path }),
+        None => Ok(()),
+    }
 }
 
 /// Whether nothing is at `path`, or an empty folder.
@@ -109,7 +141,7 @@ impl Unfinished {
             name.push(format!(".unfinished-{number}"));
             let path = PathBuf::from(name);
             // Made by nobody else: so two at the same time do not meet.
-            match fs::create_dir(&path) {
+            match make_private_folder(&path) {
                 Ok(()) => {
                     let disk = Disk::unfinished(&path)?;
                     return Ok(Self { path, disk, finished: false });

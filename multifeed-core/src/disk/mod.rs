@@ -6,27 +6,34 @@
 //! another one, or nothing.
 
 pub(crate) mod convert;
+mod error;
+mod files;
 mod holes;
+mod lock;
+mod names;
 mod pool;
 mod stable;
+mod sync;
 mod system;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use fs4::fs_std::FileExt;
 
+use self::error::{is_denied, kind, known, not_a_file, or_missing};
 use self::pool::{Mode, Pool};
 use self::stable::Stable;
-pub use self::system::is_too_many_files;
-use self::system::{create_secret, device, read_fully, sync_file_system, write_fully};
-pub use self::system::{make_folder, sync_folder};
+use self::system::{Access, Base, Kind, read_fully, write_fully};
+pub use self::system::{is_too_many_files, make_folder, sync_folder};
+use crate::format::is_secret;
 use crate::storage::{
-    Answer, Batch, BatchResult, Failed, FilePath, Files, Op, StorageError, StorageErrorKind,
+    Answer, Batch, BatchResult, Failed, FilePath, MAX_READ, NotAFile, Op, StorageError,
+    StorageErrorKind,
 };
 
 /// The files of one store.
@@ -43,6 +50,20 @@ use crate::storage::{
 /// folders above it. From Linux 5.8 on, where the file system is known to do it well, the first one is `syncfs` of
 /// everything, and later ones are spared if nothing changed since.
 ///
+/// **Links.** The folder of the store may be reached through links, which the user chose; below it none is
+/// followed, whatever is done, and what is no regular file is refused without waiting
+/// ([`StorageErrorKind::NotAFile`]): a store may come from strangers. Hard links cannot be told from files: what
+/// a store shares with other folders by hard links is written there, too.
+///
+/// **Modes.** Folders are made for their owner only (0700), and so are the files with secrets (0600): `master_key`,
+/// `root_key`, `secret_key`, `multifeed.blocked`, and the `name` files of corestore, which hold the root key.
+/// Where others may read one of these, that is taken from them when it is opened. Other files are 0644, less what
+/// the process masks.
+///
+/// **A folder that is removed** while it is open, with all files or in part: what would be written to files without
+/// a name fails as [`StorageErrorKind::Removed`], and the folder of the store is not made anew. One that is only
+/// moved stays open.
+///
 /// [`Queue`]: crate::storage::Queue
 #[derive(Debug)]
 pub struct Disk {
@@ -54,18 +75,10 @@ pub struct Disk {
     syncs: bool,
 }
 
-impl Files for Disk {
-    fn execute(&self, batch: &Batch) -> BatchResult {
-        Self::execute(self, batch)
-    }
-
-    fn close(&self) {
-        Self::close(self);
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
+    /// The folder of the store, once it was there.
+    base: Option<Arc<Base>>,
     pool: Pool,
     locks: BTreeMap<FilePath, File>,
     failed: Failed,
@@ -97,12 +110,28 @@ impl Disk {
             Err(error) => return Err(error),
         }
         let shared = Shared {
+            base: None,
             pool: Pool::new(open_files.max(1)),
             locks: BTreeMap::new(),
             failed: Failed::default(),
             stable: Stable::default(),
         };
         Ok(Self { root, shared: Mutex::new(shared), sweep: Mutex::new(true), syncs: true })
+    }
+
+    /// The same, for reading only: nothing is written, made, locked or synced, and what asks for that fails with
+    /// [`StorageErrorKind::ReadOnly`]. [`Op::Lock`] only looks whether another process has the lock. A file with
+    /// a secret that may not be read is not found.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        self.shared().pool.read_only = true;
+        self
+    }
+
+    /// Whether it is for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.shared().pool.read_only
     }
 
     /// The store in the folder `directory`, which nobody takes for one yet: nothing is on stable storage before
@@ -131,12 +160,12 @@ impl Disk {
             return skipped;
         }
         let answers = batch.ops.iter().map(|op| {
-            let answer = self.run(op);
+            let answer = self.run_if_there(op);
             if matches!(op, Op::Write { .. } | Op::Truncate { .. } | Op::Punch { .. }) {
                 // Not before: all may be synced at once in between. Also when it failed half-way.
                 self.shared().stable.file_changed(op.path());
             }
-            answer.map_err(|e| op.error(kind(&e)))
+            answer.map_err(|error| op.error(kind(&error)))
         });
         let answers = answers.collect::<Vec<Result<Answer, StorageError>>>();
         self.shared().failed.answer(batch.id, answers)
@@ -146,6 +175,7 @@ impl Disk {
     pub fn close(&self) {
         let mut shared = self.shared();
         shared.pool.forget(&FilePath::root());
+        shared.base = None;
         // Another process may change the files from here on.
         shared.stable.forget();
         for file in std::mem::take(&mut shared.locks).into_values() {
@@ -155,17 +185,26 @@ impl Disk {
         }
     }
 
+    /// Nothing is found in a folder that was removed: that must not be taken for a store that is empty.
+    fn run_if_there(&self, op: &Op) -> io::Result<Answer> {
+        let answer = self.run(op);
+        let missing = match &answer {
+            Ok(answer) => *answer == Answer::NotFound,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if missing && self.base()?.is_some_and(|base| base.is_removed()) {
+            return Err(known(StorageErrorKind::Removed));
+        }
+        answer
+    }
+
     fn run(&self, op: &Op) -> io::Result<Answer> {
+        if op.changes() && self.is_read_only() {
+            return Err(known(StorageErrorKind::ReadOnly));
+        }
         match op {
             Op::Read { path, offset, len } => self.read(path, *offset, *len),
-            Op::Length { path } => {
-                let found = or_missing(fs::metadata(self.disk_path(path)))?;
-                let Some(found) = found else { return Ok(Answer::NotFound) };
-                if !found.is_file() {
-                    return Err(io::Error::other("not a file"));
-                }
-                Ok(Answer::Length(found.len()))
-            }
+            Op::Length { path } => self.length(path),
             Op::NextData { path, offset } => {
                 let Some(file) = or_missing(self.file(path, Mode::Read))? else {
                     return Ok(Answer::NotFound);
@@ -174,13 +213,15 @@ impl Disk {
             }
             Op::Write { path, offset, data } => {
                 check_end(*offset, data.len() as u64)?;
-                write_fully(&*self.file(path, Mode::Create)?, data, *offset)?;
-                Ok(Answer::Done)
+                let file = self.file(path, Mode::Create)?;
+                write_fully(&file, data, *offset)?;
+                self.if_there(path, &file)
             }
             Op::Truncate { path, len } => {
                 check_end(*len, 0)?;
-                self.file(path, Mode::Create)?.set_len(*len)?;
-                Ok(Answer::Done)
+                let file = self.file(path, Mode::Create)?;
+                file.set_len(*len)?;
+                self.if_there(path, &file)
             }
             Op::Punch { path, offset, len } => {
                 if let Some(file) = or_missing(self.file(path, Mode::Change))? {
@@ -198,159 +239,43 @@ impl Disk {
     }
 
     fn read(&self, path: &FilePath, offset: u64, len: usize) -> io::Result<Answer> {
-        let Some(file) = or_missing(self.file(path, Mode::Read))? else {
-            return Ok(Answer::NotFound);
+        let opened = match self.file(path, Mode::Read) {
+            // Whoever only reads does without the secrets of others.
+            Err(error) if is_denied(&error) && self.is_read_only() && is_secret(path) => None,
+            opened => or_missing(opened)?,
         };
+        let Some(file) = opened else { return Ok(Answer::NotFound) };
         let held = file.metadata()?.len().saturating_sub(offset);
         let len = len.min(usize::try_from(held).unwrap_or(usize::MAX));
-        let mut bytes = vec![0; len];
+        if len > MAX_READ {
+            return Err(io::Error::other("too much to be read at once"));
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        bytes.resize(len, 0);
         let count = read_fully(&file, &mut bytes, offset)?;
         bytes.truncate(count);
         Ok(Answer::Bytes(Bytes::from(bytes)))
     }
 
-    fn create_secret(&self, path: &FilePath, data: &[u8]) -> io::Result<Answer> {
-        let disk_path = self.disk_path(path);
-        let mut temporary = disk_path.clone().into_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        self.make_folders(path)?;
-        // What an interrupted attempt left there was never given its name.
-        or_missing(fs::remove_file(&temporary))?;
-        let file = self.shared().pool.with_room(|| create_secret(&temporary))?;
-        (&file).write_all(data)?;
-        if self.syncs {
-            file.sync_all()?;
+    fn length(&self, path: &FilePath) -> io::Result<Answer> {
+        let Some(base) = self.base()? else { return Ok(Answer::NotFound) };
+        let found = self.shared().pool.with_room(|| base.find(path));
+        let Some(found) = or_missing(found)? else { return Ok(Answer::NotFound) };
+        match found.kind {
+            Kind::File => Ok(Answer::Length(found.len)),
+            Kind::Folder => Err(not_a_file(NotAFile::Folder)),
+            Kind::Other(found) => Err(not_a_file(found)),
         }
-        drop(file);
-        self.shared().pool.forget(path);
-        fs::rename(&temporary, &disk_path)?;
-        self.name_changed(path);
-        if self.syncs {
-            self.sync_folders(path, true)?;
-        }
-        Ok(Answer::Done)
     }
 
-    fn remove(&self, path: &FilePath) -> io::Result<Answer> {
-        if *path == FilePath::root() {
-            return Err(io::Error::other("the store itself cannot be removed"));
+    /// Something was written to a file: in vain if nobody can find it any more.
+    fn if_there(&self, path: &FilePath, file: &File) -> io::Result<Answer> {
+        if system::is_removed(file) {
+            // What is written next is written to a new one.
+            self.shared().pool.forget(path);
+            return Err(known(StorageErrorKind::Removed));
         }
-        self.shared().pool.forget(path);
-        let disk_path = self.disk_path(path);
-        // Links are removed, never followed.
-        match or_missing(fs::symlink_metadata(&disk_path))? {
-            Some(found) if found.is_dir() => or_missing(fs::remove_dir_all(&disk_path))?,
-            Some(_) => or_missing(fs::remove_file(&disk_path))?,
-            None => None,
-        };
-        self.shared().stable.removed(path);
-        self.name_changed(path);
-        Ok(Answer::Done)
-    }
-
-    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<Answer> {
-        let disk_from = self.disk_path(from);
-        let Some(found) = or_missing(fs::metadata(&disk_from))? else {
-            return Ok(Answer::NotFound);
-        };
-        if !found.is_file() && self.disk_path(to).symlink_metadata().is_ok() {
-            return Err(io::Error::other("the name is taken"));
-        }
-        self.make_folders(to)?;
-        let mut shared = self.shared();
-        shared.pool.forget(from);
-        shared.pool.forget(to);
-        drop(shared);
-        fs::rename(disk_from, self.disk_path(to))?;
-        self.shared().stable.renamed(from, to);
-        self.name_changed(from);
-        self.name_changed(to);
-        Ok(Answer::Done)
-    }
-
-    fn list(&self, path: &FilePath) -> io::Result<Answer> {
-        let disk_path = self.disk_path(path);
-        let opened = self.shared().pool.with_room(|| fs::read_dir(&disk_path));
-        let Some(entries) = or_missing(opened)? else { return Ok(Answer::NotFound) };
-        let mut names = Vec::new();
-        for entry in entries {
-            // A name that is no text is none of ours.
-            names.extend(entry?.file_name().into_string());
-        }
-        names.sort_unstable();
-        Ok(Answer::Names(names))
-    }
-
-    fn sync(&self, path: &FilePath) -> io::Result<Answer> {
-        let disk_path = self.disk_path(path);
-        if !self.syncs {
-            let there = or_missing(fs::metadata(disk_path))?.is_some();
-            return Ok(if there { Answer::Done } else { Answer::NotFound });
-        }
-        self.sweep();
-        let Some(found) = or_missing(fs::metadata(&disk_path))? else {
-            self.sync_folders(path, true)?;
-            return Ok(Answer::NotFound);
-        };
-        if !found.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        // A link may lead to another file system.
-        let root = or_missing(fs::metadata(&self.root))?;
-        let swept = root.is_some_and(|root| device(&root) == device(&found));
-        if !swept || self.shared().stable.needs_file(path) {
-            // One that may only be read is synced, too: whoever wrote it may not have.
-            self.file(path, Mode::Read)?.sync_data()?;
-            self.shared().stable.file_synced(path);
-        }
-        self.sync_folders(path, swept)?;
-        Ok(Answer::Done)
-    }
-
-    /// Syncs all that is there at once, the first time and where that is possible.
-    fn sweep(&self) {
-        let mut possible = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*possible || self.shared().stable.swept {
-            return;
-        }
-        // A store that is not there yet has nothing to be synced, and may be there soon.
-        let Ok(root) = File::open(&self.root) else { return };
-        self.shared().stable.begin();
-        // Should it fail, maybe because of what is none of ours, files are synced one by one.
-        *possible = sync_file_system(&root).unwrap_or(false);
-        self.shared().stable.ended(*possible);
-    }
-
-    /// Syncs the folders above `path` in which a name may have changed since they last were. `swept`: they
-    /// are in the file system of the store.
-    fn sync_folders(&self, path: &FilePath, swept: bool) -> io::Result<()> {
-        let mut above = path.parent();
-        while let Some(folder) = above {
-            above = folder.parent();
-            let needed = self.shared().stable.needs_folder(&folder, swept);
-            let Some(changes) = needed else { continue };
-            let disk_path = self.disk_path(&folder);
-            let synced = self.shared().pool.with_room(|| sync_folder(&disk_path));
-            or_missing(synced)?;
-            self.shared().stable.folder_synced(folder, changes);
-        }
-        Ok(())
-    }
-
-    fn lock(&self, path: &FilePath) -> io::Result<Answer> {
-        self.make_folders(path)?;
-        let disk_path = self.disk_path(path);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = self.shared().pool.with_room(|| options.open(&disk_path))?;
-        if !FileExt::try_lock_exclusive(&file)? {
-            return Err(io::Error::other(InUse { process: read_process(&file) }));
-        }
-        file.set_len(0)?;
-        write_fully(&file, format!("{}\n", std::process::id()).as_bytes(), 0)?;
-        self.name_changed(path);
-        self.shared().locks.insert(path.clone(), file);
         Ok(Answer::Done)
     }
 
@@ -360,40 +285,34 @@ impl Disk {
         if let Some(file) = shared.pool.get(path, mode) {
             return Ok(file);
         }
-        let disk_path = self.disk_path(path);
-        let opened = match shared.pool.open(path, &disk_path, mode) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && mode == Mode::Create => {
-                drop(shared);
-                self.make_folders(path)?;
-                shared = self.shared();
-                shared.pool.open(path, &disk_path, mode)
-            }
-            other => other,
-        };
-        let (file, made) = opened?;
         drop(shared);
+        let base = match (self.base()?, mode) {
+            (Some(base), _) => base,
+            (None, Mode::Create) => self.make_folders(path)?,
+            (None, Mode::Read | Mode::Change) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let opened = self.shared().pool.open(&base, path, mode);
+        let (file, made) = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && mode == Mode::Create => {
+                self.make_folders(path)?;
+                self.shared().pool.open(&base, path, mode)?
+            }
+            other => other?,
+        };
         if made {
             self.name_changed(path);
         }
         Ok(file)
     }
 
-    /// Makes the folders above `path`.
-    fn make_folders(&self, path: &FilePath) -> io::Result<()> {
-        let Some(folder) = path.parent() else { return Ok(()) };
-        let disk_path = self.disk_path(&folder);
-        if disk_path.is_dir() {
-            return Ok(());
+    /// The folder of the store, if it is there.
+    fn base(&self) -> io::Result<Option<Arc<Base>>> {
+        let mut shared = self.shared();
+        if shared.base.is_none() {
+            let opened = shared.pool.with_room(|| Base::open(&self.root));
+            shared.base = or_missing(opened)?.map(Arc::new);
         }
-        // The names of the store's own folder and of those above it are synced here: no operation speaks of them.
-        make_folder(&self.root)?;
-        fs::create_dir_all(disk_path)?;
-        let mut made = Some(folder);
-        while let Some(folder) = made {
-            self.name_changed(&folder);
-            made = folder.parent();
-        }
-        Ok(())
+        Ok(shared.base.clone())
     }
 
     /// The folder of `path` must be synced for its names to last.
@@ -401,32 +320,9 @@ impl Disk {
         self.shared().stable.name_changed(path);
     }
 
-    fn disk_path(&self, path: &FilePath) -> PathBuf {
-        let mut disk_path = self.root.clone();
-        disk_path.extend(path.as_str().split('/').filter(|part| !part.is_empty()));
-        disk_path
-    }
-
     fn shared(&self) -> MutexGuard<'_, Shared> {
         // Nothing in there is left half changed by a panic.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The lock is held by someone else.
-#[derive(Debug, thiserror::Error)]
-#[error("in use")]
-struct InUse {
-    process: u32,
-}
-
-/// `None` for what does not exist, in a folder or because its folder is a file.
-fn or_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -438,29 +334,17 @@ fn check_end(offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// The number that [`Op::Lock`] left in a lock file; 0 if there is none.
-fn read_process(file: &File) -> u32 {
-    let mut text = String::new();
-    let read = file.take(16).read_to_string(&mut text);
-    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
-}
-
-fn kind(error: &io::Error) -> StorageErrorKind {
-    use io::ErrorKind;
-    if let Some(in_use) = error.get_ref().and_then(|inner| inner.downcast_ref::<InUse>()) {
-        return StorageErrorKind::InUse { process: in_use.process };
-    }
-    if is_too_many_files(error) {
-        return StorageErrorKind::TooManyFiles;
-    }
-    let kind = error.kind();
-    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-        return StorageErrorKind::Full;
-    }
-    if matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) {
-        return StorageErrorKind::Denied;
-    }
-    StorageErrorKind::Io(error.to_string())
+/// The first `limit` bytes of a file at the root of the store in the folder `directory`: of a regular file that is
+/// reached without links, as all files of a store are.
+///
+/// # Errors
+///
+/// Those of opening and reading it.
+pub fn read_beginning(directory: &Path, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let file = Base::open(directory)?.open_file(&FilePath::new(&[name]), Access::Read)?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Number of files kept open unless said otherwise.
@@ -469,16 +353,6 @@ const OPEN_FILES: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_are_sorted_by_what_the_user_can_do() {
-        let sorted = |error: io::ErrorKind| kind(&error.into());
-        assert_eq!(sorted(io::ErrorKind::StorageFull), StorageErrorKind::Full);
-        assert_eq!(sorted(io::ErrorKind::QuotaExceeded), StorageErrorKind::Full);
-        assert_eq!(sorted(io::ErrorKind::PermissionDenied), StorageErrorKind::Denied);
-        assert_eq!(sorted(io::ErrorKind::ReadOnlyFilesystem), StorageErrorKind::Denied);
-        assert!(matches!(sorted(io::ErrorKind::TimedOut), StorageErrorKind::Io(_)));
-    }
 
     /// As by a child process between its fork and the start of its program.
     #[cfg(unix)]
@@ -518,15 +392,5 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
         let path = FilePath::new(&["secret_key"]);
         assert_eq!(disk.sync(&path).unwrap(), Answer::Done);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_codes_of_the_operating_system_are_known() {
-        let sorted = |code| kind(&io::Error::from_raw_os_error(code));
-        assert_eq!(sorted(28), StorageErrorKind::Full, "ENOSPC");
-        assert_eq!(sorted(122), StorageErrorKind::Full, "EDQUOT");
-        assert_eq!(sorted(13), StorageErrorKind::Denied, "EACCES");
-        assert_eq!(sorted(24), StorageErrorKind::TooManyFiles, "EMFILE");
     }
 }

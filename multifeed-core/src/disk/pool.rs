@@ -1,12 +1,12 @@
 //! Open files, a limited number of them.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::system::is_too_many_files;
+use super::system::{Access, Base, is_too_many_files, keep_to_owner};
+use crate::format;
 use crate::storage::FilePath;
 
 /// The files that were used last, open.
@@ -15,6 +15,8 @@ use crate::storage::FilePath;
 /// until that is over.
 #[derive(Debug)]
 pub(super) struct Pool {
+    /// No file is opened to be changed.
+    pub(super) read_only: bool,
     limit: usize,
     tick: u64,
     files: BTreeMap<FilePath, Entry>,
@@ -42,7 +44,7 @@ pub(super) enum Mode {
 
 impl Pool {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, tick: 0, files: BTreeMap::new(), by_use: BTreeMap::new() }
+        Self { read_only: false, limit, tick: 0, files: BTreeMap::new(), by_use: BTreeMap::new() }
     }
 
     /// The file if it is open for that.
@@ -58,15 +60,16 @@ impl Pool {
         Some(Arc::clone(&entry.file))
     }
 
-    /// Opens the file at `disk_path`, giving up other files while too many are open. The second value
-    /// tells whether the file was made.
+    /// Opens a file, giving up other files while too many are open. The second value tells whether the file
+    /// was made.
     pub(super) fn open(
         &mut self,
+        base: &Base,
         path: &FilePath,
-        disk_path: &Path,
         mode: Mode,
     ) -> io::Result<(Arc<File>, bool)> {
-        let opened = self.with_room(|| open_file(disk_path, mode))?;
+        let read_only = self.read_only;
+        let opened = self.with_room(|| open_file(base, path, mode, read_only))?;
         let file = Arc::new(opened.file);
         self.forget(path);
         self.tick += 1;
@@ -123,22 +126,35 @@ struct Opened {
 
 /// Opens a file for reading and writing, since both are done to almost every file; only for reading
 /// where no more is allowed and asked for.
-fn open_file(path: &Path, mode: Mode) -> io::Result<Opened> {
-    let mut options = OpenOptions::new();
-    let (file, writable, made) = match options.read(true).write(true).open(path) {
-        Ok(file) => (file, true, false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mode == Mode::Create => {
-            (options.create(true).truncate(false).open(path)?, true, true)
-        }
-        Err(error) if is_read_only(&error) && mode == Mode::Read => {
-            (OpenOptions::new().read(true).open(path)?, false, false)
-        }
-        Err(error) => return Err(error),
+fn open_file(base: &Base, path: &FilePath, mode: Mode, read_only: bool) -> io::Result<Opened> {
+    let for_reading = || -> io::Result<Opened> {
+        let file = base.open_file(path, Access::Read)?;
+        Ok(Opened { file, writable: false, made: false })
     };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a file"));
+    if read_only {
+        return for_reading();
     }
-    Ok(Opened { file, writable, made })
+    let secret = format::is_secret(path);
+    let for_change = || -> io::Result<Opened> {
+        let file = base.open_file(path, Access::Change)?;
+        if secret {
+            // Others may have been let in by the JavaScript, or by hand.
+            keep_to_owner(&file);
+        }
+        Ok(Opened { file, writable: true, made: false })
+    };
+    match for_change() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mode == Mode::Create => {
+            match base.open_file(path, Access::New { secret }) {
+                Ok(file) => Ok(Opened { file, writable: true, made: true }),
+                // Somebody was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => for_change(),
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) if is_read_only(&error) && mode == Mode::Read => for_reading(),
+        other => other,
+    }
 }
 
 fn is_read_only(error: &io::Error) -> bool {

@@ -1,9 +1,61 @@
-//! All that differs between operating systems: reading and writing at a place in a file, holes, modes,
-//! syncing of folders, error codes.
+//! All that differs between operating systems: files without links, reading and writing at a place in a file, holes,
+//! modes, syncing of folders, error codes.
 
-use std::fs::{File, Metadata, OpenOptions};
+#[cfg(not(unix))]
+mod other;
+#[cfg(unix)]
+mod unix;
+
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
+
+#[cfg(not(unix))]
+pub(super) use other::Base;
+#[cfg(unix)]
+pub(super) use unix::Base;
+
+use crate::storage::NotAFile;
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Access {
+    /// To read it.
+    Read,
+    /// To read and change it.
+    Change,
+    /// To make it; one that is there is [`io::ErrorKind::AlreadyExists`].
+    New {
+        /// For its owner only.
+        secret: bool,
+    },
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) kind: Kind,
+    pub(super) len: u64,
+    /// The file system that it is in, if that is known.
+    pub(super) device: Option<u64>,
+    /// Others than its owner may read or write it.
+    pub(super) open_to_others: bool,
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Folder,
+    Other(NotAFile),
+}
+
+/// The mode of a folder that is made: for its owner only.
+#[cfg(unix)]
+const FOLDER_MODE: u32 = 0o700;
+/// What others than the owner may do.
+#[cfg(unix)]
+const OTHERS: u32 = 0o077;
 
 /// Reads once at `offset`; 0 at the end of the file.
 #[cfg(unix)]
@@ -115,16 +167,38 @@ pub(super) fn block_size(found: &Metadata) -> Option<u64> {
     }
 }
 
-/// Makes a new file that only its owner may read.
-pub(super) fn create_secret(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+/// Whether a file or folder that is open has no name any more.
+#[cfg(unix)]
+pub(super) fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) == 0)
 }
 
-/// Makes a folder, and those above it that do not exist, and waits until their names are on stable storage.
+/// Names of open files stay.
+#[cfg(not(unix))]
+pub(super) fn is_removed(_: &File) -> bool {
+    false
+}
+
+/// Takes from others than the owner what they may do with an open file, as far as that is possible. Writes
+/// nothing where they may do nothing.
+pub(super) fn keep_to_owner(file: &File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let Ok(found) = file.metadata() else { return };
+        let mode = found.permissions().mode();
+        if mode & OTHERS != 0 {
+            let _not_ours = file.set_permissions(std::fs::Permissions::from_mode(mode & 0o700));
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _modes_are_unknown = file;
+    }
+}
+
+/// Makes a folder, for its owner only, and those above it that do not exist, and waits until their names are on
+/// stable storage. One that is there stays as it is.
 ///
 /// Where a folder above may not be read, and so not be synced, its new name lasts when the system writes it.
 ///
@@ -132,14 +206,32 @@ pub(super) fn create_secret(path: &Path) -> io::Result<File> {
 ///
 /// Those of [`std::fs::create_dir_all`].
 pub fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let new: Vec<&Path> = path.ancestors().take_while(missing).collect();
-    std::fs::create_dir_all(path)?;
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        std::fs::create_dir_all(above)?;
+    }
+    match make_private_folder(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other?,
+    }
     for made in new {
         let above = made.parent().filter(|path| !path.as_os_str().is_empty());
         let _ = sync_folder(above.unwrap_or(Path::new(".")));
     }
     Ok(())
+}
+
+/// Makes one folder that is not there, for its owner only.
+pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
+    #[allow(unused_mut, reason = "it has a mode on some systems only")]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
+    builder.create(path)
 }
 
 /// Waits until the names in a folder are on stable storage, where folders can be opened; Windows
@@ -188,17 +280,6 @@ pub(super) fn sync_file_system(_: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The file system that a file is in, if that is known.
-pub(super) fn device(found: &Metadata) -> Option<u64> {
-    #[cfg(unix)]
-    return Some(std::os::unix::fs::MetadataExt::dev(found));
-    #[cfg(not(unix))]
-    {
-        let _ = found;
-        None
-    }
-}
-
 /// Opens a file so that it can be synced.
 pub(super) fn open_to_sync(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(cfg!(windows)).open(path)
@@ -211,6 +292,21 @@ pub fn is_too_many_files(error: &io::Error) -> bool {
         &[4, 10024] // ERROR_TOO_MANY_OPEN_FILES, WSAEMFILE
     } else {
         &[24, 23] // EMFILE, ENFILE: the same on all systems with modes
+    };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether an error says that the disk, or what connects it, fails.
+pub(super) fn is_broken(error: &io::Error) -> bool {
+    let codes: &[i32] = if cfg!(windows) {
+        // ERROR_CRC, ERROR_SECTOR_NOT_FOUND, ERROR_WRITE_FAULT, ERROR_READ_FAULT, ERROR_GEN_FAILURE,
+        // ERROR_DEV_NOT_EXIST, ERROR_IO_DEVICE
+        &[23, 27, 29, 30, 31, 55, 1117]
+    } else if cfg!(any(target_os = "linux", target_os = "android")) {
+        // EIO, ENXIO, ENODEV, ENOTCONN, ESHUTDOWN, EREMOTEIO, ENOMEDIUM
+        &[5, 6, 19, 107, 108, 121, 123]
+    } else {
+        &[5, 6, 19] // EIO, ENXIO, ENODEV
     };
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }

@@ -13,3 +13,17 @@ pub mod forked;
 pub mod list;
 pub mod numbered;
 pub mod sleep;
+
+use crate::storage::FilePath;
+
+/// Name of the file in which a program may keep the root key of a store.
+pub(crate) const ROOT_KEY: &str = "root_key";
+
+/// Whether a file holds what only its owner may know: a secret key, the root key, or a name with the root key in
+/// it. Such a file is made for its owner only.
+pub(crate) fn is_secret(path: &FilePath) -> bool {
+    let name = path.as_str().rsplit('/').next().unwrap_or_default();
+    let secret =
+        [corestore::MASTER_KEY, corestore::NAME, sleep::SECRET_KEY, blocked::FILE, ROOT_KEY];
+    secret.contains(&name)
+}

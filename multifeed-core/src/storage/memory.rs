@@ -8,7 +8,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::file::SparseFile;
-use super::{Answer, Batch, BatchResult, Failed, FilePath, Op, StorageError, StorageErrorKind};
+use super::{
+    Answer, Batch, BatchResult, Failed, FilePath, MAX_READ, NotAFile, Op, StorageError,
+    StorageErrorKind,
+};
 
 /// An executor of batches in memory, with the meaning that `disk::Disk` gives them.
 ///
@@ -82,10 +85,13 @@ impl Memory {
 
     fn answer(&mut self, op: &Op) -> Result<Answer, StorageErrorKind> {
         match op {
-            Op::Read { path, offset, len } => Ok(match self.file(path)? {
-                Some(file) => Answer::Bytes(Bytes::from(file.read(*offset, *len))),
-                None => Answer::NotFound,
-            }),
+            Op::Read { path, offset, len } => {
+                let Some(file) = self.file(path)? else { return Ok(Answer::NotFound) };
+                if file.len().saturating_sub(*offset).min(*len as u64) > MAX_READ as u64 {
+                    return Err(io("too much to be read at once"));
+                }
+                Ok(Answer::Bytes(Bytes::from(file.read(*offset, *len))))
+            }
             Op::Length { path } => Ok(match self.length(path)? {
                 Some(file) => Answer::Length(file.len()),
                 None => Answer::NotFound,
@@ -215,7 +221,7 @@ impl Memory {
 
     fn file(&self, path: &FilePath) -> Result<Option<&SparseFile>, StorageErrorKind> {
         if self.folders.contains(path) {
-            return Err(io(NOT_A_FILE));
+            return Err(StorageErrorKind::NotAFile(NotAFile::Folder));
         }
         self.allowed(path)?;
         Ok(self.files.get(path))
@@ -224,7 +230,7 @@ impl Memory {
     /// As [`Self::file`]; the length of a file is told to everybody.
     fn length(&self, path: &FilePath) -> Result<Option<&SparseFile>, StorageErrorKind> {
         if self.folders.contains(path) {
-            return Err(io(NOT_A_FILE));
+            return Err(StorageErrorKind::NotAFile(NotAFile::Folder));
         }
         Ok(self.files.get(path))
     }
@@ -232,7 +238,7 @@ impl Memory {
     /// The file, made with the folders above it if it is not there.
     fn make(&mut self, path: &FilePath) -> Result<&mut SparseFile, StorageErrorKind> {
         if self.folders.contains(path) || *path == FilePath::root() {
-            return Err(io(NOT_A_FILE));
+            return Err(StorageErrorKind::NotAFile(NotAFile::Folder));
         }
         let mut above = path.parent();
         while let Some(folder) = above {
@@ -297,5 +303,3 @@ fn last_part(path: &FilePath) -> &str {
 fn io(text: &str) -> StorageErrorKind {
     StorageErrorKind::Io(text.to_string())
 }
-
-const NOT_A_FILE: &str = "not a file";

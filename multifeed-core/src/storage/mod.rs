@@ -5,12 +5,14 @@
 //! tests, [`Queue`] is the order in which an executor that runs several batches at once may start
 //! them. The executor on files is `disk`, which needs `std`.
 
+mod error;
 mod failed;
 mod file;
 mod journal;
 mod memory;
 mod queue;
 
+pub use error::{NotAFile, StorageError, StorageErrorKind};
 pub use failed::Failed;
 pub use journal::{Effect, Journal, Kept};
 pub use memory::{Fault, Memory};
@@ -33,6 +35,25 @@ pub trait Files: fmt::Debug {
 
     /// Closes all files and gives the lock up.
     fn close(&self);
+
+    /// Whether nothing may be written.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    /// Where nothing may be written: keeps others from writing until the files are closed; if one of them has the
+    /// lock already, that process, 0 if its number is not known.
+    fn keep_still(&self, _lock: &FilePath) -> Option<u32> {
+        None
+    }
+
+    /// Whether others than its owner may do something with a file or folder.
+    fn is_open_to_others(&self, _path: &FilePath) -> bool {
+        false
+    }
+
+    /// Takes that from them, as far as that is possible.
+    fn keep_to_owner(&self, _path: &FilePath) {}
 }
 
 impl Files for RefCell<Memory> {
@@ -69,8 +90,8 @@ pub struct FilePath(String);
 /// `after` was answered, well or badly; without `after` at once. A [`Op::Read`] sees every [`Op::Write`]
 /// of the batches submitted before its own, answered or not.
 ///
-/// If any operation of the batch `after` failed, the operations of this one are not run and are
-/// answered with [`StorageErrorKind::Skipped`].
+/// If any operation of the batch `after` failed, the operations of this one are not run and are answered
+/// with that error: the first one, which the others follow from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Number to answer with.
@@ -85,7 +106,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Read up to `len` bytes. Fewer come back at the end of the file, none if it does not exist:
-    /// [`Answer::Bytes`] or [`Answer::NotFound`].
+    /// [`Answer::Bytes`] or [`Answer::NotFound`]. More than [`MAX_READ`] that are there are refused.
     Read {
         /// The file.
         path: FilePath,
@@ -166,7 +187,8 @@ pub enum Op {
         path: FilePath,
     },
     /// Take the lock of the store until it is closed, and leave the number of this process in the
-    /// file. Fails with [`StorageErrorKind::InUse`].
+    /// file. Fails with [`StorageErrorKind::InUse`]; with [`StorageErrorKind::NotALock`] if the file holds
+    /// something else. Storage that is only read takes no lock, and fails if another process has it.
     Lock {
         /// The lock file.
         path: FilePath,
@@ -200,47 +222,6 @@ pub struct BatchResult {
 /// What is in a file that others may not read. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
-
-/// An operation that failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{doing} {path}: {kind}")]
-pub struct StorageError {
-    /// What was being done: `read`, `write`, …
-    pub doing: &'static str,
-    /// The file.
-    pub path: FilePath,
-    /// What went wrong.
-    pub kind: StorageErrorKind,
-}
-
-/// What went wrong with an operation.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageErrorKind {
-    /// The disk, or the quota, is full.
-    #[error(
-        "no space left on the disk; nothing that was acknowledged is lost, make room and try again"
-    )]
-    Full,
-    /// The operating system does not allow it.
-    #[error("permission denied")]
-    Denied,
-    /// Another process has the store open.
-    #[error("the store is in use by process {process}")]
-    InUse {
-        /// Its number, 0 if unknown.
-        process: u32,
-    },
-    /// Too many files are open in this process or system.
-    #[error("too many open files")]
-    TooManyFiles,
-    /// Not run, because the batch before it failed.
-    #[error("not done because an earlier operation failed")]
-    Skipped,
-    /// Anything else; the text is the operating system's.
-    #[error("{0}")]
-    Io(String),
-}
 
 impl Batch {
     /// Whether executing it may take so long that it is worth a thread of its own: it waits for stable
@@ -289,6 +270,25 @@ impl Op {
             Self::List { .. } => "list",
             Self::Sync { .. } => "sync",
             Self::Lock { .. } => "lock",
+        }
+    }
+
+    /// Whether it writes, makes, removes or syncs something. Locking does, where it can.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Write { .. }
+            | Self::Truncate { .. }
+            | Self::Punch { .. }
+            | Self::CreateSecret { .. }
+            | Self::Remove { .. }
+            | Self::Rename { .. }
+            | Self::Sync { .. } => true,
+            Self::Read { .. }
+            | Self::Length { .. }
+            | Self::NextData { .. }
+            | Self::List { .. }
+            | Self::Lock { .. } => false,
         }
     }
 
@@ -418,6 +418,9 @@ impl fmt::Display for FilePath {
         f.write_str(&self.0)
     }
 }
+
+/// Bytes that one operation reads at most.
+pub const MAX_READ: usize = 256 * 1024 * 1024;
 
 /// Bytes that a batch moves without being long.
 const LONG_BYTES: usize = 256 * 1024;

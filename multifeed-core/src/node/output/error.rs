@@ -27,6 +27,14 @@ pub enum NodeError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// The store was opened for reading only.
+    #[error(
+        "the store is open for reading only: nothing is written to it, and nothing fetched from peers"
+    )]
+    ReadOnly,
+    /// There is no store in the folder, and none is to be made.
+    #[error("there is no store in it")]
+    NoStore,
     /// The feed is written by somebody else.
     #[error("feed {feed} cannot be written here: its secret key is not in this store")]
     NotWritable {
@@ -135,17 +143,12 @@ impl NodeError {
     /// A stable name for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        use crate::storage::StorageErrorKind as Kind;
         match self {
-            Self::Storage(error) => match &error.kind {
-                Kind::Full => "ERR_DISK_FULL",
-                Kind::Denied => "ERR_DENIED",
-                Kind::InUse { .. } => "ERR_IN_USE",
-                Kind::TooManyFiles => "ERR_TOO_MANY_FILES",
-                Kind::Skipped | Kind::Io(_) => "ERR_STORAGE",
-            },
+            Self::Storage(error) => error.kind.code(),
             Self::Damaged { .. } => "ERR_FEED_DAMAGED",
             Self::Store { .. } => "ERR_STORE_DAMAGED",
+            Self::ReadOnly => "ERR_READ_ONLY",
+            Self::NoStore => "ERR_NO_STORE",
             Self::NotWritable { .. } => "ERR_NOT_WRITABLE",
             Self::Blocked { .. } => "ERR_FEED_BLOCKED",
             Self::LostTail { .. } => "ERR_BLOCKS_LOST",

@@ -196,7 +196,8 @@ pub(crate) struct Convert {
     /// the layout that DIR has it becomes a copy.
     #[arg(long, value_name = "LAYOUT", value_enum)]
     pub(crate) layout: Folders,
-    /// Do not save the root key in NEW/root_key: it must be given each time.
+    /// Do not save the root key in NEW/root_key: it must be given each time. The layout of corestore
+    /// holds it all the same, in files called `name`, readable by you only.
     #[arg(long)]
     pub(crate) no_save_key: bool,
 }
@@ -276,6 +277,10 @@ pub(crate) struct Speaking {
     /// What the peers are.
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub(crate) dialect: Peers,
+    /// Write nothing to DIR: peers get what is there, and nothing is fetched from them. For media and
+    /// folders that can only be read, and beside another program that has the store open.
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 /// The two kinds of JavaScript peers, which do not understand each other.
@@ -303,7 +308,9 @@ impl From<Peers> for Dialect {
 /// How a store is made, if there is none yet.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Saving {
-    /// Do not save the root key of a new store in DIR/root_key: it must be given each time.
+    /// Do not save the root key of a new store in DIR/root_key: it must be given each time. The layout
+    /// of corestore holds it all the same, in files called `name`, readable by you only; numbered folders
+    /// do not.
     #[arg(long)]
     pub(crate) no_save_key: bool,
     /// How a new store is laid out, so that the JavaScript can open it too: `corestore` for

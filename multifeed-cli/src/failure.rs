@@ -139,6 +139,21 @@ fn store_advice(code: &str) -> Option<&'static str> {
              end in order on Ctrl-C), then try again"
         }
         "ERR_DISK_FULL" => "make room on the disk and try again",
+        "ERR_DISK_QUOTA" => {
+            "remove files of yours on that disk, or have the quota raised, and try again"
+        }
+        "ERR_READ_ONLY" => {
+            "`feeds`, `cat`, `verify`, `convert` and `serve --read-only` work where nothing can be written; to write, \
+             copy the folder to another disk"
+        }
+        "ERR_REMOVED" => "put the folder back, see whether its disk is there, and start again",
+        "ERR_DISK" => {
+            "see whether the disk and what connects it are well, and copy what can still be read"
+        }
+        "ERR_NOT_A_FILE" => {
+            "a store holds files and folders only: put the file itself there, or restore it from a backup"
+        }
+        "ERR_NOT_A_LOCK" => "see what it is, and move it away; the store makes another",
         "ERR_DENIED" => "see who owns the folder, and whether you may write there",
         "ERR_FEED_DAMAGED" => {
             "the other feeds of the store are not affected; a feed by others can be fetched again \

@@ -1,16 +1,17 @@
 //! The root key: where it comes from, and the file that keeps it.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use multifeed_proto::{INSECURE_DEFAULT_ROOT_KEY, KeyParseError};
 use multifeed_tokio::RootKey;
-use multifeed_tokio::core::disk::sync_folder;
+use multifeed_tokio::core::disk::{read_beginning, sync_folder};
 
-use crate::args::Global;
+use crate::context::Context;
 use crate::failure::Failure;
+use crate::input;
 
 /// Name of the file in a store that keeps its root key: 64 hexadecimal digits and a line end.
 pub(crate) const KEY_FILE: &str = "root_key";
@@ -49,13 +50,14 @@ impl fmt::Display for Source {
 }
 
 /// The key that was given by an option, or else by the environment.
-pub(crate) fn given(global: &Global) -> Result<Option<Given>, Failure> {
+pub(crate) async fn given(context: &Context) -> Result<Option<Given>, Failure> {
+    let global = &context.global;
     if let Some(text) = &global.key {
         return Ok(Some(parse(&text.0, Source::Option)?));
     }
     if let Some(path) = &global.key_file {
         let source = Source::File(path.clone());
-        let text = read_key_file(path).map_err(|error| {
+        let text = input::read_text(context, path, MAX_KEY_FILE).await?.map_err(|error| {
             Failure::new("ERR_KEY_FILE", format!("cannot read {source}: {error}"))
                 .advice("the file holds the root key, 64 hexadecimal digits")
         })?;
@@ -77,7 +79,8 @@ pub(crate) fn given(global: &Global) -> Result<Option<Given>, Failure> {
 /// The key that is saved in the store, if one is.
 pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
     let path = directory.join(KEY_FILE);
-    let text = match read_key_file(&path) {
+    let read = read_beginning(directory, KEY_FILE, MAX_KEY_FILE).and_then(input::text);
+    let text = match read {
         Ok(text) => text,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => {
@@ -91,6 +94,15 @@ pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
         Failure::new("ERR_KEY_FILE", message)
             .advice("write the key into it, or remove it and give the key with --key-file")
     })
+}
+
+/// The same for a command that only reads: a saved key that we may not read is none.
+pub(crate) fn saved_if_readable(directory: &Path) -> Result<Option<RootKey>, Failure> {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    match read_beginning(directory, KEY_FILE, 0) {
+        Err(error) if denied(&error) => Ok(None),
+        Ok(_) | Err(_) => saved(directory),
+    }
 }
 
 /// Saves the key of a new store, readable by its owner only, all of it or nothing. `false`: there is
@@ -163,22 +175,6 @@ fn parse(text: &str, source: Source) -> Result<Given, Failure> {
     }
 }
 
-fn read_key_file(path: &Path) -> io::Result<String> {
-    if path != Path::new("-") {
-        return read_secret(path);
-    }
-    let mut text = String::new();
-    io::stdin().lock().take(MAX_KEY_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// The beginning of a file, more than enough of it to see whether it holds a secret.
-pub(crate) fn read_secret(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -196,4 +192,4 @@ pub(crate) fn has_contents(directory: &Path) -> bool {
 const LOCK_FILE: &[u8] = b"multifeed.lock";
 
 /// Bytes read of a file that should hold a key; more than enough to see that one does not.
-const MAX_KEY_FILE: u64 = 1024;
+pub(crate) const MAX_KEY_FILE: u64 = 1024;

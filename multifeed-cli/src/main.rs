@@ -6,7 +6,7 @@
 //! | `commands` | one module a command |
 //! | `store`, `keys` | opening a store with the key that was given or saved |
 //! | `peers` | what `serve` and `sync` share: addresses, the end of connections |
-//! | `lines` | standard input as batches of blocks |
+//! | `input`, `lines` | files that the user names; standard input as batches of blocks |
 //! | `output`, `failure` | what is printed, for people and for programs |
 //! | `sharing` | which feeds are shared with which peers |
 //! | `signals` | Ctrl-C |
@@ -18,6 +18,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod input;
 mod keys;
 mod lines;
 mod output;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::keys;
+use crate::{input, keys};
 
 /// What is shared, and with whom.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,12 +41,15 @@ type PeerKey = [u8; 32];
 
 impl Sharing {
     /// The options of every connection. Makes the file of the identity, and prints its public key.
-    pub(crate) fn connecting(
+    pub(crate) async fn connecting(
         &self,
         context: &Context,
         replication: ReplicationOptions,
     ) -> Result<ConnectOptions, Failure> {
-        let identity = self.identity.as_deref().map(identity).transpose()?;
+        let identity = match self.identity.as_deref() {
+            Some(path) => Some(identity(context, path).await?),
+            None => None,
+        };
         if let Some(identity) = &identity {
             let key = multifeed_proto::to_hex(&identity.public());
             context.output.say(
@@ -90,9 +93,9 @@ fn peer_key(text: &str) -> Result<PeerKey, String> {
 }
 
 /// The identity in a file, drawn at random and saved if there is none.
-fn identity(path: &Path) -> Result<PeerSecret, Failure> {
+async fn identity(context: &Context, path: &Path) -> Result<PeerSecret, Failure> {
     let place = path.display();
-    let text = match keys::read_secret(path) {
+    let text = match input::read_text(context, path, keys::MAX_KEY_FILE).await? {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = keys::random_bytes()?;
             let written = keys::write_secret(path, &secret).map_err(|error| {
@@ -103,7 +106,7 @@ fn identity(path: &Path) -> Result<PeerSecret, Failure> {
                 return Ok(PeerSecret::new(secret));
             }
             // Another process was faster.
-            keys::read_secret(path)
+            input::read_text(context, path, keys::MAX_KEY_FILE).await?
         }
         read => read,
     };

@@ -1,8 +1,9 @@
 //! Opens the store that a command works on, and closes it whatever happens.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
-use multifeed_tokio::core::disk::make_folder;
+use multifeed_tokio::core::disk::{keep_to_owner, make_folder};
 use multifeed_tokio::core::format::corestore::MASTER_KEY;
 use multifeed_tokio::core::format::{numbered, sleep};
 use multifeed_tokio::{Dialect, Multifeed, Options, RootKey};
@@ -11,6 +12,7 @@ use crate::args::Saving;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::keys::{self, Given, KEY_FILE, Source};
+use crate::output::Output;
 
 /// Events kept for a command that is slow: a failure among them must not be lost in a burst.
 const EVENTS: usize = 65_536;
@@ -22,6 +24,8 @@ pub(crate) enum Missing {
     Make(Saving),
     /// Say so.
     Refuse,
+    /// Say so, and only read it if it exists: nothing is written, and nobody kept from it.
+    Read,
 }
 
 /// Opens the store in `directory`, does `work` with it and closes it again; in this order also when
@@ -51,7 +55,7 @@ pub(crate) async fn open(
     dialect: Dialect,
     max_feeds: Option<usize>,
 ) -> Result<Multifeed, Failure> {
-    let key = find_key(context, directory, missing)?;
+    let key = find_key(context, directory, missing).await?;
     let mut options = Options::default().root_key(key).dialect(dialect);
     if let Some(feeds) = max_feeds {
         options = options.max_feeds(feeds);
@@ -59,8 +63,25 @@ pub(crate) async fn open(
     let options = match missing {
         Missing::Make(saving) => laid_out(options, saving),
         Missing::Refuse => options,
+        Missing::Read => options.read_only(true),
     };
-    open_with(directory, options).await
+    let store = open_with(directory, options).await?;
+    if !matches!(missing, Missing::Read) {
+        // An earlier version, or the user, may have let others read it. It need not be there.
+        let _ = keep_to_owner(directory, KEY_FILE);
+    }
+    if let Some(process) = store.store().held_by() {
+        say_held(&context.output, directory, process);
+    }
+    Ok(store)
+}
+
+/// Says that a store which is only read is open in another program.
+pub(crate) fn say_held(output: &Output, directory: &Path, process: u32) {
+    let place = directory.display();
+    let who =
+        if process == 0 { "another process".to_owned() } else { format!("process {process}") };
+    output.warn(format_args!("{who} has {place} open: what is read there may be a moment old"));
 }
 
 /// Options with the layout that was asked for.
@@ -94,15 +115,26 @@ pub(crate) fn exists(directory: &Path) -> bool {
     files.iter().chain([&numbered]).any(|file| file.exists())
 }
 
+/// Whether there are folders as those of feeds in the layout of corestore: a store may lack its master key.
+fn has_feed_folders(directory: &Path) -> bool {
+    let hex =
+        |name: &OsStr| name.len() == 2 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| hex(&entry.file_name()) && entry.path().is_dir())
+}
+
 /// The root key of the store in `directory`, given or saved.
-pub(crate) fn find_key(
+pub(crate) async fn find_key(
     context: &Context,
     directory: &Path,
     missing: Missing,
 ) -> Result<RootKey, Failure> {
-    let given = keys::given(&context.global)?;
+    let given = keys::given(context).await?;
     warn_of_default(context, given.as_ref());
-    let saved = keys::saved(directory)?;
+    let saved = match missing {
+        Missing::Read => keys::saved_if_readable(directory)?,
+        Missing::Make(_) | Missing::Refuse => keys::saved(directory)?,
+    };
     if let Some(saved) = saved {
         return match given {
             Some(given) => agree(directory, given, saved),
@@ -110,7 +142,8 @@ pub(crate) fn find_key(
         };
     }
     let place = directory.display();
-    let exists = exists(directory);
+    let exists =
+        exists(directory) || (matches!(missing, Missing::Read) && has_feed_folders(directory));
     let Some(given) = given else {
         let advice = if exists {
             "give it with --key-file PATH or the environment variable MULTIFEED_KEY".to_owned()
@@ -137,10 +170,12 @@ pub(crate) fn find_key(
             make(directory)?;
             if !saving.no_save_key && !keys::save(directory, &given.key)? {
                 // Another process was faster.
-                return find_key(context, directory, missing);
+                if let Some(saved) = keys::saved(directory)? {
+                    return agree(directory, given, saved);
+                }
             }
         }
-        Missing::Refuse => {
+        Missing::Refuse | Missing::Read => {
             let message = format!("there is no store in {place}");
             return Err(Failure::new("ERR_NO_STORE", message)
                 .advice("`init`, `append`, `serve` and `sync` make one")
@@ -155,7 +190,7 @@ pub(crate) fn find_key(
 const fn no_store_code(missing: Missing) -> &'static str {
     match missing {
         Missing::Make(_) => "ERR_NO_KEY",
-        Missing::Refuse => "ERR_NO_STORE",
+        Missing::Refuse | Missing::Read => "ERR_NO_STORE",
     }
 }
 

@@ -423,8 +423,8 @@ fn a_folder_in_which_a_command_was_killed_at_once_can_be_used() {
 fn a_damaged_store_is_named() {
     let folder = store();
     fs::write(folder.path("a/master_key"), "short").unwrap();
-    let error = run(["feeds", &folder.at("a"), "--json"]).failed("ERR_STORE_DAMAGED");
-    assert_eq!(error["file"], "master_key");
+    let append = ["append", &folder.at("a"), "w", "text", "--json"];
+    assert_eq!(run(append).failed("ERR_STORE_DAMAGED")["file"], "master_key");
     let folder = store();
     fs::write(folder.path("a/root_key"), "short").unwrap();
     run(["feeds", &folder.at("a"), "--json"]).failed("ERR_KEY_FILE");

@@ -80,12 +80,13 @@ fn what_is_in_the_way_is_left_as_it_is() {
 }
 
 #[test]
-fn a_store_in_use_is_not_converted() {
+fn a_store_in_use_is_converted_and_that_is_said() {
     let folder = store(1);
     let (serving, _) = Running::serve(&folder.at("a"), &[]);
     let to = folder.at("b");
-    run(["convert", &folder.at("a"), &to, "--layout", "numbered", "--json"]).failed("ERR_IN_USE");
-    assert_eq!(names(&folder), ["a"]);
+    let end = run(["convert", &folder.at("a"), &to, "--layout", "numbered", "--json"]).good();
+    assert!(end.stderr.contains(&serving.id().to_string()), "{end:?}");
+    assert_eq!(contents(&to), contents(&folder.at("a")));
     serving.signal("INT");
     serving.end().good();
 }

@@ -277,8 +277,6 @@ fn a_store_in_use_says_by_whom() {
     let (serving, address) = Running::serve(&a, &[]);
     let commands: &[&[&str]] = &[
         &["append", &a, "w", "text"],
-        &["feeds", &a],
-        &["cat", &a, "w"],
         &["sync", &a, &address],
         &["serve", &a, "--listen", "127.0.0.1:0"],
     ];

@@ -207,7 +207,8 @@ fn feeds_beside_the_list_and_entries_without_a_folder_are_told_and_do_no_harm() 
 fn a_store_that_is_open_or_not_there_is_no_damaged_one() {
     let stores = Stores::new();
     let (serving, _) = Running::serve(&stores.folder.at("a"), &[]);
-    stores.verify("a", &["--json"]).failed("ERR_IN_USE");
+    stores.verify("a", &["--json"]).good();
+    stores.verify("a", &["--repair", "--json"]).failed("ERR_IN_USE");
     serving.signal("INT");
     serving.end();
     stores.verify("nowhere", &["--json"]).failed("ERR_NO_STORE");

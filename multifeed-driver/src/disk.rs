@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -34,9 +35,23 @@ impl DiskStorage {
         directory: &Path,
         open_files: usize,
     ) -> Result<Self, Error> {
-        let disk = Disk::with_open_files(directory, open_files).map_err(|source| {
-            Error::Directory { path: directory.to_path_buf(), source: Arc::new(source) }
-        })?;
+        let disk = disk(directory, open_files)?;
+        Ok(Self { disk: Mutex::new(Some(Arc::new(disk))), runtime })
+    }
+
+    /// The same, for reading only: [`Disk::read_only`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), also if the folder is not there.
+    pub fn open_read_only(
+        runtime: Arc<dyn Runtime>,
+        directory: &Path,
+        open_files: usize,
+    ) -> Result<Self, Error> {
+        // Nothing is made of one that is not there.
+        std::fs::metadata(directory).map_err(|source| unusable(directory, source))?;
+        let disk = disk(directory, open_files)?.read_only();
         Ok(Self { disk: Mutex::new(Some(Arc::new(disk))), runtime })
     }
 
@@ -75,6 +90,14 @@ impl fmt::Debug for DiskStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskStorage").field("disk", &self.disk).finish_non_exhaustive()
     }
+}
+
+fn disk(directory: &Path, open_files: usize) -> Result<Disk, Error> {
+    Disk::with_open_files(directory, open_files).map_err(|source| unusable(directory, source))
+}
+
+fn unusable(directory: &Path, source: io::Error) -> Error {
+    Error::Directory { path: directory.to_path_buf(), source: Arc::new(source) }
 }
 
 /// What tells the end of a batch when it is dropped, run or not.

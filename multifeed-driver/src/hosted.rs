@@ -43,12 +43,13 @@ fn on_disk<R: Runtime + Default>(
 ) -> Result<(Arc<R>, Arc<dyn Storage>), Error> {
     let runtime = Arc::new(R::default());
     let shared = Arc::clone(&runtime) as Arc<dyn Runtime>;
-    let storage = DiskStorage::open(shared, directory, options.max_open_files())?;
+    let open = if options.is_read_only() { DiskStorage::open_read_only } else { DiskStorage::open };
+    let storage = open(shared, directory, options.max_open_files())?;
     Ok((runtime, Arc::new(storage)))
 }
 
 impl<R: Runtime + Default> Hosted<R> {
-    /// Opens the store in the folder `directory`, made with its first file.
+    /// Opens the store in the folder `directory`, made with its first file, for its owner only.
     ///
     /// Spawns the driver on the runtime it is called in. Dropped early, the store closes again.
     ///

@@ -14,6 +14,7 @@ pub struct Options {
     pub(crate) get_timeout: Option<Duration>,
     pub(crate) event_capacity: usize,
     pub(crate) open_files: usize,
+    pub(crate) read_only: bool,
 }
 
 impl Options {
@@ -30,6 +31,27 @@ impl Options {
     pub fn layout(mut self, layout: Layout) -> Self {
         self.store = self.store.layout(layout);
         self
+    }
+
+    /// Nothing is written, made, locked or synced, and nothing fetched from peers, who are sent what is here: for
+    /// media, snapshots and folders that may only be read, for stores without `master_key`, and for those that
+    /// another process has open ([`Store::held_by`](crate::Store::held_by) tells). What would change the store fails
+    /// with [`NodeError::ReadOnly`](crate::NodeError::ReadOnly), and a folder without a store with
+    /// [`NodeError::NoStore`](crate::NodeError::NoStore).
+    ///
+    /// What another process writes meanwhile is not seen. Blocks and lengths are proven as always: what does not fit
+    /// any more because the folder was changed under our feet is an error.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self.store = self.store.read_only(read_only);
+        self
+    }
+
+    /// Whether [`read_only`](Self::read_only) was chosen, for adapters.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The secret from which the keys of writers and of feeds by name are derived, in place of the one
@@ -121,6 +143,7 @@ impl Default for Options {
             get_timeout: Some(Duration::from_secs(30)),
             event_capacity: 1024,
             open_files: 256,
+            read_only: false,
         }
     }
 }

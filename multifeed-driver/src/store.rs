@@ -79,6 +79,19 @@ impl Store {
         self.handle.shared().peek(|state| state.node.layout())
     }
 
+    /// Whether the store is [only read](Options::read_only).
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.handle.shared().peek(|state| state.node.is_read_only())
+    }
+
+    /// The process that had a store open which is [only read](Options::read_only), when it was opened here; its
+    /// number, 0 if that is not known. What is shown may be a moment old then.
+    #[must_use]
+    pub fn held_by(&self) -> Option<u32> {
+        self.handle.shared().peek(|state| state.node.held_by())
+    }
+
     /// The multifeed of this root key, empty if it is new here. A store in the layout of multifeed 6
     /// holds one, and does not know of which root key.
     ///

@@ -1,7 +1,5 @@
 //! `multifeed append`: blocks to a writer of this store.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
@@ -11,15 +9,15 @@ use serde_json::{Value, json};
 use crate::args::Append;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::lines;
 use crate::output::{plural, printable};
 use crate::store::{Missing, with_store};
+use crate::{input, lines};
 
 pub(super) async fn run(context: &Context, args: Append) -> Result<(), Failure> {
     let max = NodeConfig::default().max_block;
     // Before the store is touched: what cannot be read leaves nothing behind.
     let blocks = match &args.file {
-        Some(path) => vec![read_file(path, max)?],
+        Some(path) => vec![read_file(context, path, max).await?],
         None => args.text.iter().map(|text| text.as_encoded_bytes().to_vec()).collect(),
     };
     let (directory, missing) = (&args.directory, Missing::Make(args.saving));
@@ -82,25 +80,15 @@ fn text(feed: &Feed, range: &Range<u64>) -> String {
     format!("appended {what} to {name}, feed {key}")
 }
 
-fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
+async fn read_file(context: &Context, path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
     let name = if path == Path::new("-") {
         "standard input".to_owned()
     } else {
         path.display().to_string()
     };
-    let read = || {
-        let mut block = Vec::new();
-        let limit = max as u64 + 1;
-        if path == Path::new("-") {
-            io::stdin().lock().take(limit).read_to_end(&mut block)?;
-        } else {
-            File::open(path)?.take(limit).read_to_end(&mut block)?;
-        }
-        Ok(block)
-    };
-    let block = read().map_err(|error: io::Error| {
-        Failure::new("ERR_INPUT", format!("cannot read {name}: {error}"))
-    })?;
+    let block = input::read(context, path, max as u64 + 1)
+        .await?
+        .map_err(|error| Failure::new("ERR_INPUT", format!("cannot read {name}: {error}")))?;
     if block.len() > max {
         let message = format!("{name} is too large for one block, which has at most {max} bytes");
         return Err(Failure::new("ERR_BLOCK_TOO_LARGE", message)

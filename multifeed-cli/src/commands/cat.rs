@@ -13,7 +13,7 @@ use crate::store::{Missing, with_store};
 
 pub(super) async fn run(context: &Context, args: Cat) -> Result<(), Failure> {
     let directory = &args.directory;
-    with_store(context, directory, Missing::Refuse, async |store: &Multifeed| {
+    with_store(context, directory, Missing::Read, async |store: &Multifeed| {
         let feed = find(store, directory, &args.feed)?;
         let info = feed.load().await.map_err(|error| Failure::store(directory, &error))?;
         let end = args.to.unwrap_or(info.length);

@@ -21,7 +21,7 @@ use crate::output::{Progress, plural, printable};
 use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Convert) -> Result<ExitCode, Failure> {
-    let root = store::find_key(context, &args.directory, Missing::Refuse)?;
+    let root = store::find_key(context, &args.directory, Missing::Read).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let progress = context.output.progress();
     let mut work = tokio::task::spawn_blocking({
@@ -42,6 +42,9 @@ pub(super) async fn run(context: &Context, args: Convert) -> Result<ExitCode, Fa
             }
         }
     };
+    if let Some(process) = converted.held_by {
+        store::say_held(&context.output, &args.directory, process);
+    }
     let saved = !args.no_save_key && keys::save(&args.new, &root)?;
     say(context, &args, &converted, saved)?;
     let whole = converted.left_out.is_empty();

@@ -15,7 +15,7 @@ use crate::store::{Missing, with_store};
 
 pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
     let directory = &args.directory;
-    with_store(context, directory, Missing::Refuse, async |store: &Multifeed| {
+    with_store(context, directory, Missing::Read, async |store: &Multifeed| {
         let (mut feeds, mut failure) = (Vec::new(), None);
         for feed in store.feeds() {
             match feed.load().await {

@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: Init) -> Result<(), Failure> {
             .detail("directory", place));
     }
     store::refuse_foreign(directory)?;
-    let given = keys::given(&context.global)?;
+    let given = keys::given(context).await?;
     store::warn_of_default(context, given.as_ref());
     let made = given.is_none();
     let key = match given {

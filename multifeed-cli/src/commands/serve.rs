@@ -22,7 +22,8 @@ use crate::peers::{self, LEAVE};
 use crate::store::{self, Missing};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
-    let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
+    let missing = if args.speaking.read_only { Missing::Read } else { Missing::Make(args.saving) };
+    let dialect = args.speaking.dialect.into();
     let store =
         store::open(context, &args.directory, missing, dialect, args.sharing.max_feeds).await?;
     let result = serve(context, &args, &store).await;
@@ -33,7 +34,7 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Fail
 
 async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<ExitCode, Failure> {
     let replication = ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() };
-    let options = args.sharing.connecting(context, replication)?;
+    let options = args.sharing.connecting(context, replication).await?;
     let listener = listen(&args.listen).await?;
     let address = listener.local_addr().map_err(|error| not_listening(&args.listen, &error))?;
     context.output.say(

@@ -24,7 +24,8 @@ use crate::store::{self, Missing};
 pub(super) async fn run(context: &Context, args: Sync) -> Result<(), Failure> {
     let directory = &args.directory;
     let deadline = args.timeout.map(|limit| Instant::now() + limit);
-    let (missing, dialect) = (Missing::Make(args.saving), args.speaking.dialect.into());
+    let missing = if args.speaking.read_only { Missing::Read } else { Missing::Make(args.saving) };
+    let dialect = args.speaking.dialect.into();
     let store = store::open(context, directory, missing, dialect, args.sharing.max_feeds).await?;
     let result = sync(context, &args, &store, deadline).await;
     let closed = store::close(&store, directory).await;
@@ -78,7 +79,7 @@ async fn sync(
     store: &Multifeed,
     deadline: Option<Instant>,
 ) -> Result<Option<Synced>, Failure> {
-    let options = args.sharing.connecting(context, ReplicationOptions::default())?;
+    let options = args.sharing.connecting(context, ReplicationOptions::default()).await?;
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut reached = false;
     // The last peer left when both sides had everything: a user who stops then lacks nothing.

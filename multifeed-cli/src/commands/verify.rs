@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::keys;
 use crate::output::{Output, plural, printable};
+use crate::store;
 
 pub(super) async fn run(context: &Context, args: Verify) -> Result<ExitCode, Failure> {
     let place = args.directory.display().to_string();
@@ -24,9 +25,10 @@ pub(super) async fn run(context: &Context, args: Verify) -> Result<ExitCode, Fai
             .advice("see whether the path is right")
             .detail("directory", place));
     }
-    let root = match keys::given(&context.global)? {
+    let root = match keys::given(context).await? {
         Some(given) => Some(given.key),
-        None => keys::saved(&args.directory)?,
+        None if args.repair => keys::saved(&args.directory)?,
+        None => keys::saved_if_readable(&args.directory)?,
     };
     let output = context.output.clone();
     // Reads everything: on a thread of its own, so that Ctrl-C ends it.
@@ -46,13 +48,18 @@ fn check(args: &Verify, root: Option<RootKey>, output: &Output) -> Result<bool, 
         Failure::new("ERR_DIRECTORY", format!("cannot open the folder {place}: {error}"))
             .detail("directory", place.to_string())
     })?;
-    let mut store = StoreCheck::new(&disk, root).map_err(failed)?;
-    if store.folders().is_empty() {
+    // What only checks needs no more than that, and works beside another process.
+    let disk = if args.repair { disk } else { disk.read_only() };
+    let mut check = StoreCheck::new(&disk, root).map_err(failed)?;
+    if let Some(process) = check.held_by() {
+        store::say_held(output, directory, process);
+    }
+    if check.folders().is_empty() {
         output.note(format_args!("there are no feeds in {}", directory.display()));
     }
     let mut sums = Sums::default();
     let mut said = Ok(());
-    let findings = store
+    let findings = check
         .check(args.repair, |report| {
             sums.add(report);
             if said.is_ok() {

@@ -9,6 +9,8 @@
 //! | `walk` | the pass over tree, blocks and signatures |
 //! | `plan` | repair: what to write, in which order |
 //! | `folders` | which feeds a store has, in either layout |
+//! | `unlisted` | which of them a multifeed has where the master key is not known |
+//! | `modes` | files with secrets that others may read (feature `std`) |
 //! | `store` | all feeds of a store (feature `std`) |
 //!
 //! A feed is opened first, like by a [`Node`](crate::Node), and what that believes is what is checked: so what is
@@ -18,9 +20,12 @@ mod finding;
 mod folders;
 mod ledger;
 mod machine;
+#[cfg(feature = "std")]
+mod modes;
 mod plan;
 #[cfg(feature = "std")]
 mod store;
+mod unlisted;
 mod walk;
 
 pub use finding::{Finding, Report, Severity};
@@ -28,3 +33,4 @@ pub use folders::{FeedFolder, Folders, FoldersStep};
 pub use machine::{Check, Checked, Step, Subject};
 #[cfg(feature = "std")]
 pub use store::{StoreCheck, StoreFinding, StoreReport};
+pub(crate) use unlisted::Unlisted;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use multifeed_proto::{FeedKey, RootKey};
 use zeroize::Zeroizing;
 
+use super::modes;
 use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject};
 use crate::format::{blocked, corestore, list, numbered, sleep};
 use crate::node::{LOCK_FILE, Layout};
@@ -44,6 +45,13 @@ pub enum StoreFinding {
         blocked::FILE
     )]
     BlockedList,
+    /// Files with the root key or a secret key in them can be read by others than their owner. A repair takes
+    /// that from them, and so does whoever opens them to write.
+    #[error("{files} files with secrets could be read by other users of this machine")]
+    OpenToOthers {
+        /// How many.
+        files: u64,
+    },
     /// A number is missing: multifeed 6 does not open the feeds after it.
     #[error("there is no folder {number}: multifeed 6 does not open the feeds after it")]
     Gap {
@@ -62,7 +70,10 @@ impl StoreFinding {
             | Self::MasterKeyOther
             | Self::BlockedList
             | Self::Gap { .. } => true,
-            Self::NoList | Self::NotListed { .. } | Self::NoFolder { .. } => false,
+            Self::NoList
+            | Self::NotListed { .. }
+            | Self::NoFolder { .. }
+            | Self::OpenToOthers { .. } => false,
         }
     }
 
@@ -76,6 +87,7 @@ impl StoreFinding {
             Self::NotListed { .. } => "not-listed",
             Self::NoFolder { .. } => "no-folder",
             Self::BlockedList => "blocked-list",
+            Self::OpenToOthers { .. } => "open-to-others",
             Self::Gap { .. } => "gap",
         }
     }
@@ -113,6 +125,10 @@ pub struct StoreCheck<'a> {
     /// Feeds that are kept out of the store: what is left of them is not looked at. `None`: the list of
     /// them is damaged.
     blocked: Option<BTreeSet<FeedKey>>,
+    /// The master key is there and may not be read.
+    hidden: bool,
+    /// The process that has a store open which is only checked.
+    held_by: Option<u32>,
     next_batch: u64,
 }
 
@@ -120,16 +136,36 @@ impl<'a> StoreCheck<'a> {
     /// Locks the store and finds its feeds. With the root key the list of feeds is checked, too, and
     /// helps where a folder does not tell its key.
     ///
+    /// Files that are only read ([`Files::is_read_only`]) cannot be repaired, and are checked too while another process
+    /// has them open ([`held_by`](Self::held_by)): feeds that seem damaged are looked at again then.
+    ///
     /// # Errors
     ///
-    /// If the store is in use, or cannot be read.
+    /// If the store is to be repaired and in use, or cannot be read.
     pub fn new(files: &'a dyn Files, root: Option<RootKey>) -> Result<Self, StorageError> {
         let (folders, blocked) = (Vec::new(), Some(BTreeSet::new()));
-        let mut check = Self { files, root, master: None, folders, blocked, next_batch: 0 };
-        check.run_all(Vec::from([Op::Lock { path: FilePath::new(&[LOCK_FILE]) }]))?;
-        let path = FilePath::new(&[corestore::MASTER_KEY]);
-        if let Some(bytes) = check.read(Op::Read { path, offset: 0, len: 32 })? {
+        let mut check = Self {
+            files,
+            root,
+            master: None,
+            folders,
+            blocked,
+            hidden: false,
+            held_by: None,
+            next_batch: 0,
+        };
+        let lock = Op::Lock { path: FilePath::new(&[LOCK_FILE]) };
+        if files.is_read_only() {
+            check.held_by = files.keep_still(lock.path());
+        } else {
+            check.run_all(Vec::from([lock]))?;
+        }
+        let master = FilePath::new(&[corestore::MASTER_KEY]);
+        if let Some(bytes) = check.read(Op::Read { path: master.clone(), offset: 0, len: 32 })? {
             check.master = <[u8; 32]>::try_from(&bytes[..]).ok().map(Zeroizing::new);
+        } else if files.is_read_only() {
+            let length = check.run_all(Vec::from([Op::Length { path: master }]))?;
+            check.hidden = matches!(length[..], [Answer::Length(_)]);
         }
         if let Some(bytes) = check.read(blocked::read())? {
             check.blocked = blocked::decode(&bytes);
@@ -143,6 +179,12 @@ impl<'a> StoreCheck<'a> {
             }
         };
         Ok(check)
+    }
+
+    /// The process that has the store open, 0 if its number is not known. What is found may be a moment old then.
+    #[must_use]
+    pub const fn held_by(&self) -> Option<u32> {
+        self.held_by
     }
 
     /// Folders of feeds.
@@ -163,8 +205,12 @@ impl<'a> StoreCheck<'a> {
     ) -> Result<Vec<StoreFinding>, StorageError> {
         let mut findings = Vec::new();
         let folders = std::mem::take(&mut self.folders);
+        let files = modes::open_to_others(self.files, &folders, repair);
+        if files > 0 {
+            findings.push(StoreFinding::OpenToOthers { files });
+        }
         let corestore = folders.iter().any(|feed| feed.layout == Layout::Corestore);
-        if corestore && self.master.is_none() {
+        if corestore && self.master.is_none() && !self.hidden {
             findings.push(StoreFinding::MasterKeyMissing);
         }
         let numbers = folders.iter().filter(|feed| feed.layout == Layout::Numbered);
@@ -253,6 +299,13 @@ impl<'a> StoreCheck<'a> {
         repair: bool,
     ) -> Result<((Report, Option<Report>), Vec<Bytes>), StorageError> {
         let mut checked = self.once(&subject)?;
+        for _ in 0..if self.held_by.is_some() { LOOKS } else { 0 } {
+            if checked.report.is_sound() {
+                break;
+            }
+            // It may have been written to meanwhile.
+            checked = self.once(&subject)?;
+        }
         let found = checked.report.clone();
         let mut repaired = None;
         for _ in 0..if repair { ROUNDS } else { 0 } {
@@ -343,3 +396,5 @@ fn subject(folder: &FeedFolder) -> Subject {
 
 /// Checks and repairs of one feed: the key, what it hid, and what that hid in turn.
 const ROUNDS: u32 = 4;
+/// Times that a feed is looked at again that somebody may be writing to.
+const LOOKS: u32 = 3;

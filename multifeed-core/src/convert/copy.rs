@@ -11,8 +11,10 @@ use crate::format::sleep;
 use crate::storage::{Answer, FilePath, Op};
 
 /// Where the copying is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Copy {
+    /// Which of [`sleep::LOG`] are copied, in this order.
+    files: &'static [usize],
     feed: usize,
     file: usize,
     offset: u64,
@@ -34,13 +36,48 @@ struct Piece {
     end: Option<u64>,
 }
 
+impl Default for Copy {
+    fn default() -> Self {
+        Self {
+            files: &ALL,
+            feed: 0,
+            file: 0,
+            offset: 0,
+            looked: false,
+            asked: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+}
+
 impl Copy {
+    /// Copies the bitfields first, of a store that somebody may be writing to: what they speak of is there by then.
+    pub(super) fn begin_with_bitfields(&mut self) {
+        self.files = &BITFIELDS;
+    }
+
+    /// Goes on with the other files. `false`: there are none.
+    pub(super) fn go_on(&mut self) -> bool {
+        if self.files != BITFIELDS {
+            return false;
+        }
+        self.files = &OTHERS;
+        self.feed = 0;
+        true
+    }
+
+    /// The file that is copied now.
+    fn current(&self) -> Option<usize> {
+        self.files.get(self.file).copied()
+    }
+
     /// What finds the end of a hole in a large file, if the next piece may begin with one.
     pub(super) fn look(&self, sources: &[Source]) -> Option<Op> {
         let source = sources.get(self.feed)?;
-        let length = (*source.lengths.get(self.file)?)?;
+        let file = self.current()?;
+        let length = source.lengths[file]?;
         let is_large = length.saturating_sub(self.offset) > CHUNK as u64;
-        let path = source.file(sleep::LOG[self.file]).filter(|_| is_large && !self.looked)?;
+        let path = source.file(sleep::LOG[file]).filter(|_| is_large && !self.looked)?;
         Some(Op::NextData { path, offset: self.offset })
     }
 
@@ -52,7 +89,8 @@ impl Copy {
         progress: &mut Progress,
     ) {
         self.looked = true;
-        let length = sources.get(self.feed).and_then(|source| source.lengths[self.file]);
+        let source = sources.get(self.feed).zip(self.current());
+        let length = source.and_then(|(source, file)| source.lengths[file]);
         // A file that is gone or shorter is found out when it is read.
         if let (Some(Answer::Length(data)), Some(length)) = (answer, length) {
             let data = (data / PAGE as u64 * PAGE as u64).clamp(self.offset, length);
@@ -68,12 +106,13 @@ impl Copy {
             let Some((source, place)) = sources.get(self.feed).zip(places.get(self.feed)) else {
                 break;
             };
-            let Some(name) = sleep::LOG.get(self.file) else {
+            let Some(file) = self.current() else {
                 (self.feed, self.file) = (self.feed + 1, 0);
                 continue;
             };
+            let name = sleep::LOG[file];
             let paths = source.file(name).zip(place.folder.as_ref());
-            let (Some((from, folder)), Some(length)) = (paths, source.lengths[self.file]) else {
+            let (Some((from, folder)), Some(length)) = (paths, source.lengths[file]) else {
                 self.file += 1;
                 continue;
             };
@@ -140,6 +179,28 @@ impl Copy {
     }
 }
 
+/// What measures the files of these feeds that are copied after their bitfields. A signature is there only after
+/// what it signs.
+pub(super) fn measure_others(sources: &[Source]) -> Vec<Op> {
+    let files = sources.iter().flat_map(|source| {
+        OTHERS_MEASURED.iter().filter_map(|file| source.file(sleep::LOG[*file]))
+    });
+    files.map(|path| Op::Length { path }).collect()
+}
+
+/// Takes the answers to that.
+pub(super) fn others_measured(sources: &mut [Source], answers: &[Answer]) {
+    let here = sources.iter_mut().filter(|source| source.folder.is_some());
+    for (source, answers) in here.zip(answers.chunks(OTHERS_MEASURED.len())) {
+        for (file, answer) in OTHERS_MEASURED.iter().zip(answers) {
+            source.lengths[*file] = match answer {
+                Answer::Length(length) => Some(*length),
+                Answer::Done | Answer::Bytes(_) | Answer::Names(_) | Answer::NotFound => None,
+            };
+        }
+    }
+}
+
 /// What measures the files of these feeds again, and the lengths that they should have.
 pub(super) fn measure(sources: &[Source]) -> (Vec<Op>, Vec<Option<u64>>) {
     let (mut ops, mut lengths) = (Vec::new(), Vec::new());
@@ -186,6 +247,12 @@ fn runs(bytes: &Bytes) -> Vec<core::ops::Range<usize>> {
     runs
 }
 
+/// Which of [`sleep::LOG`] are copied: all; or the bitfields, and then the others.
+const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
+const BITFIELDS: [usize; 1] = [3];
+const OTHERS: [usize; 5] = [0, 1, 2, 4, 5];
+/// The others in the order in which they are measured: signatures first.
+const OTHERS_MEASURED: [usize; 5] = [2, 0, 1, 4, 5];
 /// Bytes that are read at once.
 const CHUNK: usize = 1024 * 1024;
 /// Files that are read at once.

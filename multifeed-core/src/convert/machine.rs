@@ -13,10 +13,10 @@ use super::copy::{self, Copy};
 use super::place::{self, Place};
 use super::source::{Found, Kind, Source};
 use super::{ConvertError, Converted, Progress, Renamed, list};
-use crate::check::{self, Check, FeedFolder, Folders, FoldersStep, Subject};
+use crate::check::{Check, FeedFolder, Folders, Unlisted};
 use crate::format::{blocked, corestore, numbered};
-use crate::node::{LOCK_FILE, Layout};
-use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError};
+use crate::node::{LOCK_FILE, Layout, is_feed_folder};
+use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError, StorageErrorKind};
 
 /// What to do next.
 #[derive(Debug)]
@@ -37,26 +37,32 @@ pub enum Step {
 ///
 /// Memory: under 1 KiB for each feed, 1 MiB of what is copied, and the list of feeds.
 pub struct Convert {
-    root: RootKey,
+    pub(super) root: RootKey,
     to: Layout,
-    from: Layout,
+    pub(super) from: Layout,
+    /// The process that has the store open which is read.
+    held_by: Option<u32>,
     /// The master key of the store that is read, if it has one; else the one for the new store.
-    master: Zeroizing<[u8; 32]>,
+    pub(super) master: Zeroizing<[u8; 32]>,
+    /// `master` is that of the store that is read.
+    pub(super) mastered: bool,
     /// The file that lists the feeds that are kept out of the store, as it is.
     blocked: Option<Bytes>,
-    folders: Vec<FeedFolder>,
-    found: Found,
+    pub(super) folders: Vec<FeedFolder>,
+    pub(super) found: Found,
     places: Vec<Place>,
     renamed: Vec<Renamed>,
     copy: Copy,
     progress: Progress,
-    stage: Stage,
+    pub(super) stage: Stage,
 }
 
-enum Stage {
+pub(super) enum Stage {
     Lock,
     Look,
     Folders(Folders),
+    /// The master key is not known: the list is looked for by its name.
+    Unlisted(Box<Unlisted>),
     List(Box<Check>, String),
     Feeds(usize, usize),
     /// The feeds whose small files come next; they are written, or synced.
@@ -64,6 +70,8 @@ enum Stage {
     SmallSync(usize, Vec<Op>),
     /// Where the hole ends that a file begins with, or goes on with.
     Hole,
+    /// These feeds are measured again, after their bitfields were copied.
+    Others(usize, usize),
     Read,
     Write,
     Sync,
@@ -84,6 +92,8 @@ impl Convert {
             root,
             to,
             from: to,
+            held_by: None,
+            mastered: false,
             master: Zeroizing::new(master),
             blocked: None,
             folders: Vec::new(),
@@ -118,9 +128,11 @@ impl Convert {
         stage: Stage,
         answers: Vec<Result<Answer, StorageError>>,
     ) -> Result<Step, ConvertError> {
-        #[allow(clippy::wildcard_enum_match_arm, reason = "these two take errors in their own way")]
+        #[allow(clippy::wildcard_enum_match_arm, reason = "these take errors in their own way")]
         let stage = match stage {
+            Stage::Lock => return Ok(self.locked(&answers)),
             Stage::Folders(folders) => return self.folders(folders, answers),
+            Stage::Unlisted(unlisted) => return self.unlisted(unlisted, answers),
             Stage::List(check, name) => return self.list(check, name, answers),
             stage => stage,
         };
@@ -131,7 +143,6 @@ impl Convert {
         let failed = if writes { ConvertError::Write } else { ConvertError::Read };
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         match stage {
-            Stage::Lock => Ok(self.look()),
             Stage::Look => self.looked(&answers),
             Stage::Feeds(from, to) => self.feeds(from, to, answers),
             Stage::Small(next) => self.small(next),
@@ -162,8 +173,27 @@ impl Convert {
                 copy::is_unchanged(&paths, &lengths, &answers)?;
                 Ok(self.measure(next))
             }
-            Stage::Folders(_) | Stage::List(..) | Stage::Over => Ok(Step::Read(Vec::new())),
+            Stage::Others(from, to) => {
+                copy::others_measured(&mut self.found.sources[from..to], &answers);
+                self.others(to)
+            }
+            Stage::Lock
+            | Stage::Folders(_)
+            | Stage::Unlisted(_)
+            | Stage::List(..)
+            | Stage::Over => Ok(Step::Read(Vec::new())),
         }
+    }
+
+    /// A store that is only read is read also while somebody has its lock, and whatever else hinders that.
+    fn locked(&mut self, answers: &[Result<Answer, StorageError>]) -> Step {
+        if let Some(Err(error)) = answers.first() {
+            if let StorageErrorKind::InUse { process } = error.kind {
+                self.held_by = Some(process);
+                self.copy.begin_with_bitfields();
+            }
+        }
+        self.look()
     }
 
     fn look(&mut self) -> Step {
@@ -186,16 +216,19 @@ impl Convert {
             self.blocked = Some(bytes.clone());
         }
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
-        self.from = if has(corestore::MASTER_KEY) {
-            let master = answers.first().and_then(Answer::bytes);
-            let Some(master) = master.and_then(|bytes| bytes.first_chunk::<32>()) else {
-                let (path, problem) = (corestore::MASTER_KEY.into(), "it is shorter than 32 bytes");
-                return Err(ConvertError::Damaged { path, problem });
-            };
+        let master = answers.first().and_then(Answer::bytes);
+        let master = master.and_then(|bytes| bytes.first_chunk::<32>());
+        self.from = if let Some(master) = master {
             self.master = Zeroizing::new(*master);
+            self.mastered = true;
+            Layout::Corestore
+        } else if has(corestore::MASTER_KEY) {
+            // It is damaged, or may not be read.
             Layout::Corestore
         } else if has(numbered::FIRST) || has(numbered::MARK) {
             Layout::Numbered
+        } else if names.iter().any(|name| is_feed_folder(name)) {
+            Layout::Corestore
         } else {
             return Err(ConvertError::NoStore);
         };
@@ -204,74 +237,7 @@ impl Convert {
         Ok(Step::Read(ops))
     }
 
-    fn folders(
-        &mut self,
-        mut folders: Folders,
-        answers: Vec<Result<Answer, StorageError>>,
-    ) -> Result<Step, ConvertError> {
-        match folders.answered(answers) {
-            FoldersStep::Read(ops) => {
-                self.stage = Stage::Folders(folders);
-                return Ok(Step::Read(ops));
-            }
-            FoldersStep::Failed(error) => return Err(ConvertError::Read(error)),
-            FoldersStep::Done(found) => self.folders = found,
-        }
-        if self.from == Layout::Numbered {
-            self.found = Found::numbered(&self.folders);
-            return self.look_at_feeds(0);
-        }
-        let name = corestore::list_name(&self.root);
-        let key = corestore::derive(&self.master, &name).public();
-        let list = key.discovery_key().to_hex();
-        let feeds = |feed: &&FeedFolder| feed.layout == Layout::Corestore;
-        if self.folders.iter().find(feeds).is_none() {
-            return self.listed(&[], &list);
-        }
-        let Some(folder) = self.folders.iter().filter(feeds).find(|feed| feed.name == list) else {
-            return Err(ConvertError::NoMultifeed);
-        };
-        let subject = Subject {
-            folder: folder.path.clone(),
-            discovery: Some(list.clone()),
-            key: Some(key),
-            candidates: Vec::new(),
-            name: Some(name),
-            keep_blocks: true,
-        };
-        let (check, ops) = Check::new(subject, Some(&self.master));
-        self.stage = Stage::List(Box::new(check), list);
-        Ok(Step::Read(ops))
-    }
-
-    fn list(
-        &mut self,
-        mut check: Box<Check>,
-        list: String,
-        answers: Vec<Result<Answer, StorageError>>,
-    ) -> Result<Step, ConvertError> {
-        let checked = match check.answered(answers) {
-            check::Step::Read(ops) => {
-                self.stage = Stage::List(check, list);
-                return Ok(Step::Read(ops));
-            }
-            check::Step::Failed(error) => return Err(ConvertError::Read(error)),
-            check::Step::Done(checked) => checked,
-        };
-        let report = &checked.report;
-        if !report.is_sound() || checked.blocks.len() as u64 != report.proven {
-            let (path, problem) = (report.folder.clone(), "the list of feeds is damaged");
-            return Err(ConvertError::Damaged { path, problem });
-        }
-        self.listed(&checked.blocks, &list)
-    }
-
-    fn listed(&mut self, blocks: &[Bytes], list: &str) -> Result<Step, ConvertError> {
-        self.found = Found::listed(&self.folders, blocks, list, self.to == self.from);
-        self.look_at_feeds(0)
-    }
-
-    fn look_at_feeds(&mut self, from: usize) -> Result<Step, ConvertError> {
+    pub(super) fn look_at_feeds(&mut self, from: usize) -> Result<Step, ConvertError> {
         if from >= self.found.sources.len() {
             return self.place();
         }
@@ -287,7 +253,7 @@ impl Convert {
         answers: Vec<Answer>,
     ) -> Result<Step, ConvertError> {
         let master = &self.master;
-        let named = self.from == Layout::Corestore;
+        let named = self.from == Layout::Corestore && self.mastered;
         let derive = |name: &str| named.then(|| corestore::derive(master, name));
         if self.found.looked(from, answers, self.from, &derive, &self.root)? {
             return self.look_at_feeds(to);
@@ -295,7 +261,17 @@ impl Convert {
         self.place()
     }
 
+    /// Whether the new store is to be the same as the one that is read. Without its master key its writers are
+    /// none there, and the list is made anew.
+    pub(super) fn is_copy(&self) -> bool {
+        self.from == self.to && (self.mastered || self.from == Layout::Numbered)
+    }
+
     fn place(&mut self) -> Result<Step, ConvertError> {
+        if self.from == Layout::Corestore && !self.mastered {
+            // Their names lead to no key.
+            self.found.sources.iter_mut().for_each(|source| source.name_file = None);
+        }
         (self.places, self.renamed) = place::places(&self.found.sources, self.from, self.to)?;
         self.progress.feeds = self.found.sources.len() as u64;
         self.progress.bytes = self.found.sources.iter().map(Source::bytes).sum();
@@ -328,6 +304,9 @@ impl Convert {
             self.stage = Stage::Hole;
             return Ok(Step::Read(Vec::from([op])));
         }
+        if self.copy.go_on() {
+            return self.others(0);
+        }
         self.progress.feeds_done = self.progress.feeds;
         let mut batches = VecDeque::new();
         let kept_out = self.blocked.take().map(|file| {
@@ -336,7 +315,7 @@ impl Convert {
         });
         match self.to {
             Layout::Corestore => {
-                if self.from != self.to {
+                if !self.is_copy() {
                     let (sources, places) = (&self.found.sources, &self.places);
                     batches = list::batches(&self.root, &self.master, sources, places)?;
                 }
@@ -357,6 +336,18 @@ impl Convert {
         Ok(self.record(batches))
     }
 
+    /// Measures the files of the next feeds again that are copied after their bitfields.
+    fn others(&mut self, from: usize) -> Result<Step, ConvertError> {
+        let to = self.found.sources.len().min(from + SMALL_AT_ONCE);
+        if from < to {
+            self.stage = Stage::Others(from, to);
+            return Ok(Step::Read(copy::measure_others(&self.found.sources[from..to])));
+        }
+        let done = self.progress.bytes_done;
+        self.progress.bytes = self.found.sources.iter().map(Source::bytes).sum::<u64>().max(done);
+        self.read()
+    }
+
     fn record(&mut self, mut batches: VecDeque<Vec<Op>>) -> Step {
         let Some(ops) = batches.pop_front() else { return self.measure(0) };
         self.stage = Stage::Record(batches);
@@ -367,7 +358,8 @@ impl Convert {
     fn measure(&mut self, from: usize) -> Step {
         let sources = &self.found.sources;
         let to = sources.len().min(from + SMALL_AT_ONCE);
-        if from < to {
+        // Of a store that somebody has open they may well be longer by now.
+        if from < to && self.held_by.is_none() {
             let (ops, lengths) = copy::measure(&sources[from..to]);
             let paths = ops.iter().map(|op| op.path().clone()).collect();
             self.stage = Stage::Measure(to, paths, lengths);
@@ -378,6 +370,7 @@ impl Convert {
             feeds: members.clone().count() as u64,
             writers: members.filter(|source| place::is_writer(source)).count() as u64,
             bytes: self.progress.bytes_done,
+            held_by: self.held_by,
             left_out: core::mem::take(&mut self.found.left_out),
             renamed: core::mem::take(&mut self.renamed),
         }))

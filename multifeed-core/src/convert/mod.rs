@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `machine` | the steps from the one store to the other, as requests for storage operations and answers |
+//! | `find` | the folders of the store that is read, and the list of its feeds |
 //! | `source` | what is found in the store that is read: its feeds, their keys and names |
 //! | `place` | where each feed goes, and the small files that make it what it is there |
 //! | `copy` | the files of the feeds, piece by piece; holes are passed over, what is zero becomes one |
@@ -18,6 +19,7 @@
 //! which no peer can sync: only one of the two may be written to.
 
 mod copy;
+mod find;
 mod list;
 mod machine;
 mod place;
@@ -59,6 +61,9 @@ pub struct Converted {
     /// Folders of feeds that the new store does not have: those of other multifeeds, feeds by name, and
     /// numbered folders behind a gap.
     pub left_out: Vec<String>,
+    /// The process that had the store open which was read, 0 if its number is not known: the copy is of no certain
+    /// moment.
+    pub held_by: Option<u32>,
     /// Feeds of others whose names the new layout cannot keep: each is called by its number.
     pub renamed: Vec<Renamed>,
 }

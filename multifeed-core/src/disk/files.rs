@@ -1,7 +1,7 @@
 //! A disk as the files of a store, for work that needs no runtime.
 
 use super::Disk;
-use crate::storage::{Batch, BatchResult, Files, FilePath};
+use crate::storage::{Batch, BatchResult, FilePath, Files};
 
 impl Files for Disk {
     fn execute(&self, batch: &Batch) -> BatchResult {

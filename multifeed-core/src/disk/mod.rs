@@ -347,6 +347,18 @@ pub fn read_beginning(directory: &Path, name: &str, limit: u64) -> io::Result<Ve
     Ok(bytes)
 }
 
+/// Takes from others than its owner what they may do with a file at the root of the store in the folder `directory`,
+/// as is done with the files that hold the secrets of a store when they are opened to be written.
+///
+/// # Errors
+///
+/// Those of opening it.
+pub fn keep_to_owner(directory: &Path, name: &str) -> io::Result<()> {
+    let file = Base::open(directory)?.open_file(&FilePath::new(&[name]), Access::Read)?;
+    system::keep_to_owner(&file);
+    Ok(())
+}
+
 /// Number of files kept open unless said otherwise.
 const OPEN_FILES: usize = 256;
 

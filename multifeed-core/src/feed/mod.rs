@@ -144,6 +144,13 @@ impl Feed {
         self.sealed_until
     }
 
+    /// Others than the first `length` blocks must not be signed in their places: the log had them.
+    pub(crate) fn seal_below(&mut self, length: u64) {
+        if self.secret.is_some() && self.length < length {
+            self.sealed_until = self.sealed_until.max(length);
+        }
+    }
+
     /// Whether this store has the secret key, and the log its last known block.
     pub(crate) fn writable(&self) -> bool {
         self.secret.is_some() && self.length >= self.sealed_until

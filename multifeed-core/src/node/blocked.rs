@@ -76,6 +76,8 @@ impl Node {
         let command = self.command(now);
         if !self.store.is_ready() || self.closing.is_some() {
             self.complete(command, Err(NodeError::Closed));
+        } else if let Err(error) = self.check_writable() {
+            self.complete(command, Err(error));
         } else if self.store.blocked.keys.remove(&key) {
             self.write_blocked(BlockStep::Forgotten(command, key));
         } else {
@@ -90,6 +92,7 @@ impl Node {
     }
 
     fn check_blockable(&self, key: &FeedKey) -> Result<(), NodeError> {
+        self.check_writable()?;
         if !self.store.is_ready() || self.closing.is_some() {
             return Err(NodeError::Closed);
         }

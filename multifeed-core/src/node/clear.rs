@@ -33,6 +33,10 @@ impl Node {
     /// [`Node::wait`] or [`Node::download`] asks for them.
     pub fn clear(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command(now);
+        if let Err(error) = self.check_writable() {
+            self.complete(command, Err(error));
+            return command;
+        }
         let at = blocks.start;
         self.when_open(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
         command

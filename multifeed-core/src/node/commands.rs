@@ -75,6 +75,10 @@ impl Node {
     /// of the storage: then they may be, as after a crash, which shows when the feed is loaded again.
     pub fn append(&mut self, now: Now, feed: FeedId, blocks: Vec<Bytes>) -> CommandId {
         let command = self.command(now);
+        if let Err(error) = self.check_writable() {
+            self.complete(command, Err(error));
+            return command;
+        }
         let max = self.config.max_block;
         match blocks.iter().find(|block| block.len() > max) {
             Some(block) => {

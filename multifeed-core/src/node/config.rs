@@ -25,6 +25,7 @@ pub enum Layout {
 #[derive(Clone, Default)]
 pub struct StoreOptions {
     pub(super) layout: Option<Layout>,
+    pub(super) read_only: bool,
     pub(super) master_key: Option<Zeroizing<[u8; 32]>>,
 }
 
@@ -34,6 +35,18 @@ impl StoreOptions {
     #[must_use]
     pub fn layout(self, layout: Layout) -> Self {
         Self { layout: Some(layout), ..self }
+    }
+
+    /// Nothing is written, made, locked or synced, and nothing fetched from peers, who are sent what is here:
+    /// for media, snapshots and folders that may only be read, and for stores that another process has open
+    /// ([`Node::held_by`](crate::Node::held_by)). A missing or unreadable `master_key` does no harm: the feeds
+    /// are found in their folders then, and none of them can be written. What would change the store fails with
+    /// [`NodeError::ReadOnly`](crate::NodeError::ReadOnly).
+    ///
+    /// The executor of storage batches need not allow more than reading.
+    #[must_use]
+    pub fn read_only(self, read_only: bool) -> Self {
+        Self { read_only, ..self }
     }
 
     /// The secret from which the keys of writers and of feeds by name are derived, in place of the one
@@ -48,7 +61,10 @@ impl StoreOptions {
 
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreOptions").field("layout", &self.layout).finish_non_exhaustive()
+        f.debug_struct("StoreOptions")
+            .field("layout", &self.layout)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
     }
 }
 

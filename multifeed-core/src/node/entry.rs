@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) cleared: u64,
     /// Clears that wait for blocks to be stored first.
     pub(super) clears: Vec<ClearJob>,
+    /// Blocks that its log had when it was open last: peers may have heard of them.
+    pub(super) known_length: u64,
     /// What to do as soon as the feed is open.
     pub(super) pending: Vec<Pending>,
     /// Whether it is in the queue of feeds to flush.
@@ -126,6 +128,7 @@ impl Entry {
             wishes: Wishes::default(),
             cleared: 0,
             clears: Vec::new(),
+            known_length: 0,
             pending: Vec::new(),
             dirty: false,
             cache_bytes: 0,

@@ -27,6 +27,9 @@ const MAX_DOUBLINGS: u32 = 6;
 impl Node {
     /// Puts a feed in the queue for flushing, if it has something to flush.
     pub(super) fn mark_dirty(&mut self, id: FeedId) {
+        if self.is_read_only() {
+            return;
+        }
         let entry = &mut self.feeds[id.0 as usize];
         let Some(feed) = entry.feed() else { return };
         if feed.is_dirty() && feed.flushes.len() < MAX_FLUSHES && !entry.dirty {
@@ -211,6 +214,7 @@ impl Node {
         if let EntryState::Open(mut feed) =
             core::mem::replace(&mut entry.state, EntryState::Failed(error.clone()))
         {
+            entry.known_length = entry.known_length.max(feed.stored_length());
             self.release_unstored(feed.unstored_bytes());
             self.tell_dropped(id, &feed);
             let (mut appends, mut clears) = (Vec::new(), Vec::new());

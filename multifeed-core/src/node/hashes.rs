@@ -86,6 +86,7 @@ impl Node {
         });
         seek.within = within;
         self.wishes_changed(job.feed);
+        self.refuse_wait(job.command);
     }
 
     fn sought(&mut self, job: &SeekJob, block: u64, offset: u64) {

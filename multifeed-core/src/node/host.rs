@@ -47,6 +47,7 @@ impl Node {
             None | Some(Task::Nothing) => {}
             Some(Task::Store(step)) => self.store_answered(step, answers),
             Some(Task::Folders(step)) => self.folders_answered(step, answers),
+            Some(Task::Find(multifeed)) => self.find_answered(multifeed, answers),
             Some(Task::Block(step)) => self.block_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),

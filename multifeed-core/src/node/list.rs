@@ -14,22 +14,21 @@ use crate::format::{corestore, list, sleep};
 use crate::storage::{BatchId, Op, SecretBytes};
 
 /// Bytes of the feed list that are read at once.
-const LIST_CHUNK: usize = 1024 * 1024;
+pub(super) const LIST_CHUNK: usize = 1024 * 1024;
 
 impl Node {
     pub(super) fn load_list(&mut self, multifeed: MultifeedId) {
         let root = &self.multifeeds[multifeed.0 as usize].root;
         let Some(secret) = self.store.derive(&corestore::list_name(root)) else {
-            return self.loaded(multifeed, Err(NodeError::Closed));
+            // Without a master key a store is only read.
+            return self.find_feeds(multifeed);
         };
         let key = secret.public();
         let id = match self.by_key.get(&key) {
             Some(id) => *id,
             None => self.add_entry(key),
         };
-        self.feeds[id.0 as usize].list_of = Some(multifeed);
-        self.multifeeds[multifeed.0 as usize].list = Some(id);
-        self.when_open(id, Pending::Read(ReadJob::list(id, 0, LIST_CHUNK)));
+        self.read_list(multifeed, id);
     }
 
     /// Takes some blocks of a feed list; none of them: the end.
@@ -42,6 +41,7 @@ impl Node {
         let Some(multifeed) = self.feeds[list.0 as usize].list_of else { return };
         let blocks = match blocks {
             Ok(blocks) => blocks,
+            Err(_) if self.take_unlisted(multifeed) => return,
             Err(error) => {
                 // Lines may have to be written that are not in it.
                 if self.multi(multifeed).is_some() {

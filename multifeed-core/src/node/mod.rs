@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `commands`, `host` | what the application wants, and how a host drives the node |
 //! | `store` | opens the store: lock, layout, master key; feeds by name |
+//! | `reading` | a store that is only read |
 //! | `multifeed` | which feeds are in which multifeed; writers |
 //! | `list`, `numbered` | where that is recorded, in each layout |
 //! | `entry`, `opening` | feeds, and their way from files to memory |
@@ -58,6 +59,7 @@ mod output;
 mod policy;
 mod progress;
 mod read;
+mod reading;
 mod refused;
 mod select;
 mod serve;
@@ -92,8 +94,8 @@ use hashes::SeekJob;
 use link::Link;
 use multifeed::Multifeed;
 use read::ReadJob;
-pub(crate) use store::LOCK_FILE;
 use store::Store;
+pub(crate) use store::{LOCK_FILE, is_feed_folder};
 
 /// All multifeeds of one store and all connections to peers.
 ///
@@ -157,6 +159,8 @@ pub struct Node {
 enum Task {
     Store(store::StoreStep),
     Folders(numbered::FolderStep),
+    /// Folders and small files of feeds that no list tells.
+    Find(MultifeedId),
     Block(blocked::BlockStep),
     Open(FeedId),
     Flush(FeedId),
@@ -300,6 +304,7 @@ impl Node {
 
     /// Submits a batch.
     fn submit(&mut self, after: Option<BatchId>, ops: Vec<Op>, task: Task) -> BatchId {
+        debug_assert!(!(self.is_read_only() && ops.iter().any(Op::changes)), "{ops:?}");
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         self.tasks.insert(id, task);

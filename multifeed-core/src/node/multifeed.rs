@@ -3,6 +3,7 @@
 //! A feed has one entry in the node however many multifeeds it is in. Where a multifeed's feeds are
 //! recorded depends on the layout: in a feed of its own (`list`), or as numbered folders (`numbered`).
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -11,6 +12,7 @@ use multifeed_proto::{DiscoveryKey, FeedKey, RootKey};
 use super::{
     CommandId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
 };
+use crate::check::Unlisted;
 use crate::crypto::SecretKey;
 use crate::feed::short;
 use crate::format::{corestore, numbered};
@@ -33,6 +35,8 @@ pub(super) struct Multifeed {
     /// A batch that must be over before the list grows: it makes a new writer writable.
     pub(super) list_after: Option<BatchId>,
     joining: Vec<CommandId>,
+    /// What the folders tell of its feeds, until its list is read: where the master key is not known.
+    pub(super) unlisted: Option<Box<Unlisted>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,7 @@ impl Node {
                     list_named: false,
                     list_after: None,
                     joining: Vec::new(),
+                    unlisted: None,
                 });
                 id
             }
@@ -121,6 +126,7 @@ impl Node {
         let multifeed = &mut self.multifeeds[id.0 as usize];
         if result.is_ok() {
             multifeed.state = State::Ready;
+            multifeed.unlisted = None;
         } else if multifeed.state == State::Loading {
             multifeed.state = State::Failed;
         }
@@ -202,12 +208,16 @@ impl Node {
             let id = match self.by_key.get(key) {
                 Some(id) if self.entry(*id).is_none() => continue,
                 Some(id) => *id,
-                None if self.store.blocked.contains(key) => continue,
+                None if self.store.blocked.contains(key) || self.is_read_only() => continue,
                 None if self.room() > 0 => self.add_entry(*key),
                 None => continue,
             };
+            let known = self.feeds[id.0 as usize].place_in(multifeed).is_some();
+            if !known && self.is_read_only() {
+                continue;
+            }
             ids.push(id);
-            if self.feeds[id.0 as usize].place_in(multifeed).is_none() {
+            if !known {
                 let count = self.multifeeds[multifeed.0 as usize].members.len();
                 self.add_member(multifeed, id, count.to_string(), false);
                 new.push(id);
@@ -224,7 +234,7 @@ impl Node {
     pub(super) fn may_add(&self, key: &FeedKey, new: &mut usize) -> bool {
         match self.by_key.get(key) {
             Some(known) => self.entry(*known).is_some(),
-            None if self.store.blocked.contains(key) => false,
+            None if self.store.blocked.contains(key) || self.is_read_only() => false,
             None => {
                 *new += 1;
                 *new <= self.room()
@@ -327,6 +337,9 @@ impl Node {
     }
 
     fn create_writer(&mut self, claim: Claim) {
+        if let Err(error) = self.check_writable() {
+            return self.complete(claim.command, Err(error));
+        }
         if self.room() == 0 {
             let error = NodeError::TooManyFeeds { max: self.config.max_feeds };
             return self.complete(claim.command, Err(error));
@@ -350,6 +363,9 @@ impl Node {
 
     fn add_writer(&mut self, id: FeedId, claim: Claim) {
         let Claim { command, multifeed, name, secret, .. } = claim;
+        if let Err(error) = self.check_writable() {
+            return self.complete(command, Err(error));
+        }
         self.add_member(multifeed, id, name, true);
         if let Some(member) = self.member_mut(multifeed, id) {
             member.secret = secret;

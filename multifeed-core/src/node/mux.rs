@@ -46,6 +46,7 @@ impl Node {
         let mut link = Link::new(connection, self.now);
         link.all = all;
         link.options = options.replication;
+        link.options.download &= !self.is_read_only();
         link.share(options.policy);
         link.user_data = options.user_data;
         link.admit_only(options.peers);

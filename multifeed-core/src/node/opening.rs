@@ -97,8 +97,10 @@ impl Node {
                 entry.state = EntryState::Opening(Some(opening));
                 self.submit(None, ops, Task::Open(id));
             }
-            OpenStep::Done(feed) => {
+            OpenStep::Done(mut feed) => {
                 self.opening -= 1;
+                // Its files may be gone, or older ones in their place.
+                feed.seal_below(entry.known_length);
                 entry.state = EntryState::Open(feed);
                 self.feed_opened(id);
             }

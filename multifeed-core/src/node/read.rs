@@ -89,7 +89,8 @@ impl Node {
         let Some(feed) = entry.feed_mut() else { return self.fail_read(job, NodeError::Closed) };
         if job.kind == Kind::Wait && !feed.has(job.index) {
             entry.wishes.waiters.entry(job.index).or_default().push(job.command);
-            return self.wishes_changed(job.feed);
+            self.wishes_changed(job.feed);
+            return self.refuse_wait(job.command);
         }
         // Blocks that were found and then cleared are not read any more.
         let found = job.index..job.index + job.sizes.len() as u64;

@@ -210,6 +210,7 @@ impl Node {
         entry.wishes.selected.insert(blocks);
         self.blocks_stored(id, &(start..start + 1));
         self.wishes_changed(id);
+        self.refuse_wait(command);
     }
 
     pub(super) fn run_update(&mut self, id: FeedId, command: CommandId, length: Option<u64>) {
@@ -221,6 +222,7 @@ impl Node {
         }
         entry.wishes.updates.insert(command, length);
         self.wishes_changed(id);
+        self.refuse_wait(command);
     }
 
     /// Blocks are stored: who waits for these ranges, or for the length, is answered.

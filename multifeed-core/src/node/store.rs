@@ -19,7 +19,7 @@ use super::{
 };
 use crate::crypto::SecretKey;
 use crate::format::{blocked, corestore, numbered, sleep};
-use crate::storage::{Answer, BatchId, FilePath, Op, SecretBytes, StorageError};
+use crate::storage::{Answer, BatchId, FilePath, Op, SecretBytes, StorageError, StorageErrorKind};
 
 /// What a node knows of its store.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Store {
     pub(super) layout: Layout,
     master: Option<Zeroizing<[u8; 32]>>,
     options: StoreOptions,
+    /// The process that had the store open which is only read.
+    pub(super) held_by: Option<u32>,
     /// Feeds that are kept out.
     pub(super) blocked: Blocked,
     opening: Option<CommandId>,
@@ -69,6 +71,10 @@ impl Store {
         Some(corestore::derive(self.master.as_deref()?, name))
     }
 
+    pub(super) fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.state == State::Ready
     }
@@ -82,6 +88,10 @@ impl Node {
         }
         self.store.state = State::Opening;
         self.store.options = options;
+        if self.is_read_only() {
+            // Nothing is synced.
+            self.config.durability = Durability::Process;
+        }
         self.store.opening = Some(command);
         let lock = Op::Lock { path: FilePath::new(&[LOCK_FILE]) };
         self.submit(None, Vec::from([lock]), Task::Store(StoreStep::Lock));
@@ -94,6 +104,15 @@ impl Node {
     ) {
         let answers = match answers.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(answers) => answers,
+            Err(StorageError { kind, .. })
+                if self.is_read_only() && matches!(step, StoreStep::Lock) =>
+            {
+                // Whatever hinders the lock, reading needs none.
+                if let StorageErrorKind::InUse { process } = kind {
+                    self.store.held_by = Some(process);
+                }
+                Vec::new()
+            }
             Err(error) => return self.opened(Err(error.into())),
         };
         match step {
@@ -139,6 +158,9 @@ impl Node {
         } else {
             feeds.then_some(Layout::Corestore)
         };
+        if found.is_none() && self.is_read_only() {
+            return self.opened(Err(NodeError::NoStore));
+        }
         let wanted = self.store.options.layout.or(found).unwrap_or_default();
         if found.is_some_and(|found| found != wanted) {
             let problem = match wanted {
@@ -167,6 +189,9 @@ impl Node {
         let read = key.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Zeroizing::new);
         if let Some(master) = given.or(read) {
             self.store.master = Some(master);
+            return self.opened(Ok(()));
+        }
+        if self.is_read_only() {
             return self.opened(Ok(()));
         }
         // A new key would make every writer of the store unreadable for its owner.
@@ -236,7 +261,8 @@ impl Node {
             Some(id) => *id,
             None => self.add_entry(key),
         };
-        if self.store.named.insert(id, String::from(name)).is_none() {
+        let new = self.store.named.insert(id, String::from(name)).is_none();
+        if new && !self.is_read_only() {
             let written = self.write_name(None, &key, name);
             self.feeds[id.0 as usize].after = Some(written);
         }
@@ -305,6 +331,6 @@ impl Node {
 }
 
 /// Whether a name at the root of a store is the first level of corestore's feed folders.
-fn is_feed_folder(name: &str) -> bool {
+pub(crate) fn is_feed_folder(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -188,3 +188,18 @@ fn a_half_closed_side_still_sends_what_waits_and_nothing_after_it() {
     assert_eq!(closed(&mut connection), None);
     assert_eq!(connection.transmit(), b"");
 }
+
+#[test]
+fn what_waits_for_a_handshake_that_never_ends_does_not_wait_after_the_end() {
+    for role in ROLES {
+        let entropy = Entropy::from_seed([1; 32]);
+        let mut connection = Connection::new(role, Config::default(), entropy, at(0));
+        connection.register_extension("a");
+        connection.extension(None, "a", b"hello"[..].into()).unwrap();
+        let sent = connection.transmit().len();
+        assert!(connection.buffered() > sent);
+        connection.close(None);
+        connection.transmitted(at(0), sent);
+        assert_eq!(connection.buffered(), 0, "{role:?}");
+    }
+}

@@ -320,6 +320,7 @@ impl Connection {
     /// The connection is over.
     pub(super) fn end(&mut self, error: Option<PeerError>) {
         self.flush();
+        self.wire.forget_waiting();
         self.phase = match &error {
             None => Phase::Ended,
             Some(error) if error.peer_may_listen() => Phase::Failed,

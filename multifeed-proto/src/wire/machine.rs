@@ -231,6 +231,13 @@ impl Wire {
         }
     }
 
+    /// Drops what waits for the end of a handshake that will have none.
+    pub(crate) fn forget_waiting(&mut self) {
+        if let Phase::Handshaking { waiting, .. } = &mut self.phase {
+            *waiting = Vec::new();
+        }
+    }
+
     /// Bytes waiting to be transmitted, including those that wait for the end of the handshake.
     #[must_use]
     pub fn buffered(&self) -> usize {

@@ -61,3 +61,31 @@ fn a_read_beside_a_clear_gives_true_blocks_only() {
         assert_eq!(read, blocks()[..read.len()]);
     }
 }
+
+#[test]
+fn no_command_gets_at_the_private_list_of_feeds() {
+    let mut sim = Sim::new(65_536);
+    sim.party(Memory::new());
+    sim.writer(0, "w");
+    let files = sim.parties[0].disk.memory().clone();
+    let (list, now) = (FeedId(0), sim.now);
+    assert!(sim.parties[0].node.feed(list).is_none(), "the first feed is the list");
+    let node = &mut sim.parties[0].node;
+    let commands = [
+        node.load(now, list),
+        node.append(now, list, vec![Bytes::from_static(b"x")]),
+        node.read(now, list, 0, 1, 100),
+        node.has(now, list, 0..1),
+        node.wait(now, list, 0),
+        node.wait_if_available(now, list, 0),
+        node.download(now, list, 0..1),
+        node.update(now, list, None),
+        node.update_if_available(now, list, None),
+        node.seek(now, list, 0),
+        node.clear(now, list, 0..1),
+    ];
+    for command in commands {
+        assert_eq!(sim.finish(0, command), Err(NodeError::UnknownFeed), "{command:?}");
+    }
+    assert!(*sim.parties[0].disk.memory() == files);
+}

@@ -24,7 +24,7 @@ impl Node {
     pub fn wait_if_available(&mut self, now: Now, feed: FeedId, index: u64) -> CommandId {
         let command = self.command(now);
         self.hopeful.insert(command);
-        self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
+        self.command_on(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
     }
 
@@ -38,7 +38,7 @@ impl Node {
     ) -> CommandId {
         let command = self.command(now);
         self.hopeful.insert(command);
-        self.when_open(feed, Pending::Update(command, length));
+        self.command_on(feed, Pending::Update(command, length));
         command
     }
 

@@ -38,7 +38,7 @@ impl Node {
             return command;
         }
         let at = blocks.start;
-        self.when_open(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
+        self.command_on(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
         command
     }
 

@@ -66,7 +66,7 @@ impl Node {
     /// Opens a feed, so that its [`FeedInfo`] is complete. Answered with [`Outcome::Feed`].
     pub fn load(&mut self, now: Now, feed: FeedId) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Load(command));
+        self.command_on(feed, Pending::Load(command));
         command
     }
 
@@ -84,7 +84,7 @@ impl Node {
             Some(block) => {
                 self.complete(command, Err(NodeError::BlockTooLarge { len: block.len(), max }))
             }
-            None => self.when_open(feed, Pending::Append(command, blocks)),
+            None => self.command_on(feed, Pending::Append(command, blocks)),
         }
         command
     }
@@ -102,7 +102,7 @@ impl Node {
         max_bytes: usize,
     ) -> CommandId {
         let command = self.command(now);
-        self.when_open(
+        self.command_on(
             feed,
             Pending::Read(ReadJob::blocks(command, feed, index, count, max_bytes)),
         );
@@ -113,7 +113,7 @@ impl Node {
     /// [`Outcome::Has`]: `true` for an empty range, `false` for one that reaches over the end of the log.
     pub fn has(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Has(command, blocks));
+        self.command_on(feed, Pending::Has(command, blocks));
         command
     }
 
@@ -121,7 +121,7 @@ impl Node {
     /// Answered with [`Outcome::Block`].
     pub fn wait(&mut self, now: Now, feed: FeedId, index: u64) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Read(ReadJob::wait(command, feed, index)));
+        self.command_on(feed, Pending::Read(ReadJob::wait(command, feed, index)));
         command
     }
 

@@ -51,7 +51,7 @@ impl Node {
     /// the log not to be that long. Ends by [`Node::cancel`].
     pub fn seek(&mut self, now: Now, feed: FeedId, offset: u64) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Seek(SeekJob { command, feed, offset, loads: 0 }));
+        self.command_on(feed, Pending::Seek(SeekJob { command, feed, offset, loads: 0 }));
         command
     }
 

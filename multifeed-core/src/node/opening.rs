@@ -11,6 +11,14 @@ use crate::format::{corestore, numbered, sleep};
 use crate::storage::{Answer, Op, StorageError};
 
 impl Node {
+    /// As [`when_open`](Self::when_open) for the application, which does not get at the lists of feeds.
+    pub(super) fn command_on(&mut self, id: FeedId, pending: Pending) {
+        if self.any_entry(id).is_none() {
+            return self.fail_pending(pending, NodeError::UnknownFeed);
+        }
+        self.when_open(id, pending);
+    }
+
     /// Does `pending` as soon as the feed is open, and opens it if it is not.
     pub(super) fn when_open(&mut self, id: FeedId, pending: Pending) {
         let Some(entry) = self.feeds.get_mut(id.0 as usize) else {

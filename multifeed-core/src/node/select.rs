@@ -187,7 +187,7 @@ impl Node {
     /// never. Ends by [`Node::cancel`].
     pub fn download(&mut self, now: Now, feed: FeedId, blocks: Range<u64>) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Download(command, blocks));
+        self.command_on(feed, Pending::Download(command, blocks));
         command
     }
 
@@ -196,7 +196,7 @@ impl Node {
     /// [`Node::cancel`].
     pub fn update(&mut self, now: Now, feed: FeedId, length: Option<u64>) -> CommandId {
         let command = self.command(now);
-        self.when_open(feed, Pending::Update(command, length));
+        self.command_on(feed, Pending::Update(command, length));
         command
     }
 

@@ -15,6 +15,9 @@ pub mod disk;
 pub mod embedding {}
 mod feed;
 pub mod format;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod node;
 mod ranges;
 pub mod storage;

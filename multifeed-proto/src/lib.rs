@@ -87,6 +87,9 @@ mod connection;
 mod dialect;
 mod entropy;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 #[path = "../tests/golden/mod.rs"]
 mod golden;

@@ -33,6 +33,8 @@
 
 mod admission;
 mod available;
+#[cfg(feature = "fuzzing")]
+mod behind;
 mod blocked;
 mod clear;
 mod commands;

@@ -1,5 +1,8 @@
 //! The machine that joins wire, session and timers.
 
+#[cfg(feature = "fuzzing")]
+mod behind;
+
 use core::fmt;
 
 use super::output::Output;

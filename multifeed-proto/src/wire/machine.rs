@@ -1,5 +1,8 @@
 //! The machine that joins handshake, cipher, frames and message codec.
 
+#[cfg(feature = "fuzzing")]
+mod behind;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;

@@ -20,6 +20,8 @@ use crate::messages::Message;
 
 pub mod cipher;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 mod machine;
 pub mod noise;

@@ -1,0 +1,2 @@
+#![no_main]
+multifeed_fuzz::target!(connection);

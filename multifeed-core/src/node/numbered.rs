@@ -251,6 +251,10 @@ impl Node {
         if let Some(feed) = self.store.folders.queue.front().copied() {
             self.recorded(ONLY, feed, Err(error.clone()));
             self.retry_folder(feed);
+            // They wait for its folder, which may never be made.
+            for pending in core::mem::take(&mut self.feeds[feed.0 as usize].pending) {
+                self.fail_pending(pending, error.clone());
+            }
             // It may have got its number all the same.
             self.store.folders.found.insert(self.store.folders.next);
         }

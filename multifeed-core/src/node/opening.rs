@@ -186,7 +186,7 @@ impl Node {
         }
     }
 
-    fn fail_pending(&mut self, pending: Pending, error: NodeError) {
+    pub(super) fn fail_pending(&mut self, pending: Pending, error: NodeError) {
         match pending {
             Pending::Load(command) => self.complete(command, Err(error)),
             // What cannot be read can be removed all the same.

@@ -87,6 +87,11 @@ impl Ranges {
         self.map.len()
     }
 
+    /// The lowest range.
+    pub(crate) fn first(&self) -> Option<Range<u64>> {
+        self.map.first_key_value().map(|(&start, &end)| start..end)
+    }
+
     /// The highest range.
     pub(crate) fn last(&self) -> Option<Range<u64>> {
         self.map.last_key_value().map(|(&start, &end)| start..end)

@@ -59,7 +59,7 @@ fn files(memory: &Memory) -> BTreeSet<(String, Vec<u8>)> {
     memory.paths().map(of).collect()
 }
 
-/// A store with two writers, a feed of others of which it lacks blocks, and one of which it has nothing.
+/// A store with two writers, a feed of others of which it lacks blocks, and one of which it has none any more.
 fn store(layout: Layout) -> Memory {
     let mut sim = Sim::new(65_536);
     let a = sim.party_in(Memory::new(), layout, NodeConfig::default());
@@ -68,15 +68,18 @@ fn store(layout: Layout) -> Memory {
     sim.append_all(a, first, (0..9_000).map(|n: u32| Bytes::from(n.to_string())).collect());
     let theirs = sim.writer(b, "theirs");
     sim.append_all(b, theirs, (0..40).map(|n: u8| Bytes::from(vec![n; 500])).collect());
-    sim.writer(b, "empty");
+    let empty = sim.writer(b, "empty");
+    sim.append(b, empty, &[b"gone"]);
     sim.connect(a, b);
     sim.sync();
     let last = sim.writer(a, "last");
     sim.append(a, last, &[b"", b"x"]);
-    let key = sim.parties[b].node.feed(theirs).unwrap().key;
-    let copy = sim.parties[a].node.feeds(FIRST).find(|feed| feed.key == key).unwrap().id;
-    let command = sim.parties[a].node.clear(sim.now, copy, 10..30);
-    sim.finish(a, command).unwrap();
+    for (feed, blocks) in [(theirs, 10..30), (empty, 0..1)] {
+        let key = sim.parties[b].node.feed(feed).unwrap().key;
+        let copy = sim.parties[a].node.feeds(FIRST).find(|feed| feed.key == key).unwrap().id;
+        let command = sim.parties[a].node.clear(sim.now, copy, blocks);
+        sim.finish(a, command).unwrap();
+    }
     memory(&sim, a)
 }
 
@@ -109,7 +112,7 @@ fn all_feeds_names_blocks_and_gaps_are_the_same_in_the_new_store_and_writers_go_
             assert_eq!(after.parties[0].node.layout(), to);
             assert_eq!(names, names_before);
             let expected = before.contents(0);
-            assert_eq!(expected.values().flatten().filter(|block| block.is_none()).count(), 20);
+            assert_eq!(expected.values().flatten().filter(|block| block.is_none()).count(), 21);
             assert_eq!(after.contents(0), expected);
 
             for name in ["first", "last"] {

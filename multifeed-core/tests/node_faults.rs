@@ -383,7 +383,8 @@ fn full_disk_of_the_second() -> (Sim, [usize; 2], usize) {
 #[test]
 fn a_list_that_cannot_be_opened_again_at_once_gets_its_lines_later() {
     let (mut sim, [a, b], wire) = full_disk_of_the_second();
-    sim.writer(a, "w");
+    let feed = sim.writer(a, "w");
+    sim.append(a, feed, &[b"block"]);
     sim.run();
     sim.parties[b].unreadable = Some(("/bitfield", u32::MAX));
     sim.pass(Duration::from_secs(30));

@@ -480,7 +480,7 @@ fn what_is_wanted_only_if_a_peer_has_it_waits_for_peers_that_have_not_said_what_
 #[test]
 fn who_waits_for_a_block_is_answered_when_it_is_found_in_a_feed_whose_storage_failed() {
     let mut found = 0;
-    for after in 0..24 {
+    for after in 0..48 {
         let mut sim = Sim::new(65_536);
         let config = NodeConfig { durability: Durability::Power, ..sparse() };
         let (a, b) = (sim.party(Memory::new()), sim.party_with(Memory::new(), config));

@@ -68,7 +68,7 @@ impl Default for Config {
             max_offered_feeds: 131_072,
             manifest_keys: 8192,
             max_announced: 64 * 1024 * 1024,
-            max_outbox: 64 * 1024 * 1024,
+            max_outbox: 128 * 1024 * 1024,
         }
     }
 }

@@ -14,6 +14,7 @@ mod roots;
 mod seek;
 mod write;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -96,6 +97,17 @@ impl Feed {
             forked: None,
             cursor: (0, 0),
         }
+    }
+
+    /// A feed without blocks that has no folder yet. Nothing of it is to be written before
+    /// [`Self::set_folder`].
+    pub(crate) fn unwritten(key: FeedKey) -> Box<Self> {
+        Box::new(Self::new(key, FilePath::new(&["unwritten"])))
+    }
+
+    /// Gives it its folder.
+    pub(crate) fn set_folder(&mut self, folder: FilePath) {
+        self.folder = folder;
     }
 
     /// Blocks in the log as far as it is proven.

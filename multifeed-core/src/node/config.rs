@@ -143,8 +143,19 @@ pub struct NodeConfig {
     /// [`Event::Uploaded`](crate::Event::Uploaded) tells of blocks that are sent: those in a row at once, as
     /// far as they are asked for in a row, which JavaScript peers do not. Off by default.
     pub upload_events: bool,
-    /// Feeds in the store; more are not accepted from peers.
+    /// Feeds in the store of which there is anything; more are not accepted from peers.
     pub max_feeds: usize,
+    /// Places beyond these for local writers and feeds by name, so that one can be made whatever peers did.
+    pub reserved_feeds: usize,
+    /// Feeds that one connection may add, and never more than half of those that there is room for.
+    pub max_feeds_per_peer: usize,
+    /// Feeds that peers offered and of which nobody gave anything yet, beside those of `max_feeds`: in memory
+    /// only, some 4 KiB each.
+    pub max_unseen_feeds: usize,
+    /// The same for what one connection offered.
+    pub max_unseen_per_peer: usize,
+    /// Time after which such a feed is forgotten that no connection has open.
+    pub forget_after: Duration,
     /// Largest block, in bytes. The protocol's frame also carries the proof, so the JavaScript's
     /// limit of exactly 8 MiB cannot be sent.
     pub max_block: usize,
@@ -165,6 +176,13 @@ pub struct NodeConfig {
     pub max_outbox_bytes: usize,
     /// Requests of one peer that may wait; beyond it the connection is not read until some are answered.
     pub max_parked_requests: usize,
+    /// Bytes that one peer may make the node keep, all together; above it the connection ends: see
+    /// [`Node::peer_bytes`](crate::Node::peer_bytes).
+    pub max_peer_bytes: usize,
+    /// The same for all peers; above it the connection ends that holds most.
+    pub max_peers_bytes: usize,
+    /// The same for all peers that have not proven yet that they know a root key.
+    pub max_strangers_bytes: usize,
     /// A channel on which an open request sees no block for this long gives its requests up.
     pub request_timeout: Duration,
     /// Time without progress after which [`Event::Stalled`](crate::Event::Stalled) names what is missing.
@@ -182,6 +200,11 @@ impl Default for NodeConfig {
             sparse: false,
             upload_events: false,
             max_feeds: 131_072,
+            reserved_feeds: 1024,
+            max_feeds_per_peer: 32_768,
+            max_unseen_feeds: 16_384,
+            max_unseen_per_peer: 8192,
+            forget_after: Duration::from_secs(600),
             max_block: 8 * 1024 * 1024 - 16 * 1024,
             cache_bytes: 32 * 1024 * 1024,
             max_opening: 64,
@@ -191,6 +214,9 @@ impl Default for NodeConfig {
             max_unstored_bytes: 32 * 1024 * 1024,
             max_outbox_bytes: 1024 * 1024,
             max_parked_requests: 65_536,
+            max_peer_bytes: 512 * 1024 * 1024,
+            max_peers_bytes: 2 * 1024 * 1024 * 1024,
+            max_strangers_bytes: 64 * 1024 * 1024,
             request_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(15),
             leave_timeout: Duration::from_secs(10),

@@ -15,6 +15,7 @@ use multifeed_proto::session::Peer;
 use super::compare::Compare;
 use super::hashes::URGENT;
 use super::link::{Channel, Flight};
+use super::pages::first_lacked;
 use super::select::{Scope, Wishes};
 use super::{ConnectionId, EntryState, FeedId, Node};
 use crate::feed::Feed;
@@ -42,6 +43,11 @@ impl Node {
                 return;
             }
             let Some(channel) = link.wanting.pop_front() else { return };
+            if link.asking_credit.is_spent() {
+                // The next tick goes on.
+                link.wanting.push_back(channel);
+                return;
+            }
             let alone = link.wanting.is_empty();
             let turn =
                 if alone { window - link.in_flight } else { TURN.min(window - link.in_flight) };
@@ -64,8 +70,10 @@ impl Node {
             let Some((feed, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
                 return false;
             };
-            let next = next_block(feed, wishes, reserved, state, peer);
+            let mut steps = 0;
+            let next = next_block(feed, wishes, reserved, state, peer, &mut steps);
             let moves = peer.status().uploading && state.ours.downloading;
+            self.spend_asking(id, steps);
             let Some(block) = next.filter(|_| moves) else { return false };
             if !self.request_block(id, channel, block) {
                 return false;
@@ -256,12 +264,12 @@ impl Node {
         let Some(state) = self.channel_mut(id, channel) else { return };
         // Nor did it take what it was sent of them.
         state.unacked.remove(span.start..end);
-        let gone: Vec<u64> = state
-            .flights
-            .range(span.start..end)
-            .map(|(block, _)| *block)
-            .filter(|block| !state.has_answer(*block))
-            .collect();
+        let mut gone: Vec<u64> =
+            state.flights.range(span.start..end).map(|(block, _)| *block).collect();
+        if !gone.is_empty() {
+            let answered = state.answered();
+            gone.retain(|block| !answered.contains(block));
+        }
         self.forget_requests(id, channel, &gone);
         self.touch_channel(id, channel);
     }
@@ -293,14 +301,13 @@ pub(super) fn next_block(
     reserved: &Ranges,
     state: &Channel,
     peer: &Peer,
+    steps: &mut u64,
 ) -> Option<u64> {
-    let (mut at, remote) = (state.cursor, peer.remote());
+    let mut at = state.cursor;
     let scope = Scope::new(state, feed, peer);
     loop {
-        let block = remote.first_in(at..u64::MAX)?;
-        at = if feed.bits.has_block(block) {
-            feed.bits.first_missing_block(block..u64::MAX)?
-        } else if reserved.contains(block) {
+        let block = first_lacked(&feed.bits, peer.remote(), at..u64::MAX, steps)?;
+        at = if reserved.contains(block) {
             reserved.next_gap(block)
         } else if state.refused.contains(block) {
             state.refused.next_gap(block)

@@ -26,6 +26,12 @@ pub(super) struct Entry {
     pub(super) folder: Option<FilePath>,
     /// The multifeed whose feed list this is: never offered, accepted or shown.
     pub(super) list_of: Option<MultifeedId>,
+    /// Somebody gave a block of it or a signed length, or it is made or recorded here.
+    pub(super) seen: bool,
+    /// Until it is open: the name in its folder, if its key pair was looked for by names.
+    pub(super) file_name: Option<Option<String>>,
+    /// The connection on which it was offered first.
+    pub(super) added_by: Option<ConnectionId>,
     /// It is kept out of the store: never offered, accepted or shown.
     pub(super) blocked: bool,
     /// The multifeeds that it is in, and its place in the order of each.
@@ -117,6 +123,9 @@ impl Entry {
             key,
             folder,
             list_of: None,
+            seen: true,
+            file_name: None,
+            added_by: None,
             blocked: false,
             places: Vec::new(),
             after: None,

@@ -38,9 +38,17 @@ impl Node {
         }
     }
 
+    /// Whether anything of a feed is here that its owner signed.
+    fn is_proven(&self, id: FeedId) -> bool {
+        self.feeds[id.0 as usize].feed().is_some_and(|feed| feed.length() > 0)
+    }
+
     /// Submits the batches of all feeds in the queue; those of one that is not recorded wait until it is.
     pub(super) fn flush_all(&mut self) {
         while let Some(id) = self.dirty.pop_front() {
+            if !self.feeds[id.0 as usize].seen && self.is_proven(id) {
+                self.feed_seen(id);
+            }
             if !self.may_write(id) {
                 self.feeds[id.0 as usize].dirty = false;
                 continue;
@@ -281,7 +289,7 @@ impl Node {
     pub(super) fn trim_caches(&mut self) {
         let mut looked = 0;
         while self.cache_bytes > self.config.cache_bytes && looked < self.feeds.len() {
-            self.trim_at = (self.trim_at + 1) % self.feeds.len();
+            self.trim_at = self.feeds.next_after(self.trim_at);
             looked += 1;
             if let Some(feed) = self.feeds[self.trim_at].feed_mut() {
                 feed.trim_cache(KEPT_CACHE);

@@ -11,11 +11,14 @@ impl Node {
         self.advance(now);
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.handle_bytes(self.now, bytes);
+            link.credit.bytes_came(bytes.len());
+            link.asking_credit.bytes_came(bytes.len());
             if self.pump_link(connection) {
                 self.message_came(connection);
             } else {
                 self.bytes_came(connection, bytes.len());
             }
+            self.count_bytes(connection);
         }
     }
 
@@ -46,6 +49,9 @@ impl Node {
         match self.tasks.remove(&id) {
             None | Some(Task::Nothing) => {}
             Some(Task::Store(step)) => self.store_answered(step, answers),
+            Some(Task::Lines(list, next, lines)) => {
+                self.lines_looked_at(list, next, lines, &answers);
+            }
             Some(Task::Folders(step)) => self.folders_answered(step, answers),
             Some(Task::Find(multifeed)) => self.find_answered(multifeed, answers),
             Some(Task::Block(step)) => self.block_answered(step, answers),

@@ -4,14 +4,17 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use multifeed_proto::messages::{Data, Request, Span, Status};
-use multifeed_proto::{ChannelId, Connection, FeedKey, Now, RootId, UserData};
+use multifeed_proto::{ChannelId, Connection, DiscoveryKey, FeedKey, Now, RootId, UserData};
 
 use super::admission::Peers;
+use super::budget::Counted;
 use super::compare::Compare;
+use super::credit::Credit;
 use super::job::Job;
 use super::output::Counters;
 use super::policy::{Fetch, Question, QuestionId};
 use super::refused::Refused;
+use super::turns::Turns;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
 use crate::storage::BatchId;
@@ -43,7 +46,7 @@ pub(super) struct Link {
     pub(super) allowed: BTreeMap<FeedKey, Fetch>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Feeds that both agreed on, and that one side closed.
-    pub(super) closed: BTreeSet<FeedId>,
+    pub(super) closed: BTreeMap<DiscoveryKey, FeedId>,
     /// Feeds that ended for what the peer sent of them: not to be opened again.
     pub(super) faulty: BTreeSet<FeedId>,
     /// Channels of such feeds on which the peer is still answered.
@@ -53,7 +56,7 @@ pub(super) struct Link {
     /// Channels on which they are.
     pub(super) comparing: BTreeSet<ChannelId>,
     /// Channels that may have a block to request, in turn.
-    pub(super) wanting: VecDeque<ChannelId>,
+    pub(super) wanting: Turns,
     /// Channels on which somebody may wait for something that goes before the rest.
     pub(super) urgent: BTreeSet<ChannelId>,
     /// Channels with requests in flight.
@@ -67,7 +70,10 @@ pub(super) struct Link {
     /// Running mean of block sizes, in bytes.
     mean_block: usize,
     /// Channels with requests of the peer, in turn.
-    pub(super) serving: VecDeque<ChannelId>,
+    pub(super) serving: Turns,
+    /// Work that it may still cause: in judging the state of the sync, and in choosing what to ask for.
+    pub(super) credit: Credit,
+    pub(super) asking_credit: Credit,
     /// Channels with wants of the peer to be answered.
     pub(super) asking: BTreeSet<ChannelId>,
     /// Channels whose storage failed when serving, to be tried again.
@@ -90,6 +96,11 @@ pub(super) struct Link {
     /// then for the end of what it sends.
     pub(super) leave_by: Option<Now>,
     pub(super) counters: Counters,
+    pub(super) counted: Counted,
+    /// Feeds that the peer added to the store.
+    pub(super) added: usize,
+    /// Those of which nobody gave anything yet.
+    pub(super) unseen: BTreeSet<FeedId>,
     /// What the host was told last of whether to read.
     pub(super) reading: bool,
     pub(super) announced: bool,
@@ -204,6 +215,8 @@ pub(super) struct Channel {
     pub(super) seek_loads: u8,
     /// Blocks sent and not acknowledged.
     pub(super) unacked: Ranges,
+    /// Ranges of blocks in all of these, as counted last.
+    pub(super) counted_ranges: usize,
     pub(super) barrier: Barrier,
 }
 
@@ -256,12 +269,12 @@ impl Link {
             questions: BTreeMap::new(),
             allowed: BTreeMap::new(),
             channels: BTreeMap::new(),
-            closed: BTreeSet::new(),
+            closed: BTreeMap::new(),
+            wanting: Turns::default(),
             faulty: BTreeSet::new(),
             quitting: BTreeSet::new(),
             to_compare: BTreeSet::new(),
             comparing: BTreeSet::new(),
-            wanting: VecDeque::new(),
             urgent: BTreeSet::new(),
             active: BTreeSet::new(),
             resumed: BTreeSet::new(),
@@ -269,7 +282,9 @@ impl Link {
             held_bytes: 0,
             window: FIRST_WINDOW,
             mean_block: 0,
-            serving: VecDeque::new(),
+            serving: Turns::default(),
+            credit: Credit::default(),
+            asking_credit: Credit::default(),
             asking: BTreeSet::new(),
             stuck: BTreeSet::new(),
             parked: 0,
@@ -283,6 +298,9 @@ impl Link {
             tick_at: None,
             leave_by: None,
             counters: Counters::default(),
+            counted: Counted::default(),
+            added: 0,
+            unseen: BTreeSet::new(),
             reading: true,
             announced: false,
         }
@@ -325,6 +343,11 @@ impl Link {
     /// Whether the handshake of any multifeed is over.
     pub(super) fn is_ready(&self) -> bool {
         self.roots.iter().any(LinkRoot::is_ready)
+    }
+
+    /// A channel to look at, as long as that is not too much work for the peer.
+    pub(super) fn next_unjudged(&mut self) -> Option<ChannelId> {
+        if self.credit.is_spent() { None } else { self.unjudged.pop_first() }
     }
 
     /// Notes that something moved.
@@ -410,6 +433,7 @@ impl Channel {
             last_bytes: 0,
             seek_loads: 0,
             unacked: Ranges::default(),
+            counted_ranges: 0,
             barrier: Barrier::None,
         }
     }

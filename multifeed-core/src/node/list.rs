@@ -8,10 +8,11 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 use super::multifeed::State;
-use super::{CommandId, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob};
+use super::unseen::{is_seen, look};
+use super::{CommandId, FeedId, MultifeedId, Node, NodeError, Pending, ReadJob, Task};
 use crate::crypto::SecretKey;
 use crate::format::{corestore, list, sleep};
-use crate::storage::{BatchId, Op, SecretBytes};
+use crate::storage::{Answer, BatchId, Op, SecretBytes, StorageError};
 
 /// Bytes of the feed list that are read at once.
 pub(super) const LIST_CHUNK: usize = 1024 * 1024;
@@ -50,19 +51,43 @@ impl Node {
                 return self.loaded(multifeed, Err(error));
             }
         };
-        for block in &blocks {
-            // A line that is no entry is left where it is, like in the JavaScript.
-            let Some(line) = list::decode(block) else { continue };
+        // A line that is no entry is left where it is, like in the JavaScript.
+        let lines: Vec<list::Entry> =
+            blocks.iter().filter_map(|block| list::decode(block)).collect();
+        let next = start + (blocks.len() as u64).max(1);
+        // Whoever fills a list with keys that nobody has anything of is to fill nothing else.
+        let ops = lines.iter().flat_map(|line| look(&corestore::folder(&line.key.discovery_key())));
+        let ops: Vec<Op> = ops.collect();
+        if ops.is_empty() {
+            return self.lines_looked_at(list, next, lines, &[]);
+        }
+        self.submit(None, ops, Task::Lines(list, next, lines));
+    }
+
+    /// It is known of which feeds of some lines there is anything.
+    pub(super) fn lines_looked_at(
+        &mut self,
+        list: FeedId,
+        next: u64,
+        lines: Vec<list::Entry>,
+        answers: &[Result<Answer, StorageError>],
+    ) {
+        let Some(multifeed) = self.feeds[list.0 as usize].list_of else { return };
+        let each = answers.len() / lines.len().max(1);
+        for (line, answers) in lines.into_iter().zip(answers.chunks(each.max(1))) {
             let id = match self.by_key.get(&line.key) {
                 Some(id) if self.feeds[id.0 as usize].list_of.is_some() => continue,
                 Some(id) => *id,
-                None if self.room() > 0 => self.add_entry(line.key),
+                None if !is_seen(answers) && !self.store.blocked.contains(&line.key) => {
+                    self.add_recorded(multifeed, line.key, line.name, None);
+                    continue;
+                }
+                None if self.room_for_own() > 0 => self.add_entry(line.key),
                 None => continue,
             };
             self.add_member(multifeed, id, line.name, false);
             self.recorded(multifeed, id, Ok(()));
         }
-        let next = start + (blocks.len() as u64).max(1);
         let length = self.feeds[list.0 as usize].feed().map_or(0, crate::feed::Feed::length);
         if next < length {
             self.when_open(list, Pending::Read(ReadJob::list(list, next, LIST_CHUNK)));
@@ -74,9 +99,11 @@ impl Node {
 
     /// Writes the lines of feeds that are not in the list, after its storage had failed.
     fn relist(&mut self, multifeed: MultifeedId) {
-        let members = &self.multifeeds[multifeed.0 as usize].members;
-        let missing: Vec<FeedId> =
-            members.iter().filter(|member| !member.recorded).map(|member| member.feed).collect();
+        let members = self.multifeeds[multifeed.0 as usize].members.iter();
+        let missing: Vec<FeedId> = members
+            .filter(|member| !member.recorded && self.feeds[member.feed.0 as usize].seen)
+            .map(|member| member.feed)
+            .collect();
         self.list_feeds(multifeed, &missing);
     }
 

@@ -8,7 +8,7 @@ use multifeed_proto::DiscoveryKey;
 use multifeed_proto::messages::Span;
 use multifeed_proto::session::FeedOptions;
 
-use super::{ConnectionId, EntryState, FeedId, Node, NodeError};
+use super::{ConnectionId, Entry, EntryState, FeedId, Node, NodeError};
 
 impl Node {
     /// Takes blocks out of a feed: peers are told, and asked for them.
@@ -46,17 +46,15 @@ impl Node {
     pub(super) fn remote_opened(&mut self, id: ConnectionId, key: &DiscoveryKey) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let faulty = &link.faulty;
-        let feed = link.closed.iter().map(|feed| (feed, &self.feeds[feed.0 as usize]));
-        let feed =
-            feed.map(|(feed, entry)| (faulty.contains(feed), entry)).find(|(faulty, entry)| {
-                let given_up = *faulty
-                    || matches!(
-                        entry.state,
-                        EntryState::Failed(NodeError::Damaged { .. } | NodeError::Blocked { .. })
-                    );
-                given_up && entry.key.discovery_key() == *key
-            });
-        let Some(key) = feed.map(|(_, entry)| entry.key) else { return };
+        let feed = link.closed.get(key).map(|feed| (feed, &self.feeds[feed.0 as usize]));
+        let given_up = |(feed, entry): &(&FeedId, &Entry)| {
+            faulty.contains(*feed)
+                || matches!(
+                    entry.state,
+                    EntryState::Failed(NodeError::Damaged { .. } | NodeError::Blocked { .. })
+                )
+        };
+        let Some(key) = feed.filter(given_up).map(|(_, entry)| entry.key) else { return };
         // A Close that the peer can relate to needs an Open before it.
         if let Ok(channel) = link.connection.open_feed(&key, FeedOptions::default()) {
             let _ = link.connection.close_feed(channel);

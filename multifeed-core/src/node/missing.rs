@@ -5,6 +5,7 @@ use core::ops::Range;
 use multifeed_proto::session::Peer;
 
 use super::link::Channel;
+use super::pages::{first_lacked, first_untold};
 use super::select::{Scope, Wishes};
 use crate::feed::Feed;
 
@@ -12,10 +13,10 @@ use crate::feed::Feed;
 pub(super) const MAX_RUNS: usize = 16_384;
 
 /// Blocks that were sent and that the peer neither acknowledged nor announced: it may have lost ours with
-/// its storage, and got them from elsewhere.
-pub(super) fn unacknowledged(state: &Channel, peer: &Peer) -> u64 {
+/// its storage, and got them from elsewhere. At least 1 if there are any; exact only if that is asked for.
+pub(super) fn unacknowledged(state: &Channel, peer: &Peer, count: bool) -> u64 {
     let open = state.unacked.iter().filter(|run| !peer.remote().contains_all(run.clone()));
-    open.map(|run| run.end - run.start).sum()
+    open.map(|run| run.end - run.start).take(if count { MAX_RUNS } else { 1 }).sum()
 }
 
 /// The runs of blocks that the peer has and that are wanted and not here, in order.
@@ -24,16 +25,21 @@ fn missing_runs<'a>(
     wishes: &'a Wishes,
     state: &'a Channel,
     peer: &'a Peer,
+    steps: &'a mut u64,
 ) -> impl Iterator<Item = Range<u64>> + 'a {
     let (mut at, scope) = (0, Scope::new(state, feed, peer));
     core::iter::from_fn(move || {
         loop {
-            let run = peer.remote().run_in(at..u64::MAX)?;
-            at = run.end;
-            let Some(missing) = feed.bits.first_missing_block(run.clone()) else { continue };
-            let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
+            let missing = first_lacked(&feed.bits, peer.remote(), at..u64::MAX, steps)?;
             // What nobody wants is passed over at once, however many runs a peer makes of it.
-            at = wishes.next(feed, missing, &scope)?.max(until);
+            let wanted = wishes.next(feed, missing, &scope)?;
+            if wanted > missing {
+                at = wanted;
+                continue;
+            }
+            let run = peer.remote().run_in(missing..u64::MAX)?;
+            let until = feed.bits.first_block(missing..run.end).unwrap_or(run.end);
+            at = until;
             if let Some(mut wanted) = wishes.run_in(feed, missing..until, &scope) {
                 // What came wrong is not asked for again.
                 wanted.start = state.wrong.next_gap(wanted.start);
@@ -49,10 +55,20 @@ fn missing_runs<'a>(
 
 /// How many blocks the peer has that are not stored here, and how many of them it did not send; in
 /// the first [`MAX_RUNS`] runs.
-pub(super) fn missing(feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> (u64, u64) {
-    let runs = missing_runs(feed, wishes, state, peer).take(MAX_RUNS);
+pub(super) fn missing(
+    feed: &Feed,
+    wishes: &Wishes,
+    state: &Channel,
+    peer: &Peer,
+    steps: &mut u64,
+) -> (u64, u64) {
+    let runs = missing_runs(feed, wishes, state, peer, steps).take(MAX_RUNS);
     runs.fold((feed.unstored.count(), 0), |(count, refused), run| {
-        (count + (run.end - run.start), refused + state.refused.count_in(run))
+        let length = run.end - run.start;
+        (
+            u64::saturating_add(count, length),
+            u64::saturating_add(refused, state.refused.count_in(run)),
+        )
     })
 }
 
@@ -62,17 +78,23 @@ pub(super) fn first_missing(
     wishes: &Wishes,
     state: &Channel,
     peer: &Peer,
+    steps: &mut u64,
 ) -> (u64, u64) {
-    let mut refused = 0;
-    for run in missing_runs(feed, wishes, state, peer) {
+    let mut refused = 0_u64;
+    let mut runs = 0;
+    let mut found = false;
+    for run in missing_runs(feed, wishes, state, peer, steps) {
+        runs += 1;
         let length = run.end - run.start;
         let unanswered = state.refused.count_in(run);
-        refused += unanswered;
+        refused = refused.saturating_add(unanswered);
         if unanswered < length {
-            return (refused + 1, refused);
+            found = true;
+            break;
         }
     }
-    (refused, refused)
+    *steps += runs;
+    (refused.saturating_add(found.into()), refused)
 }
 
 /// The runs of blocks that are stored here.
@@ -86,8 +108,8 @@ pub(super) fn stored_runs(feed: &Feed) -> impl Iterator<Item = Range<u64>> + '_ 
 }
 
 /// Whether there are blocks here that the peer neither announced nor acknowledged.
-pub(super) fn lacks_some(feed: &Feed, peer: &Peer) -> bool {
-    stored_runs(feed).any(|run| !peer.remote().contains_all(run))
+pub(super) fn lacks_some(feed: &Feed, peer: &Peer, steps: &mut u64) -> bool {
+    first_untold(&feed.bits, peer.remote(), 0..feed.length(), steps).is_some()
 }
 
 /// How many blocks there are here that the peer neither announced nor acknowledged; in the first

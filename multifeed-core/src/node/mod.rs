@@ -7,14 +7,16 @@
 //! | `reading` | a store that is only read |
 //! | `multifeed` | which feeds are in which multifeed; writers |
 //! | `list`, `numbered` | where that is recorded, in each layout |
-//! | `entry`, `opening` | feeds, and their way from files to memory |
+//! | `entry`, `table`, `opening` | feeds, and their way from files to memory |
+//! | `unseen` | feeds of which nobody gave anything yet |
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
 //! | `read` | blocks for the application |
 //! | `blocked` | feeds that are kept out for good |
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
-//! | `wants`, `missing` | which blocks each side has, and what one of them lacks |
+//! | `wants`, `missing`, `pages` | which blocks each side has, and what one of them lacks |
+//! | `budget`, `credit`, `turns` | what a peer may have us keep, and do |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `compare` | whether a peer's log is the one that is held here |
 //! | `fault` | what follows when something of a feed does not fit |
@@ -36,10 +38,12 @@ mod available;
 #[cfg(feature = "fuzzing")]
 mod behind;
 mod blocked;
+mod budget;
 mod clear;
 mod commands;
 mod compare;
 mod config;
+mod credit;
 mod download;
 mod entry;
 mod extension;
@@ -58,6 +62,7 @@ mod mux;
 mod numbered;
 mod opening;
 mod output;
+mod pages;
 mod policy;
 mod progress;
 mod read;
@@ -67,7 +72,10 @@ mod select;
 mod serve;
 mod store;
 mod sync;
+mod table;
 mod transfer;
+mod turns;
+mod unseen;
 mod verify;
 mod wants;
 
@@ -90,6 +98,7 @@ pub use progress::PeerInfo;
 
 use crate::storage::{Batch, BatchId, Op};
 use available::Hopeful;
+use budget::Sums;
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
 use hashes::SeekJob;
@@ -98,6 +107,8 @@ use multifeed::Multifeed;
 use read::ReadJob;
 use store::Store;
 pub(crate) use store::{LOCK_FILE, is_feed_folder};
+use table::Feeds;
+use unseen::Unseen;
 
 /// All multifeeds of one store and all connections to peers.
 ///
@@ -121,7 +132,10 @@ pub struct Node {
     now: Now,
     store: Store,
     multifeeds: Vec<Multifeed>,
-    feeds: Vec<Entry>,
+    feeds: Feeds,
+    unseen: Unseen,
+    /// Bytes kept for peers.
+    held: Sums,
     by_key: BTreeMap<FeedKey, FeedId>,
     links: BTreeMap<ConnectionId, Link>,
     next_connection: u32,
@@ -163,6 +177,8 @@ enum Task {
     Folders(numbered::FolderStep),
     /// Folders and small files of feeds that no list tells.
     Find(MultifeedId),
+    /// What is in the folders of some lines of a list; the line behind them.
+    Lines(FeedId, u64, Vec<crate::format::list::Entry>),
     Block(blocked::BlockStep),
     Open(FeedId),
     Flush(FeedId),
@@ -195,7 +211,9 @@ impl Node {
             now,
             store: Store::default(),
             multifeeds: Vec::new(),
-            feeds: Vec::new(),
+            feeds: Feeds::default(),
+            unseen: Unseen::default(),
+            held: Sums::default(),
             by_key: BTreeMap::new(),
             links: BTreeMap::new(),
             next_connection: 0,
@@ -235,7 +253,7 @@ impl Node {
     /// The feeds of a multifeed in the order in which they joined, without those that are
     /// [blocked](Self::block); none if it is not joined.
     pub fn feeds(&self, multifeed: MultifeedId) -> impl Iterator<Item = FeedInfo> + '_ {
-        let members = self.multi(multifeed).into_iter().flat_map(|multi| &multi.members);
+        let members = self.multi(multifeed).into_iter().flat_map(|multi| multi.members.iter());
         members.filter_map(|member| {
             self.entry(member.feed).map(|entry| entry.info(member.feed, member.name.clone()))
         })
@@ -355,6 +373,7 @@ impl Node {
         self.judge(id);
         self.finish_leaving(id);
         self.pump_link(id);
+        self.count_bytes(id);
         let Some(link) = self.links.get(&id) else { return };
         let reading = self.may_read(link);
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -380,6 +399,7 @@ impl Node {
         self.judge_last(id);
         let counters = self.counters(id);
         let Some(mut link) = self.links.remove(&id) else { return };
+        self.uncount_bytes(&link);
         let unsent = link.connection.transmit().to_vec();
         for (channel_id, channel) in &link.channels {
             if let Some(entry) = self.feeds.get_mut(channel.feed.0 as usize) {
@@ -390,6 +410,7 @@ impl Node {
             }
         }
         for channel in link.channels.values() {
+            self.left_alone(channel.feed);
             self.offers_changed(channel.feed);
             if channel.open {
                 self.event(Event::PeerClosed { connection: id, feed: channel.feed });

@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 
 use multifeed_proto::{DiscoveryKey, FeedKey, RootKey};
 
+use super::table::Members;
 use super::{
-    CommandId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
+    CommandId, ConnectionId, Event, FeedId, FeedInfo, Layout, MultifeedId, Node, NodeError,
+    Outcome, Pending,
 };
 use crate::check::Unlisted;
 use crate::crypto::SecretKey;
@@ -28,7 +30,7 @@ pub(super) struct Multifeed {
     pub(super) discovery_key: DiscoveryKey,
     pub(super) state: State,
     /// In the order in which they joined.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Members,
     /// The feed that lists the members, in the layout of corestore.
     pub(super) list: Option<FeedId>,
     pub(super) list_named: bool,
@@ -97,7 +99,7 @@ impl Node {
                     discovery_key: root.discovery_key(),
                     root,
                     state: State::Failed,
-                    members: Vec::new(),
+                    members: Members::default(),
                     list: None,
                     list_named: false,
                     list_after: None,
@@ -156,8 +158,9 @@ impl Node {
             return;
         }
         let members = &mut self.multifeeds[id.0 as usize].members;
-        entry.places.push((id, members.len() as u32));
-        members.push(Member { feed, name, recorded: false, listing: false, local, secret: None });
+        let member = Member { feed, name, recorded: false, listing: false, local, secret: None };
+        let place = members.push(member);
+        entry.places.push((id, place));
     }
 
     pub(super) fn member_mut(&mut self, id: MultifeedId, feed: FeedId) -> Option<&mut Member> {
@@ -200,17 +203,24 @@ impl Node {
         named.filter(fits).or_else(|| writers.find(fits))
     }
 
-    /// The feeds of these keys, made where they are not known, and recorded.
-    /// Keys that may not or cannot be added are left out.
-    pub(super) fn add_remote(&mut self, multifeed: MultifeedId, keys: &[FeedKey]) -> Vec<FeedId> {
+    /// The feeds of these keys, made where they are not known, and recorded where somebody has given anything of
+    /// them. Keys that may not or cannot be added are left out.
+    pub(super) fn add_remote(
+        &mut self,
+        connection: ConnectionId,
+        multifeed: MultifeedId,
+        keys: &[FeedKey],
+    ) -> Vec<FeedId> {
         let (mut ids, mut new) = (Vec::with_capacity(keys.len()), Vec::new());
+        let mut refused = 0;
         for key in keys {
-            let id = match self.by_key.get(key) {
-                Some(id) if self.entry(*id).is_none() => continue,
-                Some(id) => *id,
-                None if self.store.blocked.contains(key) || self.is_read_only() => continue,
-                None if self.room() > 0 => self.add_entry(*key),
-                None => continue,
+            if !self.may_add(connection, multifeed, key, &mut 0) {
+                continue;
+            }
+            let known = self.by_key.get(key).copied();
+            let Some(id) = known.or_else(|| self.add_unseen(connection, *key)) else {
+                refused += 1;
+                continue;
             };
             let known = self.feeds[id.0 as usize].place_in(multifeed).is_some();
             if !known && self.is_read_only() {
@@ -220,26 +230,20 @@ impl Node {
             if !known {
                 let count = self.multifeeds[multifeed.0 as usize].members.len();
                 self.add_member(multifeed, id, count.to_string(), false);
+                self.recall(multifeed, id);
                 new.push(id);
             }
         }
+        for &feed in &new {
+            self.event(Event::FeedAdded { multifeed, feed });
+        }
+        self.refused_feeds(connection, multifeed, refused);
+        new.retain(|id| self.feeds[id.0 as usize].seen);
         if !new.is_empty() {
             self.record(multifeed, &new);
-            self.feeds_added(multifeed, &new);
+            self.offer_all(multifeed, &new);
         }
         ids
-    }
-
-    /// Whether a feed may become a member: it is known, or there is room for it.
-    pub(super) fn may_add(&self, key: &FeedKey, new: &mut usize) -> bool {
-        match self.by_key.get(key) {
-            Some(known) => self.entry(*known).is_some(),
-            None if self.store.blocked.contains(key) || self.is_read_only() => false,
-            None => {
-                *new += 1;
-                *new <= self.room()
-            }
-        }
     }
 
     pub(super) fn make_writer(
@@ -329,6 +333,10 @@ impl Node {
         match self.member_mut(multifeed, id).map(|member| member.recorded) {
             Some(true) => self.complete(command, Ok(Outcome::Feed(id))),
             Some(false) => {
+                if let Some(member) = self.member_mut(multifeed, id) {
+                    member.local = true;
+                }
+                self.feed_seen(id);
                 self.store.writers.insert(command, (multifeed, id));
                 self.record(multifeed, &[id]);
             }
@@ -340,7 +348,7 @@ impl Node {
         if let Err(error) = self.check_writable() {
             return self.complete(claim.command, Err(error));
         }
-        if self.room() == 0 {
+        if self.room_for_own() == 0 {
             let error = NodeError::TooManyFeeds { max: self.config.max_feeds };
             return self.complete(claim.command, Err(error));
         }
@@ -375,7 +383,7 @@ impl Node {
     }
 
     /// Records feeds that joined.
-    fn record(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
+    pub(super) fn record(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
         match self.store.layout {
             Layout::Corestore => self.list_feeds(multifeed, ids),
             Layout::Numbered => self.queue_folders(ids),
@@ -417,6 +425,11 @@ impl Node {
         for &feed in ids {
             self.event(Event::FeedAdded { multifeed, feed });
         }
+        self.offer_all(multifeed, ids);
+    }
+
+    /// Offers feeds to all peers of a multifeed.
+    pub(super) fn offer_all(&mut self, multifeed: MultifeedId, ids: &[FeedId]) {
         for (connection, link) in &mut self.links {
             if let Some(root) = link.root_of(multifeed).filter(|root| root.is_ready()) {
                 root.to_offer.extend(ids.iter().map(|id| self.feeds[id.0 as usize].key));
@@ -436,6 +449,7 @@ impl Node {
         let mut members = entry.places.iter().map(|(multifeed, place)| {
             self.multifeeds[multifeed.0 as usize].members.get(*place as usize)
         });
-        entry.places.is_empty() || members.any(|member| member.is_some_and(|it| it.recorded))
+        let recorded = entry.seen && members.any(|member| member.is_some_and(|it| it.recorded));
+        entry.places.is_empty() || recorded
     }
 }

@@ -178,9 +178,6 @@ impl Node {
                 self.propose(id, multifeed, keys);
             }
             O::Offered { root, keys } => {
-                let mut new = 0;
-                let keys: Vec<FeedKey> =
-                    keys.into_iter().filter(|key| self.may_add(key, &mut new)).collect();
                 self.progress(id);
                 let Some(multifeed) = self.multifeed_of(id, root) else { return };
                 self.consider(id, multifeed, keys);
@@ -222,7 +219,7 @@ impl Node {
     /// Opens a channel for each feed that both sides agreed on.
     fn replicate(&mut self, id: ConnectionId, root: RootId, keys: &[FeedKey]) {
         let Some(multifeed) = self.multifeed_of(id, root) else { return };
-        let feeds = self.add_remote(multifeed, keys);
+        let feeds = self.add_remote(id, multifeed, keys);
         for feed in feeds {
             self.open_channel(id, multifeed, feed);
         }
@@ -233,7 +230,8 @@ impl Node {
     fn open_channel(&mut self, id: ConnectionId, multifeed: MultifeedId, feed: FeedId) {
         let now = self.now;
         let status = self.status_for(id, feed);
-        let entry = &mut self.feeds[feed.0 as usize];
+        // It may have given way to another one meanwhile.
+        let Some(entry) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
         // Acknowledgements are the only way to learn from a JavaScript peer that it stored a block.
         let options = FeedOptions {
@@ -257,8 +255,9 @@ impl Node {
         let fetch = link.fetch(&entry.key);
         let state = Channel { multifeeds, fetch, ..Channel::new(feed, status, now) };
         link.channels.insert(channel, state);
-        link.counters.feeds += u64::from(!link.closed.remove(&feed));
+        link.counters.feeds += u64::from(link.closed.remove(&entry.key.discovery_key()).is_none());
         entry.channels.push((id, channel));
+        self.taken_up(feed);
         self.touch_channel(id, channel);
         self.ensure_open(feed);
     }
@@ -290,10 +289,11 @@ impl Node {
         let multifeeds = core::mem::take(&mut state.multifeeds);
         let fetch = core::mem::take(&mut state.fetch);
         let (moved, in_sync) = (state.moved, state.in_sync);
+        link.counted.ranges -= state.counted_ranges;
         let fresh = Channel::new(state.feed, state.ours, self.now);
         *state = Channel { multifeeds, fetch, moved, in_sync, ..fresh };
-        link.serving.retain(|queued| *queued != channel);
-        link.wanting.retain(|queued| *queued != channel);
+        link.serving.remove(channel);
+        link.wanting.remove(channel);
         link.comparing.remove(&channel);
         link.quitting.remove(&channel);
     }
@@ -303,8 +303,9 @@ impl Node {
         self.forget_channel(id, channel);
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(feed) = link.channels.remove(&channel).map(|state| state.feed) else { return };
-        link.closed.insert(feed);
+        link.closed.insert(self.feeds[feed.0 as usize].key.discovery_key(), feed);
         self.feeds[feed.0 as usize].channels.retain(|at| *at != (id, channel));
+        self.left_alone(feed);
         self.offers_changed(feed);
         if was_open {
             self.event(Event::PeerClosed { connection: id, feed });
@@ -384,12 +385,12 @@ impl Node {
         if let Some(command) = self.closing.take_if(|command| command.0 != 0) {
             self.closing = Some(super::CommandId(0));
             // What waits for a record that could not be written.
-            for id in (0..self.feeds.len() as u32).map(FeedId) {
+            for id in self.feeds.ids().collect::<Vec<_>>() {
                 if !self.may_write(id) {
                     self.give_up(id, &NodeError::Closed);
                 }
             }
-            for entry in &mut self.feeds {
+            for (_, entry) in self.feeds.iter_mut() {
                 for command in entry.wishes.take_commands() {
                     let result = Err(NodeError::Closed);
                     self.outputs.push_back(super::Output::Completed { command, result });

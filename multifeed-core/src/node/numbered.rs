@@ -13,6 +13,7 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 use super::entry::EntryState;
+use super::unseen::{is_seen, look};
 use super::{Durability, Event, FeedId, MultifeedId, Node, NodeError, Task, multifeed::State};
 use crate::crypto::SecretKey;
 use crate::format::{numbered, sleep};
@@ -82,6 +83,7 @@ impl Node {
                 files.extend([key.clone(), name.clone()]);
                 ops.push(Op::Read { path: key, offset: 0, len: 33 });
                 ops.push(Op::Read { path: name, offset: 0, len: numbered::MAX_NAME + 1 });
+                ops.extend(look(&folder));
             }
             folders.busy = true;
             // What is read may be what was made when its sync failed, or by a process that was killed
@@ -159,13 +161,30 @@ impl Node {
     pub(super) fn folders_answered(
         &mut self,
         step: FolderStep,
-        answers: Vec<Result<Answer, StorageError>>,
+        mut answers: Vec<Result<Answer, StorageError>>,
     ) {
         self.store.folders.busy = false;
+        let seen: Vec<bool> = match step {
+            FolderStep::Read(count) => {
+                let each = answers.len() / (count as usize).max(1);
+                answers
+                    .chunks(each.max(1))
+                    .map(|folder| is_seen(folder.get(2..).unwrap_or(&[])))
+                    .collect()
+            }
+            FolderStep::Made => Vec::new(),
+        };
+        if let FolderStep::Read(count) = step {
+            let each = answers.len() / (count as usize).max(1);
+            answers = answers
+                .chunks(each.max(1))
+                .flat_map(|folder| folder[..2.min(folder.len())].to_vec())
+                .collect();
+        }
         let result = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(NodeError::from);
         let result = match (step, result) {
             (_, Err(error)) => Err(error),
-            (FolderStep::Read(count), Ok(answers)) => self.folders_read(count, &answers),
+            (FolderStep::Read(count), Ok(answers)) => self.folders_read(count, &answers, &seen),
             (FolderStep::Made, Ok(_)) => {
                 self.folder_made();
                 Ok(())
@@ -177,9 +196,14 @@ impl Node {
         }
     }
 
-    fn folders_read(&mut self, count: u32, answers: &[Answer]) -> Result<(), NodeError> {
+    fn folders_read(
+        &mut self,
+        count: u32,
+        answers: &[Answer],
+        seen: &[bool],
+    ) -> Result<(), NodeError> {
         let mut added = Vec::new();
-        for pair in answers.chunks_exact(2).take(count as usize) {
+        for (pair, seen) in answers.chunks_exact(2).zip(seen).take(count as usize) {
             let number = self.store.folders.next;
             let key = pair[0].bytes().map_or(&[][..], |key| key);
             let name = pair[1].bytes().map(|name| numbered::decode_name(name));
@@ -202,7 +226,12 @@ impl Node {
             }
             let id = match known {
                 Some(id) => id,
-                None if self.room() == 0 => continue,
+                None if !seen && name.is_none() && !self.store.blocked.contains(&key) => {
+                    let folder = Some(numbered::folder(number));
+                    self.add_recorded(ONLY, key, number.to_string(), folder);
+                    continue;
+                }
+                None if self.room_for_own() == 0 => continue,
                 None => self.add_entry(key),
             };
             self.feeds[id.0 as usize].folder = Some(numbered::folder(number));
@@ -237,8 +266,11 @@ impl Node {
 
     /// Opens a feed that waited for its folder.
     fn folder_known(&mut self, feed: FeedId) {
-        if matches!(self.feeds[feed.0 as usize].state, EntryState::Queued) {
-            self.to_open.push_back(feed);
+        let entry = &mut self.feeds[feed.0 as usize];
+        match (&mut entry.state, &entry.folder) {
+            (EntryState::Queued, _) => self.to_open.push_back(feed),
+            (EntryState::Open(open), Some(folder)) => open.set_folder(folder.clone()),
+            _ => {}
         }
     }
 

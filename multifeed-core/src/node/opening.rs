@@ -1,12 +1,13 @@
 //! Feeds on their way from files to memory, a bounded number at a time.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
     Durability, Event, FeedId, Node, NodeError, Outcome, Pending, Task, entry::EntryState,
 };
-use crate::feed::{OpenStep, Opening};
+use crate::feed::{Feed, OpenStep, Opening};
 use crate::format::{corestore, numbered, sleep};
 use crate::storage::{Answer, Op, StorageError};
 
@@ -51,6 +52,11 @@ impl Node {
     pub(super) fn ensure_open(&mut self, id: FeedId) {
         let entry = &mut self.feeds[id.0 as usize];
         if entry.state.is_closed() {
+            if entry.folder.is_none() && !entry.seen {
+                // It gets its folder with its first block; there is nothing to read.
+                entry.state = EntryState::Open(Feed::unwritten(entry.key));
+                return self.feed_opened(id);
+            }
             entry.state = EntryState::Queued;
             // Without a folder, its making queues it.
             if entry.folder.is_some() {
@@ -95,10 +101,17 @@ impl Node {
         let entry = &mut self.feeds[id.0 as usize];
         let EntryState::Opening(opening) = &mut entry.state else { return };
         let Some(mut opening) = opening.take() else { return };
-        let step = opening.answered(answers, |name| match name {
-            Some(name) => self.store.derive(name),
-            None => self.derive_unnamed(id),
+        let mut own_name = None;
+        let step = opening.answered(answers, |name| {
+            own_name = Some(name.map(String::from));
+            match name {
+                Some(name) => self.store.derive(name),
+                None => self.derive_unnamed(id),
+            }
         });
+        if own_name.is_some() {
+            self.feeds[id.0 as usize].file_name = own_name;
+        }
         let entry = &mut self.feeds[id.0 as usize];
         match step {
             OpenStep::Read(ops) => {
@@ -120,6 +133,10 @@ impl Node {
     }
 
     fn feed_opened(&mut self, id: FeedId) {
+        if !self.feeds[id.0 as usize].seen {
+            let name = self.feeds[id.0 as usize].file_name.take();
+            self.disown_or_see(id, name);
+        }
         self.mark_dirty(id);
         let entry = &mut self.feeds[id.0 as usize];
         entry.wishes.sparse.get_or_insert(self.config.sparse);

@@ -116,6 +116,11 @@ impl Link {
         }
     }
 
+    /// Whether the application named a feed for this connection.
+    pub(super) fn names(&self, key: &FeedKey) -> bool {
+        self.allowed.contains_key(key)
+    }
+
     /// Whether a feed may be shared.
     fn allows(&self, key: &FeedKey) -> bool {
         !self.restricted || self.allowed.contains_key(key)
@@ -239,6 +244,13 @@ impl Node {
         multifeed: MultifeedId,
         mut keys: Vec<FeedKey>,
     ) {
+        let room = self.room_for(id);
+        let mut new = 0;
+        keys.retain(|key| self.may_consider(key, &mut new));
+        let asks = self.links.get(&id).is_some_and(|link| link.asks);
+        if new > room && !asks {
+            self.refused_feeds(id, multifeed, new - room);
+        }
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.asks && !keys.is_empty() {
             self.ask(id, multifeed, Decision::Accept, keys);
@@ -282,7 +294,7 @@ impl Node {
     /// Asks for feeds of the peer, as far as there is room for them; for none, too: it waits for that.
     fn request_keys(&mut self, id: ConnectionId, multifeed: MultifeedId, mut keys: Vec<FeedKey>) {
         let mut new = 0;
-        keys.retain(|key| self.may_add(key, &mut new));
+        keys.retain(|key| self.may_add(id, multifeed, key, &mut new));
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(root) = link.root_of(multifeed).map(|root| root.id) else { return };
         let _ = link.connection.request_feeds(root, &keys);
@@ -312,6 +324,7 @@ impl Node {
         let place = known.and_then(|id| self.feeds[id.0 as usize].place_in(multifeed));
         let members = &self.multifeeds[multifeed.0 as usize].members;
         let member = place.and_then(|place| members.get(place));
-        member.is_some_and(|member| member.recorded || !member.local)
+        let seen = known.is_some_and(|id| self.feeds[id.0 as usize].seen);
+        member.is_some_and(|member| if member.local { member.recorded } else { seen })
     }
 }

@@ -55,14 +55,15 @@ impl Node {
             remote_public_key: link.remote_public_key?,
             remote_length: peer.remote_length(),
             remote_blocks: peer.remote().count(),
-            missing: open.map_or(0, |(feed, state, peer)| missing(feed, wishes, state, peer).0),
+            missing: open
+                .map_or(0, |(feed, state, peer)| missing(feed, wishes, state, peer, &mut 0).0),
             lacking: open.map_or(0, |(feed, _, peer)| lacking(feed, peer)),
             in_flight: state.flights.len() as u64,
             blocks_received: moved.blocks_received,
             block_bytes_received: moved.block_bytes_received,
             blocks_sent: moved.blocks_sent,
             block_bytes_sent: moved.block_bytes_sent,
-            waiting: self.waits_on(link, channel, true),
+            waiting: self.waits_on(link, channel, true, &mut 0),
         })
     }
 

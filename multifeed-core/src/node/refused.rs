@@ -1,6 +1,7 @@
 //! Blocks that a peer announced and did not send: given up, so that others can be asked, and asked for
 //! again later, for a peer that was slow or had trouble with its disk may send them yet.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -30,6 +31,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// How many ranges the blocks are kept as.
+    pub(super) fn ranges(&self) -> usize {
+        self.blocks.ranges() + self.retried.ranges()
+    }
+
     pub(super) fn contains(&self, block: u64) -> bool {
         self.blocks.contains(block)
     }
@@ -171,5 +177,11 @@ impl Channel {
     pub(super) fn has_answer(&self, block: u64) -> bool {
         let mut waiting = self.inbox.iter().chain(self.held.values().flatten());
         waiting.any(|data| data.index == block)
+    }
+
+    /// The blocks of which that is so.
+    pub(super) fn answered(&self) -> BTreeSet<u64> {
+        let waiting = self.inbox.iter().chain(self.held.values().flatten());
+        waiting.map(|data| data.index).collect()
     }
 }

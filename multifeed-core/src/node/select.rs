@@ -100,6 +100,11 @@ impl Wishes {
         !self.waiters.is_empty() || !self.updates.is_empty() || !self.seeks.is_empty()
     }
 
+    /// Whether anybody waits for anything of the feed.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.is_urgent() || !self.selections.is_empty()
+    }
+
     /// What each `wait` and `update` waits for.
     pub(super) fn waits(&self) -> impl Iterator<Item = (CommandId, Wish)> + '_ {
         let updates = self.updates.iter();
@@ -275,13 +280,13 @@ impl Node {
 
     /// Ends a command that waits for something from peers.
     pub(super) fn end_wait(&mut self, command: CommandId, error: NodeError) {
-        let found = (0..).zip(&mut self.feeds).find_map(|(id, entry)| {
+        let found = self.feeds.iter_mut().find_map(|(id, entry)| {
             let pending = entry.pending.iter().position(|pending| pending.waits_as(command));
             if let Some(place) = pending {
                 entry.pending.remove(place);
-                return Some(FeedId(id));
+                return Some(id);
             }
-            entry.wishes.remove(command).then_some(FeedId(id))
+            entry.wishes.remove(command).then_some(id)
         });
         if let Some(id) = found {
             self.complete(command, Err(error));

@@ -226,24 +226,28 @@ impl Node {
 
     /// Makes an entry for a feed that is not known yet.
     pub(super) fn add_entry(&mut self, key: FeedKey) -> FeedId {
-        let id = FeedId(self.feeds.len() as u32);
         let folder = match self.store.layout {
             Layout::Corestore => Some(corestore::folder(&key.discovery_key())),
             Layout::Numbered => None,
         };
-        self.by_key.insert(key, id);
         let blocked = self.store.blocked.contains(&key);
-        self.feeds.push(Entry { blocked, ..Entry::new(key, folder) });
+        let id = self.feeds.push(Entry { blocked, ..Entry::new(key, folder) });
+        self.by_key.insert(key, id);
         id
     }
 
     /// How many feeds may still be added.
     pub(super) fn room(&self) -> usize {
+        self.config.max_feeds.saturating_sub(self.seen_feeds())
+    }
+
+    /// The feeds that take a place of the table.
+    pub(super) fn seen_feeds(&self) -> usize {
         let lists = match self.store.layout {
             Layout::Corestore => self.multifeeds.len(),
             Layout::Numbered => 0,
         };
-        (self.config.max_feeds + lists).saturating_sub(self.feeds.len())
+        self.feeds.len().saturating_sub(lists + self.unseen.len())
     }
 
     pub(super) fn open_named(&mut self, command: CommandId, name: &str) {
@@ -282,7 +286,7 @@ impl Node {
             return Err(NodeError::Name { got: name.len(), max });
         }
         let secret = self.store.derive(name).ok_or(NodeError::Closed)?;
-        if self.room() == 0 && !self.by_key.contains_key(&secret.public()) {
+        if self.room_for_own() == 0 && !self.by_key.contains_key(&secret.public()) {
             return Err(NodeError::TooManyFeeds { max: self.config.max_feeds });
         }
         Ok(secret)

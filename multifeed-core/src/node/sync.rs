@@ -78,13 +78,14 @@ impl Node {
         for id in &link.unsynced {
             if let Some((feed, state, peer)) = self.parts(link, *id) {
                 let wishes = &self.feeds[state.feed.0 as usize].wishes;
-                counters.missing += missing(feed, wishes, state, peer).0;
+                let missing = missing(feed, wishes, state, peer, &mut 0).0;
+                counters.missing = counters.missing.saturating_add(missing);
             }
         }
         for (id, state) in &link.channels {
             if state.barrier == Barrier::Passed {
                 if let Some((feed, _, peer)) = self.parts(link, *id) {
-                    counters.not_wanted += lacking(feed, peer);
+                    counters.not_wanted = counters.not_wanted.saturating_add(lacking(feed, peer));
                 }
             }
         }
@@ -102,10 +103,13 @@ impl Node {
 
     /// Judges the channels where something happened, and tells if that changes the whole.
     pub(super) fn judge(&mut self, id: ConnectionId) {
-        while let Some(channel) = self.links.get_mut(&id).and_then(|link| link.unjudged.pop_first())
-        {
-            self.end_channel(id, channel);
-            let waits = self.channel_waits(id, channel);
+        while let Some(channel) = self.links.get_mut(&id).and_then(Link::next_unjudged) {
+            let mut steps = 0;
+            self.settle_unacked(id, channel);
+            self.count_ranges(id, channel);
+            self.end_channel(id, channel, &mut steps);
+            let waits = self.channel_waits(id, channel, &mut steps);
+            self.spend(id, steps);
             self.tell_feed(id, channel, waits.is_none());
             let Some(link) = self.links.get_mut(&id) else { return };
             let of = link.channels.get(&channel).map_or(&[][..], |state| &state.multifeeds);
@@ -136,7 +140,8 @@ impl Node {
         let Some(link) = self.links.get(&id) else { return };
         // Once our side is shut down, feeds are no longer opened, and nothing says that they are in sync.
         let open = link.in_sync || !link.connection.is_shut_down();
-        let in_sync = open && self.link_waits(link, false).is_none();
+        let judged = link.unjudged.is_empty();
+        let in_sync = open && judged && self.link_waits(link, false).is_none();
         let Some(link) = self.links.get_mut(&id) else { return };
         if in_sync != link.in_sync {
             link.in_sync = in_sync;
@@ -159,7 +164,8 @@ impl Node {
         let mut changed = Vec::new();
         for (at, root) in link.roots.iter().enumerate() {
             let open = root.in_sync || !link.connection.is_shut_down();
-            let in_sync = open && root.is_ready() && self.root_waits(link, root, false).is_none();
+            let open = open && root.is_ready() && link.unjudged.is_empty();
+            let in_sync = open && self.root_waits(link, root, false).is_none();
             if in_sync != root.in_sync {
                 changed.push((at, root.multifeed, in_sync));
             }
@@ -186,7 +192,8 @@ impl Node {
         let offers = link.roots.iter().filter(open).find_map(|root| offers_wait(link, root));
         offers.or_else(|| {
             let id = link.unsynced.first()?;
-            Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+            let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
+            Some(waits.unwrap_or(WaitingFor::OfferAnswer))
         })
     }
 
@@ -194,16 +201,28 @@ impl Node {
     fn root_waits(&self, link: &Link, root: &LinkRoot, count: bool) -> Option<WaitingFor> {
         offers_wait(link, root).or_else(|| {
             let id = root.unsynced.first()?;
-            Some(self.waits_on(link, *id, count).unwrap_or(WaitingFor::OfferAnswer))
+            let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
+            Some(waits.unwrap_or(WaitingFor::OfferAnswer))
         })
     }
 
-    fn channel_waits(&self, id: ConnectionId, channel: ChannelId) -> Option<WaitingFor> {
-        self.waits_on(self.links.get(&id)?, channel, false)
+    fn channel_waits(
+        &self,
+        id: ConnectionId,
+        channel: ChannelId,
+        steps: &mut u64,
+    ) -> Option<WaitingFor> {
+        self.waits_on(self.links.get(&id)?, channel, false, steps)
     }
 
     /// What one channel waits for; `None`: the feed is in sync, or closed.
-    pub(super) fn waits_on(&self, link: &Link, id: ChannelId, count: bool) -> Option<WaitingFor> {
+    pub(super) fn waits_on(
+        &self,
+        link: &Link,
+        id: ChannelId,
+        count: bool,
+        steps: &mut u64,
+    ) -> Option<WaitingFor> {
         let state = link.channels.get(&id)?;
         let entry = &self.feeds[state.feed.0 as usize];
         let key = entry.key;
@@ -224,9 +243,9 @@ impl Node {
         }
         if peer.status().uploading && state.ours.downloading {
             let (missing, refused) = if count {
-                missing(feed, &entry.wishes, state, peer)
+                missing(feed, &entry.wishes, state, peer, steps)
             } else if state.flights.is_empty() {
-                first_missing(feed, &entry.wishes, state, peer)
+                first_missing(feed, &entry.wishes, state, peer, steps)
             } else {
                 (1, 0)
             };
@@ -247,21 +266,28 @@ impl Node {
         if peer.status().downloading && taken_back.any(|run| !peer.remote().contains_all(run)) {
             return Some(WaitingFor::Storage(key));
         }
-        let unacked = unacknowledged(state, peer);
+        let unacked = unacknowledged(state, peer, count);
         if unacked > 0 {
             return Some(WaitingFor::Acknowledgement { feed: key, blocks: unacked });
         }
         let settled =
             !peer.status().downloading || !state.ours.uploading || state.barrier == Barrier::Passed;
-        if !settled && lacks_some(feed, peer) {
+        if !settled && lacks_some(feed, peer, steps) {
             return Some(WaitingFor::Confirmation(key));
         }
         None
     }
 
     /// Whether the peer has blocks that are wanted here and that it may still send.
-    pub(super) fn lacks(&self, feed: &Feed, wishes: &Wishes, state: &Channel, peer: &Peer) -> bool {
-        let (missing, refused) = first_missing(feed, wishes, state, peer);
+    pub(super) fn lacks(
+        &self,
+        feed: &Feed,
+        wishes: &Wishes,
+        state: &Channel,
+        peer: &Peer,
+        steps: &mut u64,
+    ) -> bool {
+        let (missing, refused) = first_missing(feed, wishes, state, peer, steps);
         missing > refused
     }
 
@@ -320,7 +346,7 @@ impl Node {
         let links = self.links.values().flat_map(|link| {
             [link.connection.poll_timeout(), link.tick_at, link.leave_by].into_iter().flatten()
         });
-        links.chain(self.retries.first().map(|(at, _)| *at)).min()
+        links.chain(self.retries.first().map(|(at, _)| *at)).chain(self.unseen.next_due()).min()
     }
 
     pub(super) fn tick(&mut self) {
@@ -342,6 +368,7 @@ impl Node {
                 }
             }
         }
+        self.forget_due();
         let ids: Vec<ConnectionId> = self.links.keys().copied().collect();
         for id in ids {
             self.tick_link(id);
@@ -355,9 +382,13 @@ impl Node {
         if link.tick_at.is_none_or(|at| at > self.now) {
             return;
         }
+        link.credit.ticked();
+        link.asking_credit.ticked();
         self.take_resumed(id);
         if let Some(link) = self.links.get_mut(&id) {
-            link.serving.extend(core::mem::take(&mut link.stuck));
+            for channel in core::mem::take(&mut link.stuck) {
+                link.serving.push_back(channel);
+            }
         }
         self.give_up_silent(id);
         self.give_up_comparing(id);
@@ -367,7 +398,10 @@ impl Node {
         let waits = if link.in_sync { None } else { self.link_waits(link, true) };
         let stalled = self.now.since(link.progress_at) >= self.config.stall_timeout;
         let Some(link) = self.links.get_mut(&id) else { return };
-        let idle = link.in_sync && link.in_flight == 0;
+        let idle = link.in_sync
+            && link.in_flight == 0
+            && !link.credit.is_spent()
+            && !link.asking_credit.is_spent();
         link.tick_at = (!idle).then(|| self.now.after(TICK));
         if let (Some(waiting), true, false) = (waits, stalled, link.stall_told) {
             link.stall_told = true;
@@ -394,13 +428,21 @@ impl Node {
             }
             return;
         }
+        let count = link.channels.len() as u64;
+        if link.credit.is_spent() && self.now < by {
+            return;
+        }
         let busy = link.channels.values().any(|state| {
             !state.parked.is_empty() || state.job.is_some() || !state.flights.is_empty()
         });
         let busy = busy
             || link.channels.iter().any(|(channel, state)| {
-                link.connection.peer(*channel).is_some_and(|peer| unacknowledged(state, peer) > 0)
+                link.connection
+                    .peer(*channel)
+                    .is_some_and(|peer| unacknowledged(state, peer, false) > 0)
             });
+        self.spend(id, count / 64);
+        let Some(link) = self.links.get_mut(&id) else { return };
         if busy && self.now >= by && by.since(link.progress_at) >= self.config.leave_timeout {
             // Nothing has moved since then: an orderly end would not reach the peer either.
             link.connection.close(None);

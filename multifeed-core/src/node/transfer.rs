@@ -100,11 +100,11 @@ impl Node {
     }
 
     /// Ends a channel that is not live, as far as both sides have what they want.
-    pub(super) fn end_channel(&mut self, id: ConnectionId, channel: ChannelId) {
+    pub(super) fn end_channel(&mut self, id: ConnectionId, channel: ChannelId, steps: &mut u64) {
         let Some(link) = self.links.get(&id).filter(|link| !link.options.live) else { return };
         let Some(state) = link.channels.get(&channel).filter(|state| state.open) else { return };
         if !state.done {
-            if self.fetches(id, channel) {
+            if self.fetches(id, channel, steps) {
                 return;
             }
             let status = Status { downloading: false, ..state.ours };
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// Whether there is something to fetch on a channel, or may be.
-    fn fetches(&self, id: ConnectionId, channel: ChannelId) -> bool {
+    fn fetches(&self, id: ConnectionId, channel: ChannelId, steps: &mut u64) -> bool {
         let Some(link) = self.links.get(&id) else { return false };
         let Some((feed, state, peer)) = self.parts(link, channel) else { return true };
         let wishes = &self.feeds[state.feed.0 as usize].wishes;
@@ -136,7 +136,7 @@ impl Node {
         {
             return true;
         }
-        !told || self.lacks(feed, wishes, state, peer)
+        !told || self.lacks(feed, wishes, state, peer, steps)
     }
 
     /// Ends the stream of a connection that is not live and in sync: a live peer never does.

@@ -56,22 +56,31 @@ impl Node {
         while let Some(channel) = later.pop_first() {
             let Some(link) = self.links.get_mut(&id) else { return };
             let full = link.connection.buffered() >= self.config.max_outbox_bytes;
+            if link.credit.is_spent() {
+                link.asking.insert(channel);
+                link.asking.append(&mut later);
+                return;
+            }
             let Some(state) = link.channels.get_mut(&channel) else { continue };
             // A feed that is being opened answers then.
             let entry = &self.feeds[state.feed.0 as usize];
             let Some(feed) = entry.feed() else { continue };
+            let mut steps = 0;
             let to_request = state.queued
                 && !leaving
                 && state.quitting.is_none()
                 && link.connection.peer(channel).is_some_and(|peer| {
-                    next_block(feed, &entry.wishes, &entry.reserved, state, peer).is_some()
+                    let (wishes, reserved) = (&entry.wishes, &entry.reserved);
+                    next_block(feed, wishes, reserved, state, peer, &mut steps).is_some()
                 });
             if full || to_request {
                 link.asking.insert(channel);
+                self.spend(id, steps);
                 continue;
             }
             let wants = core::mem::take(&mut state.remote_wants);
-            let fetches_until = self.fetches_until(id, channel);
+            let fetches_until = self.fetches_until(id, channel, &mut steps);
+            self.spend(id, steps);
             let answered_below = fetches_until.map_or(u64::MAX, |end| end.max(1));
             for span in wants {
                 if span.start < answered_below || span.length == WANT_BLOCKS {
@@ -88,12 +97,12 @@ impl Node {
 
     /// Where the log ends, as far as either side knows, if not all blocks of it that the peer has and that
     /// are wanted are stored here.
-    fn fetches_until(&self, id: ConnectionId, channel: ChannelId) -> Option<u64> {
+    fn fetches_until(&self, id: ConnectionId, channel: ChannelId, steps: &mut u64) -> Option<u64> {
         let (feed, state, peer) = self.parts(self.links.get(&id)?, channel)?;
         let wishes = &self.feeds[state.feed.0 as usize].wishes;
         let missing = peer.status().uploading
             && state.ours.downloading
-            && first_missing(feed, wishes, state, peer).0 > 0;
+            && first_missing(feed, wishes, state, peer, steps).0 > 0;
         let mut unstored = feed.unstored.iter();
         let fetches = missing || unstored.any(|run| peer.remote().run_in(run).is_some());
         fetches.then(|| feed.length().max(peer.remote_length()))

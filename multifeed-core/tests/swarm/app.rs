@@ -204,7 +204,8 @@ impl World {
             };
             let wanted = told.and(&self.hosts[host].wants_now(writer, self.writers[writer].most()));
             let lacking = self.lacks(host, writer, &wanted);
-            if ours[writer].is_none() || lacking > 0 {
+            let offered = self.passes_on(other.host, writer, &told);
+            if (offered && ours[writer].is_none()) || lacking > 0 {
                 let stands = [end, 1 - end].map(|end| self.stands(wire, end)).join("\n");
                 return Err(format!(
                     "{stands}\nhost {host} says that it is in sync on wire {wire} and lacks {lacking} of the {} blocks of writer {writer} that it wants of those the peer told it of",

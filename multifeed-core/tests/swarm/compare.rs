@@ -34,7 +34,8 @@ impl World {
             self.counts.hidden += 1;
         }
         let Some(feed) = feed.filter(|_| this.kind.rules.accepts(writer)) else {
-            let right = feed.is_none() && !this.knows(writer);
+            let forgotten = !this.knows(writer) || this.blocks(writer).is_empty();
+            let right = feed.is_none() && forgotten;
             return right.then_some(()).ok_or_else(|| {
                 format!("host {host} has the feed of writer {writer}, and refuses it: {feed:?}")
             });
@@ -76,7 +77,11 @@ impl World {
     /// A host has all that it wants of what a peer of its has, given how far it knows the log.
     fn compare_peers(&self, host: usize, peer: usize, writer: usize) -> Check {
         let [ours, theirs] = [host, peer].map(|at| &self.hosts[at]);
-        if !self.agree([host, peer], [ours.knows(writer), theirs.knows(writer)], writer) {
+        let knows = [host, peer].map(|at| {
+            let this = &self.hosts[at];
+            this.knows(writer) && self.passes_on(at, writer, &this.blocks(writer))
+        });
+        if !self.agree([host, peer], knows, writer) {
             return Ok(());
         }
         let (there, here) = (theirs.blocks(writer), ours.blocks(writer));

@@ -18,7 +18,10 @@ impl World {
             for edge in &self.edges {
                 for writer in 0..self.writers.len() {
                     let [a, b] = edge.hosts;
-                    let knows = [a, b].map(|host| reach[host][writer].is_some());
+                    let knows = [a, b].map(|host| {
+                        let blocks = reach[host][writer].as_ref();
+                        blocks.is_some_and(|blocks| self.passes_on(host, writer, blocks))
+                    });
                     if self.agree([a, b], knows, writer) {
                         changed |= self.pass(&mut reach, a, b, writer);
                         changed |= self.pass(&mut reach, b, a, writer);
@@ -29,6 +32,11 @@ impl World {
                 return reach;
             }
         }
+    }
+
+    /// Whether a host that knows a writer's feed tells others of it: with the first block, but for its own.
+    pub fn passes_on(&self, host: usize, writer: usize, blocks: &Blocks) -> bool {
+        !blocks.is_empty() || self.writers[writer].host == host
     }
 
     /// Whether two hosts, of whom these know a writer's feed, come to share it: one offers it, and the other

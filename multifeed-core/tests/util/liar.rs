@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use multifeed_core::storage::Memory;
-use multifeed_core::{ConnectionId, Event, FeedId, ReplicationOptions};
+use multifeed_core::{ConnectOptions, ConnectionId, Event, FeedId, ReplicationOptions};
 use multifeed_proto::messages::{Data, Span};
 use multifeed_proto::session::FeedOptions;
 use multifeed_proto::{
@@ -33,6 +33,11 @@ impl Liar {
 
     /// The same, with options for the node's end.
     pub fn with(sim: &mut Sim, options: ReplicationOptions) -> Self {
+        Self::connected(sim, options.into())
+    }
+
+    /// The same, with all that can be said of a connection.
+    pub fn connected(sim: &mut Sim, options: ConnectOptions) -> Self {
         let mut connection = Connection::new(
             Role::Initiator,
             Config::default(),

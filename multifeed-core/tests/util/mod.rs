@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 pub mod liar;
+pub mod raider;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

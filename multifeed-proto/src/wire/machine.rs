@@ -12,7 +12,7 @@ use crate::wire::cipher::{Encryption, StreamCipher};
 use crate::wire::frame::{self, Head};
 use crate::wire::inbox::{self, Inbox};
 use crate::wire::noise::{Finished, Handshake};
-use crate::wire::outbox::Outbox;
+use crate::wire::outbox::{self, Outbox};
 use crate::wire::{WireEvent, varint};
 use crate::{Config, Entropy, PeerError, Role, UsageError};
 
@@ -255,12 +255,14 @@ impl Wire {
     pub(crate) fn distrust(&mut self, max: usize) {
         self.limits.max_body = max;
         self.inbox.keep(STRANGER_BUFFER);
+        self.outbox.keep(STRANGER_BUFFER);
     }
 
     /// Takes frames of `max` bytes from here on.
     pub(crate) fn trust(&mut self, max: usize) {
         self.limits.max_body = max;
         self.inbox.keep(inbox::KEPT_CAPACITY);
+        self.outbox.keep(outbox::KEPT_CAPACITY);
     }
 
     /// Bytes of memory behind what arrived, and behind what is to be sent.
@@ -366,7 +368,7 @@ impl Wire {
     }
 }
 
-/// Bytes of an empty inbox that are kept for a stranger.
+/// Bytes of an empty inbox or outbox that are kept for a stranger.
 const STRANGER_BUFFER: usize = 2048;
 
 impl fmt::Debug for Wire {

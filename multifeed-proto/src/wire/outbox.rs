@@ -6,13 +6,21 @@ use crate::wire::cipher::StreamCipher;
 
 /// A queue of bytes that is appended to in clear, ciphered in bulk when it is looked at, and written
 /// in parts of any size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     buffer: Vec<u8>,
     // Bytes of `buffer` that were transmitted.
     start: usize,
     // Bytes of `buffer` in their final form; never below `start`.
     sealed: usize,
+    // An empty buffer above this many bytes is given back.
+    kept: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { buffer: Vec::new(), start: 0, sealed: 0, kept: KEPT_CAPACITY }
+    }
 }
 
 impl Outbox {
@@ -48,10 +56,15 @@ impl Outbox {
             self.start = 0;
             self.sealed = 0;
             self.buffer.clear();
-            if self.buffer.capacity() > KEPT_CAPACITY {
+            if self.buffer.capacity() > self.kept {
                 self.buffer = Vec::new();
             }
         }
+    }
+
+    /// Keeps an empty buffer of so many bytes.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        self.kept = bytes;
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -64,5 +77,5 @@ impl Outbox {
     }
 }
 
-/// An empty buffer above this many bytes is given back.
-const KEPT_CAPACITY: usize = 256 * 1024;
+/// Bytes of an empty buffer that are kept unless said otherwise.
+pub(crate) const KEPT_CAPACITY: usize = 256 * 1024;

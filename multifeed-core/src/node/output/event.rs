@@ -20,6 +20,27 @@ pub enum Event {
         /// The feed.
         feed: FeedId,
     },
+    /// A feed that a peer had offered is not in a multifeed any more: nobody ever gave a block of it, or it
+    /// turned out to be this node's own of another one. Its number is not used again.
+    FeedForgotten {
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// The feed.
+        feed: FeedId,
+        /// Its key.
+        key: FeedKey,
+    },
+    /// Feeds that a peer offers were not taken in: it has offered its share, or there is no room; see
+    /// [`NodeConfig::max_feeds_per_peer`](crate::NodeConfig) and the limits beside it. They may be taken in on
+    /// another connection.
+    FeedsRefused {
+        /// The connection.
+        connection: ConnectionId,
+        /// The multifeed.
+        multifeed: MultifeedId,
+        /// How many.
+        feeds: usize,
+    },
     /// Blocks of a local writer are stored.
     Appended {
         /// The feed.

@@ -144,6 +144,8 @@ pub struct Counters {
     pub held_bytes: u64,
     /// Bytes that wait to be written to the stream, now.
     pub outbox_bytes: u64,
+    /// Pages of 8,192 blocks that were compared with what the peer has: a measure of the work it caused.
+    pub steps: u64,
 }
 
 /// Whether the two ends of a connection have what they want of each other.

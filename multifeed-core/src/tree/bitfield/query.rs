@@ -118,6 +118,18 @@ impl Bitfield {
         out
     }
 
+    /// The blocks of a page that are held, the first one as the most significant bit of the first word;
+    /// `None`: none of them.
+    pub(crate) fn block_words(&self, page: u64) -> Option<&[u64; 128]> {
+        self.pages.get(&page).map(|page| &page.blocks)
+    }
+
+    /// The first page at or behind `page` of which blocks are held, and which.
+    pub(crate) fn block_page_from(&self, page: u64) -> Option<(u64, &[u64; 128])> {
+        let mut pages = self.pages.range(page..).filter(|(_, page)| page.held > 0);
+        pages.next().map(|(number, page)| (*number, &page.blocks))
+    }
+
     fn pages_of(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Page)> {
         let pages = if range.is_empty() {
             0..0

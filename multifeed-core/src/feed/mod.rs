@@ -2,11 +2,12 @@
 //!
 //! [`open`] reads and proves the files, `roots` finds the roots that a signature proves, `cut` what the data file
 //! lacks, [`mod@write`] gathers what changes into storage batches, [`read`] finds blocks in the data file, [`clear`]
-//! gives them up, [`seek`] finds bytes, [`prove`] tells whether what is stored of the tree is what was signed. What
-//! goes to and comes from peers is in `node`.
+//! gives them up, [`seek`] finds bytes, [`prove`] tells whether what is stored of the tree is what was signed, [`heal`]
+//! mends it. What goes to and comes from peers is in `node`.
 
 mod clear;
 mod cut;
+mod heal;
 mod open;
 mod prove;
 mod read;
@@ -23,6 +24,7 @@ use core::ops::Range;
 use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
+pub(crate) use heal::Heal;
 pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening, TOO_LARGE};
 pub(crate) use prove::Proven;
 pub(crate) use read::Place;

@@ -154,7 +154,7 @@ impl Node {
         // The damage may be here.
         let verdict = match feed.prove(other) {
             Proven::Load(missing) => return Some(Verdict::Load(missing)),
-            Proven::Broken(_) => return Some(Verdict::Broken),
+            Proven::Broken(above) => return Some(Verdict::Broken(above)),
             Proven::Open => Verdict::Wrong("it contradicts the tree"),
             Proven::Yes => {
                 let (length, root, signature) = (signed.length, signed.root, signed.signature);

@@ -71,6 +71,7 @@ impl Node {
         }
         for (range, _) in blocks {
             entry.ailments.lost.remove(range.clone());
+            entry.wishes.lost.remove(range.clone());
         }
         let whole = entry.feed().is_some_and(|feed| feed.stored_blocks() == feed.length());
         if whole {

@@ -65,6 +65,7 @@ impl Node {
             }
             Some(Task::Read(job)) => self.read_answered(job, answers),
             Some(Task::Fork(found)) => self.fork_answered(found, answers),
+            Some(Task::Mend(job, above)) => self.mend_answered(job, above, answers),
         }
     }
 

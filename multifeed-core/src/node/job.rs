@@ -6,7 +6,7 @@ use bytes::Bytes;
 use multifeed_proto::messages::{Node as TreeNode, Request};
 
 use super::link::Channel;
-use crate::feed::{Feed, Located, Place};
+use crate::feed::{Feed, Located, Place, Proven};
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op};
 use crate::tree::proof::{self, ProofPlan};
@@ -36,6 +36,8 @@ pub(super) struct Item {
     pub(super) plan: ProofPlan,
     pub(super) place: Place,
     pub(super) nodes: Vec<TreeNode>,
+    /// What its block hashes to.
+    pub(super) leaf: [u8; 32],
     pub(super) signature: Option<[u8; 64]>,
     /// Position of its signature among the answers of the batch.
     pub(super) signature_at: Option<usize>,
@@ -91,22 +93,71 @@ impl Channel {
     }
 }
 
+/// Whether a request can be answered.
+pub(super) enum Ready {
+    Yes,
+    /// These nodes must be loaded first.
+    Load(Vec<NodeIndex>),
+    /// This node, or the block at its place, does not fit what was signed.
+    Damaged(NodeIndex, Option<(u64, Place)>),
+}
+
 impl Item {
-    /// Takes the nodes of its proof from memory; those that are not there are returned.
-    pub(super) fn look_up(&mut self, feed: &Feed) -> Vec<NodeIndex> {
+    /// Takes the nodes of its proof from memory, proven, and finds its block.
+    pub(super) fn prepare(&mut self, feed: &mut Feed, max_block: u64) -> Ready {
+        let index = self.request.index;
+        let leaf = NodeIndex::leaf(index);
         self.nodes.clear();
         let mut missing = Vec::new();
-        for &index in &self.plan.nodes {
-            match feed.node(index) {
+        for &node in &self.plan.nodes {
+            match feed.node(node) {
                 Some(node) => self.nodes.push(node),
-                None => missing.push(index),
+                None => missing.push(node),
             }
         }
-        missing
+        let with_block = !self.request.hash;
+        if with_block {
+            match feed.place(index) {
+                Ok(place) => self.place = place,
+                Err(nodes) if nodes.is_empty() => missing.push(leaf),
+                Err(nodes) => missing.extend(nodes),
+            }
+        }
+        if !missing.is_empty() {
+            return Ready::Load(missing);
+        }
+        for node in self.plan.nodes.iter().copied().chain(with_block.then_some(leaf)) {
+            match feed.prove(node) {
+                Proven::Yes | Proven::Open => {}
+                Proven::Load(nodes) => missing.extend(nodes),
+                Proven::Broken(above) => {
+                    return Ready::Damaged(above.left_child().unwrap_or(above), None);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Ready::Load(missing);
+        }
+        if with_block && self.place.size > max_block {
+            return Ready::Damaged(leaf, Some((index, self.place)));
+        }
+        self.leaf = feed.node(leaf).map_or([0; 32], |leaf| leaf.hash);
+        Ready::Yes
     }
 }
 
 impl Job {
+    /// How many of its items have blocks of `bytes` together; at least one.
+    pub(super) fn fitting(&self, bytes: u64) -> usize {
+        let mut total = 0;
+        let fit = self.items.iter().take_while(|item| {
+            let first = total == 0;
+            total += item.place.size;
+            first || total <= bytes
+        });
+        fit.count()
+    }
+
     /// Joins blocks that are neighbours in the file into one read each.
     pub(super) fn plan_reads(&mut self, feed: &Feed) -> Vec<Op> {
         let mut places: Vec<Place> = self

@@ -4,6 +4,8 @@
 //! can go on behind them. A feed whose files contradict each other is closed on all connections, so
 //! that nobody waits for it.
 
+use alloc::vec::Vec;
+
 use multifeed_proto::DiscoveryKey;
 use multifeed_proto::messages::Span;
 use multifeed_proto::session::FeedOptions;
@@ -14,8 +16,18 @@ impl Node {
     /// Takes blocks out of a feed: peers are told, and asked for them.
     pub(super) fn blocks_lost(&mut self, id: FeedId, blocks: &[u64]) {
         let Some(feed) = self.feeds[id.0 as usize].feed_mut() else { return };
-        for &block in blocks.iter().filter(|block| !feed.unstored.contains(**block)) {
+        if blocks.is_empty() {
+            return;
+        }
+        let gone: Vec<u64> =
+            blocks.iter().copied().filter(|block| !feed.unstored.contains(*block)).collect();
+        for &block in &gone {
             feed.bits.set_block(block, false);
+        }
+        let entry = &mut self.feeds[id.0 as usize];
+        for &block in &gone {
+            entry.ailments.lost.insert(block..block + 1);
+            entry.wishes.lost.insert(block..block + 1);
         }
         for (connection, channel) in self.feeds[id.0 as usize].channels.clone() {
             let Some(link) = self.links.get_mut(&connection) else { continue };
@@ -29,6 +41,7 @@ impl Node {
         }
         self.rewind_others(id);
         self.mark_dirty(id);
+        self.health_changed(id);
     }
 
     /// Closes a damaged feed on all connections. The next connection tries it again.

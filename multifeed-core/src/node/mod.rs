@@ -12,6 +12,7 @@
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
 //! | `read` | blocks for the application |
 //! | `blocked` | feeds that are kept out for good |
+//! | `mend` | damage of our own files |
 //! | `lost` | blocks that were here and are not any more |
 //! | `link`, `mux` | connections; which multifeeds and feeds are replicated on them |
 //! | `admission`, `policy` | which peers are let in; which feeds are shared with them, and how much |
@@ -56,6 +57,7 @@ mod job;
 mod link;
 mod list;
 mod lost;
+mod mend;
 mod missing;
 mod multifeed;
 mod mux;
@@ -97,6 +99,7 @@ pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use progress::PeerInfo;
 
 use crate::storage::{Batch, BatchId, Op};
+use crate::tree::NodeIndex;
 use available::Hopeful;
 use budget::Sums;
 use clear::ClearJob;
@@ -187,6 +190,8 @@ enum Task {
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
     Fork(fault::ForkFound),
+    /// The blocks of the two leaves below a node.
+    Mend(mend::Mend, NodeIndex),
     /// Written, and followed by a batch that tells.
     Nothing,
 }
@@ -197,6 +202,7 @@ enum After {
     Verify(ConnectionId, ChannelId),
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
+    Mend(mend::Mend),
     Clear(ClearJob),
     Seek(SeekJob),
 }

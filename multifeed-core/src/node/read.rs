@@ -5,10 +5,12 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
+use super::mend::{Mend, Then};
 use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Pending, Task};
-use crate::feed::short;
+use crate::feed::{Place, short};
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op, StorageError};
+use crate::tree::{self, NodeIndex};
 
 /// Bytes of one read of blocks, whatever the application allows.
 const MAX_READ: usize = 16 * 1024 * 1024;
@@ -29,6 +31,8 @@ pub(super) struct ReadJob {
     /// Where the blocks that were found so far are, and their sizes.
     start: u64,
     sizes: Vec<usize>,
+    /// What they hash to.
+    hashes: Vec<[u8; 32]>,
     total: u64,
     /// [`Entry::cleared`](super::entry::Entry) when the blocks were read.
     cleared: u64,
@@ -61,6 +65,7 @@ impl ReadJob {
             kind: Kind::Blocks,
             start: 0,
             sizes: Vec::new(),
+            hashes: Vec::new(),
             total: 0,
             cleared: 0,
             loaded: (0, 0),
@@ -76,14 +81,27 @@ impl ReadJob {
         self.kind == Kind::Wait && self.command == command
     }
 
+    /// Whether it waits for a block that is not here.
+    pub(super) fn waits(&self) -> bool {
+        self.kind == Kind::Wait
+    }
+
     pub(super) fn list(feed: FeedId, index: u64, max_bytes: usize) -> Self {
         Self { kind: Kind::List, ..Self::blocks(CommandId(0), feed, index, MAX_BLOCKS, max_bytes) }
+    }
+}
+
+impl ReadJob {
+    /// Forgets what was found so far.
+    fn begin_again(&mut self) {
+        (self.total, self.sizes, self.hashes) = (0, Vec::new(), Vec::new());
     }
 }
 
 impl Node {
     /// Goes on with a job: tree pages first, then the blocks. The feed is open.
     pub(super) fn run_read(&mut self, mut job: ReadJob) {
+        let limit = self.config.max_block.max(MAX_READ) as u64;
         let entry = &mut self.feeds[job.feed.0 as usize];
         let cleared = entry.cleared;
         let Some(feed) = entry.feed_mut() else { return self.fail_read(job, NodeError::Closed) };
@@ -96,6 +114,7 @@ impl Node {
         let found = job.index..job.index + job.sizes.len() as u64;
         if let Some(gap) = feed.bits.first_missing_block(found.clone()) {
             job.sizes.truncate((gap - job.index) as usize);
+            job.hashes.truncate(job.sizes.len());
             job.total = job.sizes.iter().map(|size| *size as u64).sum();
             job.count = gap - job.index;
         }
@@ -112,6 +131,17 @@ impl Node {
                     if job.sizes.is_empty() {
                         job.start = place.offset;
                     }
+                    if place.size > limit {
+                        if !job.sizes.is_empty() {
+                            break;
+                        }
+                        let leaf = NodeIndex::leaf(block);
+                        let id = job.feed;
+                        let wrong = Some((block, place));
+                        return self.run_mend(Mend::new(id, leaf, wrong, Then::Read(job)));
+                    }
+                    let leaf = feed.node(NodeIndex::leaf(block));
+                    job.hashes.push(leaf.map_or([0; 32], |leaf| leaf.hash));
                     job.total += place.size;
                     job.sizes.push(place.size as usize);
                 }
@@ -120,11 +150,14 @@ impl Node {
                     if !job.sizes.is_empty() {
                         break;
                     }
-                    let error = NodeError::Damaged {
-                        feed: feed.short_key(),
-                        problem: "its tree lacks a node",
+                    let Some(node) = nodes.first().copied() else {
+                        let feed = feed.short_key();
+                        let problem = "its tree lacks a node";
+                        return self.fail_read(job, NodeError::Damaged { feed, problem });
                     };
-                    return self.fail_read(job, error);
+                    job.loaded = (0, 0);
+                    let id = job.feed;
+                    return self.run_mend(Mend::new(id, node, None, Then::Read(job)));
                 }
                 Err(nodes) => {
                     let again = if job.loaded.0 == block { job.loaded.1 } else { 0 };
@@ -136,16 +169,9 @@ impl Node {
                 }
             }
         }
-        if job.total > self.config.max_block.max(MAX_READ) as u64 {
-            let error = NodeError::Damaged {
-                feed: feed.short_key(),
-                problem: "a block has an impossible size",
-            };
-            return self.fail_read(job, error);
-        }
         if job.total == 0 {
             let blocks = job.sizes.iter().map(|_| Bytes::new()).collect();
-            return self.read_done(job, blocks);
+            return self.check_read(job, blocks);
         }
         job.cleared = cleared;
         let read =
@@ -165,7 +191,7 @@ impl Node {
         answers: Vec<Result<Answer, StorageError>>,
     ) {
         if self.feeds[job.feed.0 as usize].cleared != job.cleared {
-            (job.total, job.sizes) = (0, Vec::new());
+            job.begin_again();
             return self.when_open(job.feed, Pending::Read(job));
         }
         let bytes = match answers.into_iter().next() {
@@ -197,7 +223,30 @@ impl Node {
             bytes.slice(at - size..at)
         });
         let blocks = blocks.collect();
-        self.read_done(job, blocks);
+        self.check_read(job, blocks);
+    }
+
+    /// Hands out blocks that have the hash of their leaf; those from the first on that does not are looked
+    /// into.
+    fn check_read(&mut self, mut job: ReadJob, mut blocks: Vec<Bytes>) {
+        let wrong = blocks
+            .iter()
+            .zip(&job.hashes)
+            .position(|(block, hash)| tree::hash::leaf(block) != *hash);
+        let Some(wrong) = wrong else { return self.read_done(job, blocks) };
+        let before: u64 = job.sizes[..wrong].iter().map(|size| *size as u64).sum();
+        let place = Place { offset: job.start + before, size: job.sizes[wrong] as u64 };
+        let (id, block) = (job.feed, job.index + wrong as u64);
+        let then = if wrong == 0 {
+            job.begin_again();
+            Then::Read(job)
+        } else {
+            // What is before it is sound; the next call tells of it.
+            blocks.truncate(wrong);
+            self.read_done(job, blocks);
+            Then::Nothing
+        };
+        self.run_mend(Mend::new(id, NodeIndex::leaf(block), Some((block, place)), then));
     }
 
     fn read_done(&mut self, job: ReadJob, mut blocks: Vec<Bytes>) {
@@ -245,6 +294,10 @@ impl Node {
             After::Clear(job) => match result {
                 Ok(()) => self.run_clear(job),
                 Err(error) => self.fail_clear(&job, error.into()),
+            },
+            After::Mend(job) => match result {
+                Ok(()) => self.run_mend(job),
+                Err(error) => self.end_mend(job, Some(error.into())),
             },
             After::Read(job) => match result {
                 Ok(()) => self.run_read(job),

@@ -29,6 +29,8 @@ pub(super) struct Wishes {
     selections: BTreeMap<CommandId, Range<u64>>,
     /// All blocks in `selections`, and maybe some that are here.
     selected: Ranges,
+    /// Blocks that were found damaged here.
+    pub(super) lost: Ranges,
     /// Commands that wait for the log to have this length.
     pub(super) updates: BTreeMap<CommandId, u64>,
     pub(super) seeks: BTreeMap<CommandId, Seek>,
@@ -73,7 +75,8 @@ impl Wishes {
         let automatic = if self.sparse == Some(true) { None } else { scope.next(feed, at) };
         let selected = self.selected.next_in(at);
         let waited = self.waiters.range(at..).next().map(|(block, _)| *block);
-        [automatic, selected, waited].into_iter().flatten().min()
+        let lost = self.lost.next_in(at);
+        [automatic, selected, waited, lost].into_iter().flatten().min()
     }
 
     /// The first blocks in a row in `range` that are wanted, held or not; maybe not all of the row.
@@ -91,6 +94,9 @@ impl Wishes {
         }
         if self.selected.contains(start) {
             end = end.max(self.selected.next_gap(start));
+        }
+        if self.lost.contains(start) {
+            end = end.max(self.lost.next_gap(start));
         }
         Some(start..end.min(range.end))
     }

@@ -17,15 +17,16 @@ use multifeed_proto::messages::{Data, Request, Span};
 use multifeed_proto::{ChannelId, UsageError};
 
 use super::compare::{Gate, asks_for_proof};
-use super::job::{Item, Job, block_of, plan};
+use super::job::{Item, Job, Ready, block_of, plan};
 use super::link::Barrier;
+use super::mend::{Mend, Then};
 use super::sync::TICK;
 use super::{After, ConnectionId, Event, Node, NodeError, Task};
 use crate::feed::{Feed, Place};
 use crate::format::sleep;
 use crate::ranges::Ranges;
 use crate::storage::{Answer, BatchId, FilePath, StorageError, StorageErrorKind};
-use crate::tree::NodeIndex;
+use crate::tree::{NodeIndex, hash};
 
 /// Requests answered in one turn of a channel.
 const TURN: usize = 64;
@@ -33,6 +34,8 @@ const TURN: usize = 64;
 const TURN_BYTES: u64 = 512 * 1024;
 /// Times that requests are tried again, one every half second, before the blocks are taken back.
 const TRIES: u8 = 6;
+/// Times that tree pages are read for one turn: nodes, then what proves them.
+const MAX_LOADS: u8 = 5;
 impl Node {
     pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
         self.reset_barrier(id, channel);
@@ -110,6 +113,7 @@ impl Node {
                         plan,
                         place,
                         nodes: Vec::new(),
+                        leaf: [0; 32],
                         signature: None,
                         signature_at: None,
                     })
@@ -128,33 +132,32 @@ impl Node {
         };
         // Those that were cleared while tree pages were read are not here any more.
         job.items.retain(|item| item.request.hash || feed.has(item.request.index));
-        let mut missing = Vec::new();
-        let mut total = 0;
-        let mut fit = 0;
-        for item in &mut job.items {
-            let mut lacking = item.look_up(feed);
-            if !item.request.hash {
-                match feed.place(item.request.index) {
-                    Ok(place) => item.place = place,
-                    Err(nodes) if nodes.is_empty() => {
-                        lacking.push(NodeIndex::leaf(item.request.index))
-                    }
-                    Err(nodes) => lacking.extend(nodes),
-                }
+        let (mut missing, mut damaged) = (Vec::new(), Vec::new());
+        let max_block = self.config.max_block as u64;
+        job.items.retain_mut(|item| match item.prepare(feed, max_block) {
+            Ready::Yes => true,
+            Ready::Load(nodes) if job.loads < MAX_LOADS => {
+                missing.extend(nodes);
+                true
             }
-            missing.extend(lacking);
-            total += item.place.size;
-            if fit == 0 || total <= TURN_BYTES {
-                fit += 1;
+            Ready::Load(nodes) => {
+                let leaf = NodeIndex::leaf(item.request.index);
+                damaged.push((item.request, nodes.first().copied().unwrap_or(leaf), None));
+                false
             }
+            Ready::Damaged(node, block) => {
+                damaged.push((item.request, node, block));
+                false
+            }
+        });
+        // What is damaged does not leave this machine, and holds up nothing else.
+        for (request, node, block) in damaged {
+            self.run_mend(Mend::new(feed_id, node, block, Then::Serve(id, channel, request)));
         }
+        let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else {
+            return self.park_again(id, channel, job.items);
+        };
         if !missing.is_empty() {
-            if job.loads >= 3 {
-                let problem = "its tree file lacks nodes that its bitfield tells of";
-                let error = NodeError::Damaged { feed: feed.short_key(), problem };
-                self.feed_broken(feed_id, error);
-                return;
-            }
             job.loads += 1;
             let (groups, ops) = feed.load_nodes(&missing);
             let after = After::Serve(id, channel);
@@ -162,6 +165,7 @@ impl Node {
             self.keep_job(id, channel, job);
             return;
         }
+        let fit = job.fitting(TURN_BYTES);
         let rest = job.items.split_off(fit);
         let mut ops = job.plan_reads(feed);
         for item in &mut job.items {
@@ -246,6 +250,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let (mut broken, mut lost, mut unsigned) = (None, Vec::new(), Vec::new());
+        let mut damaged = Vec::new();
         let mut uploaded = Ranges::default();
         // What was asked for before uploading was switched off is not sent any more.
         let items = if state.ours.uploading { job.items } else { Vec::new() };
@@ -263,6 +268,11 @@ impl Node {
                 let bytes = answers.get(item.signature_at?)?.bytes()?;
                 <[u8; 64]>::try_from(&bytes[..]).ok()
             });
+            if let Some(value) = value.as_ref().filter(|value| hash::leaf(value) != item.leaf) {
+                debug_assert_eq!(value.len() as u64, item.place.size);
+                damaged.push((item.request, item.place));
+                continue;
+            }
             // A blank signature proves nothing; a static feed has none.
             let signature = signature.filter(|signature| *signature != [0; 64]);
             let is_static = || self.feeds[feed_id.0 as usize].feed().is_some_and(Feed::is_static);
@@ -318,6 +328,10 @@ impl Node {
         }
         if !lost.is_empty() {
             self.blocks_lost(feed_id, &lost);
+        }
+        for (request, place) in damaged {
+            let (leaf, block) = (NodeIndex::leaf(request.index), Some((request.index, place)));
+            self.run_mend(Mend::new(feed_id, leaf, block, Then::Serve(id, channel, request)));
         }
         if let Some((entry, _)) = unsigned.first() {
             let path = self.feeds[feed_id.0 as usize].folder.as_ref();

@@ -6,6 +6,7 @@ use multifeed_proto::ChannelId;
 use multifeed_proto::messages::Data;
 
 use super::compare::Compare;
+use super::mend::{Mend, Then};
 use super::select::Scope;
 use super::{After, ConnectionId, Node, NodeError, Task};
 use crate::feed::{Proven, short};
@@ -32,7 +33,7 @@ pub(super) enum Verdict {
     Orphan,
     Wrong(&'static str),
     /// What is stored here below this node does not fit it.
-    Broken,
+    Broken(NodeIndex),
     /// It is of another log that is signed.
     Forked(Head),
 }
@@ -128,11 +129,18 @@ impl Node {
                     }
                     self.touch_channel(id, channel);
                 }
-                Verdict::Load(_) if loads >= MAX_LOADS => {
-                    let feed = short(&self.feeds[feed_id.0 as usize].key);
-                    let problem = "its tree file lacks nodes that its bitfield tells of";
-                    self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
-                    return;
+                Verdict::Load(nodes) if loads >= MAX_LOADS => {
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        state.loading = Some(BatchId(u64::MAX));
+                        state.inbox.push_front(data);
+                    }
+                    let Some(node) = nodes.first().copied() else {
+                        let feed = short(&self.feeds[feed_id.0 as usize].key);
+                        let problem = "its tree file lacks nodes that its bitfield tells of";
+                        return self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
+                    };
+                    let then = Then::Verify(id, channel);
+                    return self.run_mend(Mend::new(feed_id, node, None, then));
                 }
                 Verdict::Load(nodes) => {
                     let Some(feed) = self.feeds[feed_id.0 as usize].feed() else { return };
@@ -178,12 +186,15 @@ impl Node {
                     let value = (!hash).then_some(block);
                     self.answer_is_wrong(id, channel, value, block, problem);
                 }
-                Verdict::Broken => {
-                    self.release_held(id, bytes);
-                    let feed = short(&self.feeds[feed_id.0 as usize].key);
-                    let problem = "its tree does not fit what was signed";
-                    self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
-                    return;
+                Verdict::Broken(above) => {
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        // No batch has this number: the end of the mending brings the channel back.
+                        state.loading = Some(BatchId(u64::MAX));
+                        state.inbox.push_front(data);
+                    }
+                    let node = above.left_child().unwrap_or(above);
+                    let then = Then::Verify(id, channel);
+                    return self.run_mend(Mend::new(feed_id, node, None, then));
                 }
                 Verdict::Forked(there) => {
                     self.release_held(id, bytes);
@@ -226,7 +237,7 @@ impl Node {
         let Some(feed) = feed else { return Verdict::Dropped };
         match feed.prove_way(data.index) {
             Proven::Load(nodes) => return Verdict::Load(nodes),
-            Proven::Broken(_) => return Verdict::Broken,
+            Proven::Broken(above) => return Verdict::Broken(above),
             Proven::Yes | Proven::Open => {}
         }
         let signed = proof::signed_log(feed.verifier.as_ref(), &feed.key, Proof::of(data));
@@ -237,7 +248,7 @@ impl Node {
         };
         match other.map(|other| feed.prove(other)) {
             Some(Proven::Load(nodes)) => Verdict::Load(nodes),
-            Some(Proven::Broken(_)) => Verdict::Broken,
+            Some(Proven::Broken(above)) => Verdict::Broken(above),
             Some(Proven::Yes) => {
                 let (length, root, signature) = (signed.length, signed.root, signed.signature);
                 Verdict::Forked(Head { length, root, signature })

@@ -17,7 +17,7 @@ pub(crate) enum Heal {
     /// These nodes must be loaded first.
     Load(Vec<NodeIndex>),
     /// The two are leaves: these bytes of the data file are their blocks. For [`Feed::heal_leaves`].
-    Read { offset: u64, len: usize },
+    Read { above: NodeIndex, offset: u64, len: usize },
     /// They fit again, or are forgotten. These blocks are lost by that.
     Done(Vec<u64>),
     /// Too much would be forgotten.
@@ -38,7 +38,7 @@ impl Feed {
             return match self.offset_with(left.blocks().start, &[]) {
                 Err(nodes) if !complete && !nodes.is_empty() => Heal::Load(nodes),
                 Ok(offset) if whole.size <= 2 * max_block as u64 => {
-                    Heal::Read { offset, len: whole.size as usize }
+                    Heal::Read { above, offset, len: whole.size as usize }
                 }
                 Ok(_) | Err(_) => self.forget(&[left, right]),
             };
@@ -62,11 +62,13 @@ impl Feed {
             }
         }
         // One that follows from what is below may be true.
-        let bad = [0, 1].map(|side| made[side].is_none() || made[side] != stored[side]);
-        match bad {
-            [true, false] => self.forget(&[left]),
-            [false, true] => self.forget(&[right]),
-            [true, true] | [false, false] => self.forget(&[left, right]),
+        let left_is_true = made[0].is_some() && made[0] == stored[0];
+        let right_is_true = made[1].is_some() && made[1] == stored[1];
+        // Without the size of the left one, blocks below the right one are not found.
+        if left_is_true && !right_is_true {
+            self.forget(&[right])
+        } else {
+            self.forget(&[left, right])
         }
     }
 

@@ -39,6 +39,7 @@ impl Feed {
             }
             let (parent, sibling) = (at.parent(), at.sibling());
             if parent == at || !self.bits.has_node(parent) || !self.bits.has_node(sibling) {
+                missing.extend(Some(at).filter(|node| self.node(*node).is_none()));
                 result = Proven::Open;
                 break;
             }

@@ -16,6 +16,8 @@ pub(super) struct Ailments {
     pub(super) lost: Ranges,
     /// What a peer sent does not fit.
     pub(super) there: Option<&'static str>,
+    /// Steps of mending.
+    pub(super) mends: u32,
     /// What the application was told last.
     told: Health,
 }

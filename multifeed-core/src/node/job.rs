@@ -119,7 +119,9 @@ impl Item {
         if with_block {
             match feed.place(index) {
                 Ok(place) => self.place = place,
-                Err(nodes) if nodes.is_empty() => missing.push(leaf),
+                Err(nodes) if nodes.is_empty() => {
+                    return Ready::Damaged(leaf, Some((index, Place { offset: 0, size: 0 })));
+                }
                 Err(nodes) => missing.extend(nodes),
             }
         }

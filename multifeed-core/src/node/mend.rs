@@ -20,6 +20,8 @@ use crate::tree::NodeIndex;
 const LOADS: u8 = 4;
 /// Steps of one job.
 const MAX_STEPS: u8 = 200;
+/// Steps of all jobs of one feed.
+const MAX_MENDS: u32 = 100_000;
 
 /// Something stored that does not fit.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Mend {
     /// A block that does not have its hash, and where it was read.
     pub(super) block: Option<(u64, Place)>,
     pub(super) then: Then,
+    /// The data file ends before the block does.
+    short: bool,
     loads: u8,
     steps: u8,
 }
@@ -50,13 +54,23 @@ impl Mend {
         block: Option<(u64, Place)>,
         then: Then,
     ) -> Self {
-        Self { feed, node, block, then, loads: 0, steps: 0 }
+        Self { feed, node, block, then, short: false, loads: 0, steps: 0 }
+    }
+
+    /// The data file ends before the block does, or not.
+    pub(super) fn short(self, short: bool) -> Self {
+        Self { short, ..self }
     }
 }
 
 impl Node {
     /// Goes on with mending. The feed need not be open any more.
     pub(super) fn run_mend(&mut self, mut job: Mend) {
+        let ailments = &mut self.feeds[job.feed.0 as usize].ailments;
+        ailments.mends = ailments.mends.saturating_add(1);
+        if ailments.mends > MAX_MENDS {
+            return self.give_up_mending(job);
+        }
         loop {
             job.steps += 1;
             let id = job.feed;
@@ -64,26 +78,39 @@ impl Node {
                 return self.end_mend(job, Some(NodeError::Closed));
             };
             if !feed.bits.has_node(job.node) {
-                // It was forgotten.
-                return self.end_mend(job, None);
+                // It was forgotten, and no block is held without its leaf.
+                return match job.block {
+                    Some(_) => self.tree_is_right(job, false),
+                    None => self.end_mend(job, None),
+                };
             }
             let complete = job.loads >= LOADS;
             let above = match feed.prove(job.node) {
                 Proven::Load(nodes) if !complete => return self.load_for(job, &nodes),
                 Proven::Load(nodes) => {
+                    // Those that are not there are not in the file either.
                     let top = nodes.into_iter().max_by_key(|node| node.depth());
-                    top.map_or(job.node, NodeIndex::parent)
+                    let top = top.unwrap_or(job.node);
+                    match feed.prove(top.parent()) {
+                        Proven::Broken(above) => Ok(above),
+                        Proven::Yes => Ok(top.parent()),
+                        Proven::Open | Proven::Load(_) => Err(top),
+                    }
                 }
-                Proven::Broken(above) => above,
+                Proven::Broken(above) => Ok(above),
                 Proven::Yes => return self.tree_is_right(job, true),
                 Proven::Open => return self.tree_is_right(job, false),
             };
             if job.steps >= MAX_STEPS {
                 return self.give_up_mending(job);
             }
-            match feed.heal(above, self.config.max_block, complete) {
+            let healed = match above {
+                Ok(above) => feed.heal(above, self.config.max_block, complete),
+                Err(top) => feed.forget(&[top]),
+            };
+            match healed {
                 Heal::Load(nodes) => return self.load_for(job, &nodes),
-                Heal::Read { offset, len } => {
+                Heal::Read { above, offset, len } => {
                     let path = feed.file(sleep::DATA);
                     let read = Op::Read { path, offset, len };
                     self.submit(None, Vec::from([read]), Task::Mend(job, above));
@@ -92,7 +119,8 @@ impl Node {
                 Heal::Done(lost) => self.tree_healed(id, &lost),
                 Heal::Hopeless => return self.give_up_mending(job),
             }
-            job.loads = 0;
+            // What was read is to be read again.
+            (job.block, job.loads) = (None, 0);
         }
     }
 
@@ -121,7 +149,7 @@ impl Node {
         let Some(feed) = self.feeds[job.feed.0 as usize].feed_mut() else {
             return self.end_mend(job, Some(NodeError::Closed));
         };
-        job.loads = 0;
+        (job.block, job.loads) = (None, 0);
         match feed.heal_leaves(above, &bytes) {
             Heal::Done(lost) => {
                 self.tree_healed(job.feed, &lost);
@@ -171,8 +199,16 @@ impl Node {
             self.blocks_lost(id, &[block]);
         }
         let feed = self.feeds[id.0 as usize].short_key();
-        let problem = "a block does not have the hash that was signed";
-        self.end_mend(job, Some(NodeError::Damaged { feed, problem }));
+        let problem = if job.short {
+            "its data file is too short"
+        } else {
+            "a block does not have the hash that was signed"
+        };
+        let error = NodeError::Damaged { feed, problem };
+        if !is_list && !matches!(job.then, Then::Read(_)) {
+            self.event(Event::FeedFailed { feed: id, error: error.clone() });
+        }
+        self.end_mend(job, Some(error));
     }
 
     fn give_up_mending(&mut self, job: Mend) {

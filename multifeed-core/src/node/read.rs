@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::mend::{Mend, Then};
 use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Pending, Task};
-use crate::feed::{Place, short};
+use crate::feed::Place;
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op, StorageError};
 use crate::tree::{self, NodeIndex};
@@ -150,14 +150,12 @@ impl Node {
                     if !job.sizes.is_empty() {
                         break;
                     }
-                    let Some(node) = nodes.first().copied() else {
-                        let feed = feed.short_key();
-                        let problem = "its tree lacks a node";
-                        return self.fail_read(job, NodeError::Damaged { feed, problem });
-                    };
+                    let lost =
+                        Some((block, Place { offset: 0, size: 0 })).filter(|_| nodes.is_empty());
+                    let node = nodes.first().copied().unwrap_or(NodeIndex::leaf(block));
                     job.loaded = (0, 0);
                     let id = job.feed;
-                    return self.run_mend(Mend::new(id, node, None, Then::Read(job)));
+                    return self.run_mend(Mend::new(id, node, lost, Then::Read(job)));
                 }
                 Err(nodes) => {
                     let again = if job.loaded.0 == block { job.loaded.1 } else { 0 };
@@ -199,28 +197,11 @@ impl Node {
             Some(Err(error)) => return self.fail_read(job, error.into()),
             _ => Bytes::new(),
         };
-        if bytes.len() != job.sizes.iter().sum::<usize>() {
-            let mut end = 0;
-            let ends = job.sizes.iter().map(|size| {
-                end += size;
-                end
-            });
-            let lost: Vec<u64> = (job.index..)
-                .zip(ends)
-                .filter(|(_, end)| *end > bytes.len())
-                .map(|(block, _)| block)
-                .collect();
-            self.blocks_lost(job.feed, &lost);
-            let feed = short(&self.feeds[job.feed.0 as usize].key);
-            return self.fail_read(
-                job,
-                NodeError::Damaged { feed, problem: "its data file is too short" },
-            );
-        }
         let mut at = 0;
-        let blocks = job.sizes.iter().map(|size| {
+        let blocks = job.sizes.iter().map_while(|size| {
             at += size;
-            bytes.slice(at - size..at)
+            // Those behind the end of the file are missing.
+            (at <= bytes.len()).then(|| bytes.slice(at - size..at))
         });
         let blocks = blocks.collect();
         self.check_read(job, blocks);
@@ -233,6 +214,8 @@ impl Node {
             .iter()
             .zip(&job.hashes)
             .position(|(block, hash)| tree::hash::leaf(block) != *hash);
+        let short = wrong.is_none() && blocks.len() < job.sizes.len();
+        let wrong = wrong.or_else(|| short.then_some(blocks.len()));
         let Some(wrong) = wrong else { return self.read_done(job, blocks) };
         let before: u64 = job.sizes[..wrong].iter().map(|size| *size as u64).sum();
         let place = Place { offset: job.start + before, size: job.sizes[wrong] as u64 };
@@ -246,7 +229,8 @@ impl Node {
             self.read_done(job, blocks);
             Then::Nothing
         };
-        self.run_mend(Mend::new(id, NodeIndex::leaf(block), Some((block, place)), then));
+        let mend = Mend::new(id, NodeIndex::leaf(block), Some((block, place)), then);
+        self.run_mend(mend.short(short));
     }
 
     fn read_done(&mut self, job: ReadJob, mut blocks: Vec<Bytes>) {

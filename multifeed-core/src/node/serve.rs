@@ -249,8 +249,7 @@ impl Node {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
-        let (mut broken, mut lost, mut unsigned) = (None, Vec::new(), Vec::new());
-        let mut damaged = Vec::new();
+        let (mut broken, mut damaged, mut unsigned) = (None, Vec::new(), Vec::new());
         let mut uploaded = Ranges::default();
         // What was asked for before uploading was switched off is not sent any more.
         let items = if state.ours.uploading { job.items } else { Vec::new() };
@@ -258,9 +257,8 @@ impl Node {
             let index = item.request.index;
             let value = match block_of(&item, &job.reads, &answers) {
                 Ok(value) => value,
-                Err(problem) => {
-                    broken = Some(problem);
-                    lost.push(index);
+                Err(_) => {
+                    damaged.push((item.request, item.place, true));
                     continue;
                 }
             };
@@ -270,7 +268,7 @@ impl Node {
             });
             if let Some(value) = value.as_ref().filter(|value| hash::leaf(value) != item.leaf) {
                 debug_assert_eq!(value.len() as u64, item.place.size);
-                damaged.push((item.request, item.place));
+                damaged.push((item.request, item.place, false));
                 continue;
             }
             // A blank signature proves nothing; a static feed has none.
@@ -326,12 +324,10 @@ impl Node {
             let error = NodeError::Damaged { feed, problem };
             self.event(Event::FeedFailed { feed: feed_id, error });
         }
-        if !lost.is_empty() {
-            self.blocks_lost(feed_id, &lost);
-        }
-        for (request, place) in damaged {
+        for (request, place, short) in damaged {
             let (leaf, block) = (NodeIndex::leaf(request.index), Some((request.index, place)));
-            self.run_mend(Mend::new(feed_id, leaf, block, Then::Serve(id, channel, request)));
+            let then = Then::Serve(id, channel, request);
+            self.run_mend(Mend::new(feed_id, leaf, block, then).short(short));
         }
         if let Some((entry, _)) = unsigned.first() {
             let path = self.feeds[feed_id.0 as usize].folder.as_ref();

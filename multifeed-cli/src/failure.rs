@@ -29,6 +29,25 @@ impl Failure {
         Self { code, message: message.into(), advice: None, details: Map::new(), exit: 1 }
     }
 
+    /// The same, for what the operating system refused: with the code and the advice of its reason, where that has
+    /// one of its own, instead of `code` and `advice`.
+    pub(crate) fn system(
+        code: &'static str,
+        message: impl Into<String>,
+        error: &std::io::Error,
+        advice: &str,
+    ) -> Self {
+        use multifeed_tokio::core::storage::StorageErrorKind as Kind;
+        let kind = multifeed_tokio::core::disk::error_kind(error);
+        let own = matches!(
+            kind,
+            Kind::Full | Kind::Quota | Kind::ReadOnly | Kind::TooManyFiles | Kind::Broken(_)
+        );
+        let code = if own { kind.code() } else { code };
+        let advice = store_advice(code).filter(|_| own).unwrap_or(advice);
+        Self::new(code, message).advice(advice)
+    }
+
     pub(crate) fn advice(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }

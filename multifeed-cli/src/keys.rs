@@ -111,8 +111,8 @@ pub(crate) fn save(directory: &Path, key: &RootKey) -> Result<bool, Failure> {
     let path = directory.join(KEY_FILE);
     write_secret(&path, key.expose()).map_err(|error| {
         let message = format!("cannot save the root key in {}: {error}", path.display());
-        Failure::new("ERR_KEY_FILE", message)
-            .advice("see that the folder can be written to, or use --no-save-key")
+        let advice = "see that the folder can be written to, or use --no-save-key";
+        Failure::system("ERR_KEY_FILE", message, &error, advice)
     })
 }
 

@@ -99,8 +99,13 @@ async fn identity(context: &Context, path: &Path) -> Result<PeerSecret, Failure>
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = keys::random_bytes()?;
             let written = keys::write_secret(path, &secret).map_err(|error| {
-                Failure::new("ERR_IDENTITY", format!("cannot make {place}: {error}"))
-                    .advice("see whether the folder exists and you may write there")
+                let advice = "see whether the folder exists and you may write there";
+                Failure::system(
+                    "ERR_IDENTITY",
+                    format!("cannot make {place}: {error}"),
+                    &error,
+                    advice,
+                )
             })?;
             if written {
                 return Ok(PeerSecret::new(secret));

@@ -214,8 +214,9 @@ pub(crate) fn make(directory: &Path) -> Result<(), Failure> {
             Failure::new("ERR_DIRECTORY", format!("{place} is a file, and a store is a folder"))
                 .advice("choose a folder that does not exist yet")
         } else {
-            Failure::new("ERR_DIRECTORY", format!("cannot make the folder {place}: {error}"))
-                .advice("see whether the folder above it exists, and whether you may write there")
+            let advice = "see whether the folder above it exists, and whether you may write there";
+            let message = format!("cannot make the folder {place}: {error}");
+            Failure::system("ERR_DIRECTORY", message, &error, advice)
         };
         failure.detail("directory", place.to_string())
     })

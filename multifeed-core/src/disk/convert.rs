@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use multifeed_proto::RootKey;
 
 use super::system::make_private_folder;
-use super::{Disk, sync_folder};
+use super::{Disk, error_kind, sync_folder};
 use crate::check::{Finding, Severity, StoreCheck, StoreReport};
 use crate::convert::{Convert, ConvertError, Converted, Progress, Step};
 use crate::node::{LOCK_FILE, Layout};
-use crate::storage::{Batch, BatchId, FilePath, Op};
+use crate::storage::{Batch, BatchId, FilePath, Op, StorageError, StorageErrorKind};
 
 /// Makes the store `to` in `layout` of the multifeed with the key `root` in the store `from`.
 ///
@@ -37,7 +37,7 @@ pub fn convert(
     master: [u8; 32],
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Converted, ConvertError> {
-    let io = |error: io::Error| ConvertError::Folder(error.to_string());
+    let io = |error: io::Error| target_failed(&error);
     let to = std::path::absolute(to).map_err(io)?;
     // Through a link that the user has put there.
     let to = if to.is_symlink() && to.is_dir() { fs::canonicalize(to).map_err(io)? } else { to };
@@ -93,6 +93,18 @@ pub fn convert(
     sync_folder(parent).map_err(io)?;
     source.close();
     Ok(converted)
+}
+
+/// The new folder cannot be made, or what is above it looked at.
+fn target_failed(error: &io::Error) -> ConvertError {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others have names of their own")]
+    match error_kind(error) {
+        StorageErrorKind::Io(text) => ConvertError::Folder(text),
+        kind => {
+            let path = FilePath::root();
+            ConvertError::Write(StorageError { doing: "make the folder", path, kind })
+        }
+    }
 }
 
 /// Refuses a copy of a store that changed so much meanwhile that the copy is damaged.

@@ -35,8 +35,9 @@ pub(super) fn is_denied(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
 
-/// What went wrong.
-pub(super) fn kind(error: &io::Error) -> StorageErrorKind {
+/// What went wrong, by what the user can do about it.
+#[must_use]
+pub fn kind(error: &io::Error) -> StorageErrorKind {
     if let Some(Known(kind)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return kind.clone();
     }

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use fs4::fs_std::FileExt;
 
+pub use self::error::kind as error_kind;
 use self::error::{is_denied, kind, known, not_a_file, or_missing};
 use self::pool::{Mode, Pool};
 use self::stable::Stable;

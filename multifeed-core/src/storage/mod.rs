@@ -415,7 +415,7 @@ impl fmt::Debug for FilePath {
 
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(if self.0.is_empty() { "." } else { &self.0 })
     }
 }
 

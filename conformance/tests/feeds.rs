@@ -343,7 +343,7 @@ async fn extensions_of_feeds_and_of_the_stream_reach_the_other_side() {
         let message = async {
             loop {
                 if let Some(Event::Extension { payload, .. }) = events.next().await {
-                    return payload;
+                    return payload.0;
                 }
             }
         };

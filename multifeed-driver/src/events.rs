@@ -7,10 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::{ConnectionId, Health, MultifeedId, NodeError};
-use multifeed_proto::{FeedKey, PeerError};
+use multifeed_proto::{Contents, FeedKey, PeerError};
 
 use crate::shared::Shared;
 
@@ -136,7 +135,7 @@ pub enum Event {
         /// Name of the extension.
         name: String,
         /// The message.
-        payload: Bytes,
+        payload: Contents,
     },
     /// A connection is over.
     Closed {

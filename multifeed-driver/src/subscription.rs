@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use multifeed_core::Outcome;
+use multifeed_proto::Contents;
 
 use crate::command::Command;
 use crate::error::Error;
@@ -24,7 +25,7 @@ pub struct Subscription {
     feed: Feed,
     /// Blocks that were not read yet.
     range: Range<u64>,
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Contents>,
     command: Option<Command>,
     failed: bool,
 }
@@ -54,7 +55,7 @@ impl Subscription {
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         loop {
             if let Some(block) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(block)));
+                return Poll::Ready(Some(Ok(block.0)));
             }
             if self.failed || self.range.is_empty() {
                 return Poll::Ready(None);
@@ -73,11 +74,11 @@ impl Subscription {
                 }
                 Ok(Outcome::Blocks(blocks)) => {
                     self.range.start += blocks.len() as u64;
-                    self.ready.extend(blocks);
+                    self.ready.extend(blocks.into_iter().map(Contents));
                 }
                 Ok(Outcome::Block(block)) => {
                     self.range.start += 1;
-                    self.ready.push_back(block);
+                    self.ready.push_back(block.into());
                 }
                 Ok(_) => unreachable!("a read is answered with `Blocks`, a wait with `Block`"),
                 Err(error) => {

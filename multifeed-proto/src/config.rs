@@ -17,6 +17,9 @@ pub struct Config {
     pub keepalive: Duration,
     /// The Noise handshake must be over this long after the start, however busily it dribbles.
     pub handshake_timeout: Duration,
+    /// The first Noise message of an initiator must be there this long after the start. Off by default: who waits
+    /// on a pipe for a program that is being started waits longer than one who accepted a connection.
+    pub first_message_timeout: Duration,
     /// The multifeed handshake of a root key must be over this long after [`join`](crate::Connection::join).
     pub multifeed_timeout: Duration,
     /// Longest Noise handshake message accepted, in bytes.
@@ -56,6 +59,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(20),
             keepalive: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(20),
+            first_message_timeout: Duration::ZERO,
             multifeed_timeout: Duration::from_secs(10),
             max_handshake_message: 1024,
             max_frame_body: 8 * 1024 * 1024,

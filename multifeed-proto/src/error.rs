@@ -18,8 +18,16 @@ pub enum PeerError {
         max: usize,
     },
     /// A Noise message that did not decrypt, was too short, or held a low-order point.
-    #[error("noise handshake failed; the peer speaks another protocol or the stream is damaged")]
+    #[error(
+        "what the peer sent is no noise handshake: it is another service, or the stream is damaged"
+    )]
     Handshake,
+    /// What came in place of a Noise handshake is another service.
+    #[error("the peer is no multifeed: it speaks {speaks}")]
+    OtherProtocol {
+        /// What it speaks, in words.
+        speaks: &'static str,
+    },
     /// The last Noise payload held no nonce of 24 bytes.
     #[error("noise payload without a nonce of 24 bytes")]
     HandshakePayload,
@@ -29,9 +37,15 @@ pub enum PeerError {
         /// The key, 64 hexadecimal digits.
         key: String,
     },
-    /// The Noise handshake took longer than [`Config::handshake_timeout`](crate::Config).
-    #[error("the noise handshake took too long")]
+    /// Not a byte came in the time for a handshake, though the stream is there.
+    #[error("the connection is there, and the peer said nothing")]
+    NothingCame,
+    /// The peer began to speak, and its Noise handshake was not over in the time for one.
+    #[error("the peer began a noise handshake and did not finish it in time")]
     HandshakeTimeout,
+    /// The peer had not proven that it knows a root key when newer connections needed its place.
+    #[error("gave way to newer connections before it had proven that it knows the root key")]
+    GaveWay,
     /// A varint of more than 8 bytes before a frame, or of more than 10 in a message.
     #[error("a varint does not end")]
     Varint,
@@ -94,10 +108,10 @@ pub enum PeerError {
         /// The peer's client name, shortened if very long.
         theirs: String,
     },
-    /// No multifeed handshake in time: usually the peer has another root key, or speaks the
-    /// dialect of multifeed 6.
+    /// The Noise handshake was over, and no multifeed handshake came in time: usually the peer has another
+    /// root key, or speaks the dialect of multifeed 6.
     #[error(
-        "no multifeed handshake from the peer: it has another root key or speaks another dialect"
+        "the peer did not prove that it knows the root key: it has another root key or speaks another dialect"
     )]
     MultifeedTimeout,
     /// The peer ended the stream, or cut it, before the handshake of any multifeed that was
@@ -159,14 +173,6 @@ pub enum PeerError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A request was not answered in time.
-    #[error("request timeout: block {index} of feed {feed} was announced but never sent")]
-    RequestTimeout {
-        /// First digits of the feed key.
-        feed: String,
-        /// Index of the block.
-        index: u64,
-    },
     /// More answers held back for verification than allowed.
     #[error("the peer sent {bytes} bytes that cannot be verified yet, {max} allowed")]
     Held {
@@ -184,11 +190,14 @@ impl PeerError {
         match self {
             Self::VersionMismatch { .. } => "ERR_VERSION_MISMATCH",
             Self::ClientMismatch { .. } => "ERR_CLIENT_MISMATCH",
-            Self::HandshakeLength { .. } | Self::Handshake | Self::HandshakePayload => {
-                "ERR_HANDSHAKE"
-            }
+            Self::HandshakeLength { .. }
+            | Self::Handshake
+            | Self::HandshakePayload
+            | Self::OtherProtocol { .. } => "ERR_HANDSHAKE",
             Self::NotAllowed { .. } => "ERR_PEER_NOT_ALLOWED",
+            Self::NothingCame => "ERR_NOTHING_CAME",
             Self::HandshakeTimeout => "ERR_HANDSHAKE_TIMEOUT",
+            Self::GaveWay => "ERR_GAVE_WAY",
             Self::Varint | Self::FrameLength { .. } | Self::ChannelLimit { .. } => "ERR_FRAME",
             Self::Message { .. } | Self::Bitfield => "ERR_MESSAGE",
             Self::PendingChannels { .. } => "ERR_PENDING_CHANNELS",
@@ -205,7 +214,6 @@ impl PeerError {
             Self::Silent => "ETIMEDOUT",
             Self::Truncated => "ERR_TRUNCATED",
             Self::Proof { .. } => "ERR_PROOF",
-            Self::RequestTimeout { .. } => "ERR_REQUEST_TIMEOUT",
             Self::Held { .. } => "ERR_HELD",
         }
     }
@@ -217,7 +225,12 @@ impl PeerError {
     pub fn peer_may_listen(&self) -> bool {
         !matches!(
             self,
-            Self::Silent | Self::HandshakeTimeout | Self::Outbox { .. } | Self::NotAllowed { .. }
+            Self::Silent
+                | Self::NothingCame
+                | Self::HandshakeTimeout
+                | Self::GaveWay
+                | Self::Outbox { .. }
+                | Self::NotAllowed { .. }
         )
     }
 }

@@ -39,22 +39,30 @@ pub struct PeerSecret([u8; 32]);
 /// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyParseError {
-    /// Not 64 characters.
-    #[error("a key is 64 hexadecimal digits, got {got} characters")]
+    /// Nothing that could be a key.
+    #[error("a key is 64 hexadecimal digits, and there are none")]
+    Empty,
+    /// Not 64 digits.
+    #[error("a key is 64 hexadecimal digits, got {got}")]
     Length {
-        /// Characters in the text.
+        /// Digits in the text.
         got: usize,
     },
-    /// A character that is no hexadecimal digit.
-    #[error("a key is 64 hexadecimal digits, character {position} is none")]
+    /// A character that is no hexadecimal digit, or stands behind the key.
+    #[error("a key is 64 hexadecimal digits, character {} is {found:?}", position + 1)]
     Digit {
-        /// Byte position in the text, from 0.
+        /// Its place in the text, in characters from 0.
         position: usize,
+        /// The character.
+        found: char,
     },
+    /// Not a text.
+    #[error("a key is 64 hexadecimal digits, and this is no text in UTF-8 or UTF-16")]
+    Encoding,
 }
 
 impl FeedKey {
-    /// Reads 64 hexadecimal digits of either case.
+    /// Reads 64 hexadecimal digits of either case and nothing else; see `from_str` for what people write.
     ///
     /// # Errors
     ///
@@ -124,7 +132,7 @@ impl RootKey {
         Self(bytes)
     }
 
-    /// Reads 64 hexadecimal digits of either case.
+    /// Reads 64 hexadecimal digits of either case and nothing else; see `from_str` for what people write.
     ///
     /// # Errors
     ///
@@ -159,7 +167,7 @@ impl PeerSecret {
         Self(bytes)
     }
 
-    /// Reads 64 hexadecimal digits of either case.
+    /// Reads 64 hexadecimal digits of either case and nothing else; see `from_str` for what people write.
     ///
     /// # Errors
     ///
@@ -243,19 +251,17 @@ pub fn to_hex(bytes: &[u8]) -> String {
 }
 
 fn parse_hex(text: &str) -> Result<[u8; 32], KeyParseError> {
-    let text = text.as_bytes();
+    let slip = text.chars().enumerate().find(|(_, c)| !c.is_ascii_hexdigit());
+    if let Some((position, found)) = slip {
+        return Err(KeyParseError::Digit { position, found });
+    }
     if text.len() != 64 {
         return Err(KeyParseError::Length { got: text.len() });
     }
-    let digit = |position: usize| match text[position] {
-        c @ b'0'..=b'9' => Ok(c - b'0'),
-        c @ b'a'..=b'f' => Ok(c - b'a' + 10),
-        c @ b'A'..=b'F' => Ok(c - b'A' + 10),
-        _ => Err(KeyParseError::Digit { position }),
-    };
     let mut out = [0; 32];
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = digit(2 * i)? << 4 | digit(2 * i + 1)?;
+    for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16).unwrap_or_default() as u8;
+        *byte = digit(pair[0]) << 4 | digit(pair[1]);
     }
     Ok(out)
 }

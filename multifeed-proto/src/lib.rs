@@ -84,6 +84,7 @@ extern crate alloc;
 
 mod config;
 mod connection;
+mod contents;
 mod dialect;
 mod entropy;
 mod error;
@@ -93,6 +94,7 @@ pub mod fuzzing;
 #[cfg(test)]
 #[path = "../tests/golden/mod.rs"]
 mod golden;
+mod key_text;
 mod keys;
 pub mod messages;
 pub mod rle;
@@ -103,6 +105,7 @@ pub mod wire;
 
 pub use config::Config;
 pub use connection::{Connection, Memory, Output, RootId};
+pub use contents::Contents;
 pub use dialect::Dialect;
 pub use entropy::Entropy;
 pub use error::{PeerError, UsageError};

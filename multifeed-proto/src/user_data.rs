@@ -1,6 +1,7 @@
 //! What an application says with the multifeed handshake.
 
 use alloc::string::String;
+use core::fmt;
 
 use serde::de::IgnoredAny;
 
@@ -8,7 +9,7 @@ use serde::de::IgnoredAny;
 /// JavaScript. At most [`UserData::MAX`] bytes; `null` arrives as nothing.
 ///
 /// Who knows the root key gets it, encrypted but not authenticated: it proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UserData(String);
 
 /// Why a text is no [`UserData`].
@@ -29,6 +30,12 @@ pub enum UserDataError {
         /// Greatest number allowed.
         max: usize,
     },
+}
+
+impl fmt::Debug for UserData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserData({} bytes)", self.0.len())
+    }
 }
 
 impl UserData {

@@ -277,7 +277,7 @@ fn a_silent_peer_is_given_up_at_the_exact_moment() {
     assert_eq!(alone.poll_output(), None);
     assert_eq!(alone.poll_timeout(), Some(at(20_500)));
     alone.handle_timeout(at(20_500));
-    assert_eq!(alone.poll_output(), Some(Output::Closed { error: Some(PeerError::Silent) }));
+    assert_eq!(alone.poll_output(), Some(Output::Closed { error: Some(PeerError::NothingCame) }));
     assert_eq!(alone.poll_timeout(), None);
 }
 

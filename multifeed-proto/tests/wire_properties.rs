@@ -208,7 +208,8 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::Data(Data { index, value, nodes, signature })
             }),
         option::of(key()).prop_map(|discovery_key| Message::Close { discovery_key }),
-        (any::<u64>(), blob()).prop_map(|(id, payload)| Message::Extension { id, payload }),
+        (any::<u64>(), blob())
+            .prop_map(|(id, payload)| Message::Extension { id, payload: payload.into() }),
     ]
 }
 

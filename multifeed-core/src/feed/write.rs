@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use multifeed_proto::Contents;
 
 use super::Feed;
 use crate::format::sleep;
@@ -27,7 +28,7 @@ const NODE_GAP: u64 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     /// Blocks by byte offset. Empty blocks are not written.
-    data: BTreeMap<u64, Bytes>,
+    data: BTreeMap<u64, Contents>,
     pub(super) nodes: BTreeMap<u64, Node>,
     pub(super) signatures: BTreeMap<u64, [u8; 64]>,
     pub(super) appends: Vec<(CommandId, u64, u64)>,
@@ -100,7 +101,7 @@ impl Buffer {
     ) {
         self.bytes += block.len();
         if !block.is_empty() {
-            self.data.insert(offset, block);
+            self.data.insert(offset, block.into());
         }
         match self.blocks.last_mut() {
             Some((range, from)) if range.end == index && *from == source => range.end += 1,
@@ -300,7 +301,7 @@ impl Feed {
 
     fn write_data(
         &self,
-        data: BTreeMap<u64, Bytes>,
+        data: BTreeMap<u64, Contents>,
         ops: &mut Vec<Op>,
         synced: &mut Vec<&'static str>,
     ) {
@@ -311,7 +312,7 @@ impl Feed {
         let mut write = |offset, data| ops.push(Op::Write { path: path.clone(), offset, data });
         let mut joined = BytesMut::new();
         let mut start = 0;
-        for (offset, block) in data {
+        for (offset, Contents(block)) in data {
             let touches = start + joined.len() as u64 == offset;
             let large = block.len() >= JOIN_BELOW;
             if !joined.is_empty() && (!touches || large || joined.len() + block.len() > JOIN_UP_TO)

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::{ChannelId, Now, UsageError};
+use multifeed_proto::{ChannelId, Contents, Now, UsageError};
 
 use super::{ConnectionId, Event, FeedId, Node, NodeError};
 
@@ -144,7 +144,7 @@ impl Node {
         id: ConnectionId,
         channel: Option<ChannelId>,
         name: String,
-        payload: Bytes,
+        payload: Contents,
     ) {
         let feed = match channel {
             Some(channel) => match self.feed_of(id, channel) {

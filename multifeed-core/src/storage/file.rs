@@ -4,16 +4,23 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Bytes of one page.
 const PAGE: usize = 4096;
 
 /// A file in memory. Ranges that were never written take no space, and clones share their pages
 /// until one is written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct SparseFile {
     pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
     len: u64,
+}
+
+impl fmt::Debug for SparseFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SparseFile({} bytes)", self.len)
+    }
 }
 
 impl SparseFile {

@@ -11,6 +11,7 @@ mod file;
 mod journal;
 mod memory;
 mod queue;
+mod shown;
 
 pub use error::{NotAFile, StorageError, StorageErrorKind};
 pub use failed::Failed;
@@ -102,8 +103,8 @@ pub struct Batch {
     pub ops: Vec<Op>,
 }
 
-/// One operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One operation. `Debug` tells how much is written, and not what.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Op {
     /// Read up to `len` bytes. Fewer come back at the end of the file, none if it does not exist:
     /// [`Answer::Bytes`] or [`Answer::NotFound`]. More than [`MAX_READ`] that are there are refused.
@@ -195,8 +196,8 @@ pub enum Op {
     },
 }
 
-/// How an operation went well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How an operation went well. `Debug` tells how much was read, and not what.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Done; for all operations that ask for nothing.
     Done,

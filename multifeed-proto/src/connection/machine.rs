@@ -85,6 +85,7 @@ impl Connection {
         wire.distrust(config.max_stranger_frame_body.min(config.max_frame_body));
         let mut timers = Timers::default();
         timers.start(Timer::Handshake, now, config.handshake_timeout);
+        timers.start(Timer::FirstMessage, now, config.first_message_timeout);
         timers.start(Timer::Idle, now, config.idle_timeout);
         Self {
             wire,
@@ -148,6 +149,9 @@ impl Connection {
         self.received = self.received.saturating_add(bytes.len() as u64);
         self.timers.start(Timer::Idle, self.now, self.config.idle_timeout);
         let result = self.wire.handle_bytes(bytes).and_then(|()| self.read());
+        if self.wire.has_heard() {
+            self.timers.stop(Timer::FirstMessage);
+        }
         if let Err(error) = result {
             self.end(Some(error));
         }
@@ -177,7 +181,10 @@ impl Connection {
         if let Err(error) = self.read_messages(usize::MAX) {
             return self.end(Some(error));
         }
-        let cut_off = self.wire.is_mid_message().then_some(PeerError::Truncated);
+        let cut_off = self.wire.is_mid_message().then(|| match self.wire.foreign() {
+            Some(speaks) => PeerError::OtherProtocol { speaks },
+            None => PeerError::Truncated,
+        });
         let left = self.left_by_remote().filter(|_| self.wire.is_connected() || self.received == 0);
         self.end(left.or(cut_off));
     }
@@ -198,6 +205,15 @@ impl Connection {
         (waits && self.session.is_unanswered()).then_some(left)
     }
 
+    /// Why the Noise handshake is not over in time.
+    fn late_handshake(&self) -> PeerError {
+        match self.wire.foreign() {
+            Some(speaks) => PeerError::OtherProtocol { speaks },
+            None if self.received == 0 => PeerError::NothingCame,
+            None => PeerError::HandshakeTimeout,
+        }
+    }
+
     /// The moment of [`poll_timeout`](Self::poll_timeout) has come. Harmless when early.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
@@ -205,13 +221,19 @@ impl Connection {
             return;
         }
         if let Err(error) = self.session.handle_timeout(self.now) {
-            self.end(Some(error));
+            let early = !self.wire.is_connected() && error == PeerError::MultifeedTimeout;
+            self.end(Some(if early { self.late_handshake() } else { error }));
             return;
         }
         self.flush();
         while let Some(timer) = self.timers.expired(self.now) {
             match timer {
-                Timer::Handshake => return self.end(Some(PeerError::HandshakeTimeout)),
+                Timer::Handshake | Timer::FirstMessage => {
+                    return self.end(Some(self.late_handshake()));
+                }
+                Timer::Idle if !self.wire.is_connected() => {
+                    return self.end(Some(self.late_handshake()));
+                }
                 Timer::Idle | Timer::Linger => return self.end(Some(PeerError::Silent)),
                 Timer::Keepalive => {
                     self.wire.send_keepalive();

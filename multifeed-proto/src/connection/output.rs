@@ -152,7 +152,7 @@ pub enum Output {
         /// Name of the extension.
         name: String,
         /// What it says.
-        payload: bytes::Bytes,
+        payload: crate::Contents,
     },
     /// The connection is over. The last output.
     Closed {

@@ -9,6 +9,8 @@ use crate::Now;
 pub(super) enum Timer {
     /// The Noise handshake must be over.
     Handshake,
+    /// The first message of it must be there.
+    FirstMessage,
     /// Something must have arrived.
     Idle,
     /// After our own end of the stream: the remote's must have come.
@@ -47,7 +49,8 @@ impl Timers {
     }
 }
 
-const ALL: [Timer; 4] = [Timer::Handshake, Timer::Idle, Timer::Linger, Timer::Keepalive];
+const ALL: [Timer; 5] =
+    [Timer::Handshake, Timer::FirstMessage, Timer::Idle, Timer::Linger, Timer::Keepalive];
 
 #[cfg(test)]
 mod tests {

@@ -150,7 +150,7 @@ impl Encoder {
             Message::Close { discovery_key } => Body::Close(schema::Close {
                 discovery_key: discovery_key.map(|key| Bytes::copy_from_slice(&key.0)),
             }),
-            Message::Extension { id, payload } => Body::Extension(*id, payload.clone()),
+            Message::Extension { id, payload } => Body::Extension(*id, payload.0.clone()),
         })
     }
 
@@ -345,7 +345,7 @@ fn decode_node(raw: &schema::Node) -> Result<Node, Fault> {
 fn decode_extension(mut body: Bytes) -> Option<Message> {
     let (id, len) = varint::read(&body, varint::MAX_LEN).ok()??;
     body.advance(len);
-    Some(Message::Extension { id, payload: body })
+    Some(Message::Extension { id, payload: body.into() })
 }
 
 fn span(raw: &schema::Span, default_length: u64) -> Result<Span, Fault> {

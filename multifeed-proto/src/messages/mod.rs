@@ -8,10 +8,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
-use crate::DiscoveryKey;
+use crate::{Contents, DiscoveryKey};
 
 pub mod codec;
 mod scan;
@@ -60,7 +61,7 @@ pub enum Message {
         /// Position of the extension's name in the sender's list.
         id: u64,
         /// What the extension sent.
-        payload: Bytes,
+        payload: Contents,
     },
 }
 
@@ -127,8 +128,8 @@ pub struct Request {
     pub nodes: u64,
 }
 
-/// A block with its proof.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A block with its proof. `Debug` does not show the block.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Data {
     /// Block index.
     pub index: u64,
@@ -149,4 +150,15 @@ pub struct Node {
     pub hash: [u8; 32],
     /// Bytes of all blocks below.
     pub size: u64,
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data")
+            .field("index", &self.index)
+            .field("bytes", &self.value.as_ref().map(Bytes::len))
+            .field("nodes", &self.nodes.len())
+            .field("signed", &self.signature.is_some())
+            .finish()
+    }
 }

@@ -403,13 +403,14 @@ impl Session {
                 let options = crate::messages::Options { extensions, ack: None };
                 self.messages.push_back((0, Message::Options(options)));
             }
-            self.messages.push_back((0, Message::Extension { id: number, payload }));
+            self.messages
+                .push_back((0, Message::Extension { id: number, payload: payload.into() }));
             return Ok(());
         };
         self.open_peer(id)?;
         let number = self.channels.get(id).and_then(|channel| channel.scope.id(name));
         let number = number.ok_or(UsageError::UnknownExtension)?;
-        self.send(id, Message::Extension { id: number, payload });
+        self.send(id, Message::Extension { id: number, payload: payload.into() });
         Ok(())
     }
 

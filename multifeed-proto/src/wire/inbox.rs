@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 /// A buffer that grows with what arrives, never with what is announced. Every operation costs time
 /// in proportion to the bytes pushed since the last one, however they were cut.
-#[derive(Debug)]
 pub(crate) struct Inbox {
     buffer: Vec<u8>,
     // Bytes of `buffer` that are consumed.

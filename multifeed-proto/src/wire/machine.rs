@@ -9,6 +9,7 @@ use core::fmt;
 
 use crate::messages::{Message, codec};
 use crate::wire::cipher::{Encryption, StreamCipher};
+use crate::wire::foreign;
 use crate::wire::frame::{self, Head};
 use crate::wire::inbox::{self, Inbox};
 use crate::wire::noise::{Finished, Handshake};
@@ -64,6 +65,8 @@ pub struct Wire {
     inbox: Inbox,
     outbox: Outbox,
     connected: Option<WireEvent>,
+    /// A whole handshake message came.
+    heard: bool,
     error: Option<PeerError>,
 }
 
@@ -128,6 +131,7 @@ impl Wire {
             inbox: Inbox::default(),
             outbox,
             connected: None,
+            heard: false,
             error: None,
         }
     }
@@ -149,7 +153,7 @@ impl Wire {
                 Ok(())
             }
             Phase::Handshaking { .. } => {
-                let result = self.advance_handshake();
+                let result = self.advance_handshake().map_err(|error| self.named(error));
                 self.remember(result)
             }
             Phase::Failed => Ok(()),
@@ -221,6 +225,19 @@ impl Wire {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected { .. })
+    }
+
+    /// Whether a whole handshake message of the peer came and fitted.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// What the peer's first bytes look like, where they are no handshake.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&'static str> {
+        let handshaking = matches!(self.phase, Phase::Handshaking { .. }) && !self.heard;
+        handshaking.then(|| foreign::nature(self.inbox.bytes())).flatten()
     }
 
     /// Whether the end of the stream at this point would cut something off: the handshake is not over,
@@ -297,7 +314,16 @@ impl Wire {
         result
     }
 
+    /// The error of a handshake, by the name of the service that speaks if it is none of ours.
+    fn named(&self, error: PeerError) -> PeerError {
+        let nature = foreign::nature(self.inbox.bytes()).filter(|_| !self.heard);
+        nature.map_or(error, |speaks| PeerError::OtherProtocol { speaks })
+    }
+
     fn advance_handshake(&mut self) -> Result<(), PeerError> {
+        if let Some(speaks) = foreign::service(self.inbox.bytes()).filter(|_| !self.heard) {
+            return Err(PeerError::OtherProtocol { speaks });
+        }
         while let Phase::Handshaking { handshake, .. } = &mut self.phase {
             let input = self.inbox.bytes();
             let Some((len, len_bytes)) = varint::read(input, frame::MAX_VARINT)
@@ -312,6 +338,7 @@ impl Wire {
             let Some(message) = input[len_bytes..].get(..message_len) else { return Ok(()) };
 
             let finished = handshake.read(message, self.outbox.buffer())?;
+            self.heard = true;
             self.outbox.seal(None);
             self.inbox.consume(len_bytes + message_len);
             if let Some(finished) = finished {

@@ -6,7 +6,8 @@
 //! - [`noise`] the handshake, on the primitives in `resolver`;
 //! - [`cipher`] what travels after it goes through;
 //! - [`frame`] and [`varint`] how messages are told apart;
-//! - `inbox` and `outbox` the buffers.
+//! - `inbox` and `outbox` the buffers;
+//! - `foreign` knows other services by what they say first.
 //!
 //! The bodies of messages are in [`crate::messages`]; channels, timers and the meaning of messages in
 //! [`crate::session`] and [`crate::Connection`].
@@ -19,6 +20,7 @@ use crate::keyed_hash;
 use crate::messages::Message;
 
 pub mod cipher;
+mod foreign;
 pub mod frame;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -6,7 +6,6 @@ use crate::wire::cipher::StreamCipher;
 
 /// A queue of bytes that is appended to in clear, ciphered in bulk when it is looked at, and written
 /// in parts of any size.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     buffer: Vec<u8>,
     // Bytes of `buffer` that were transmitted.

@@ -3,8 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-use multifeed_proto::{Dialect, FeedKey, PeerError, UserData};
+use multifeed_proto::{Contents, Dialect, FeedKey, PeerError, UserData};
 
 use super::{ConnectionId, Counters, FeedId, Health, MultifeedId, NodeError, WaitingFor};
 use crate::node::Question;
@@ -216,7 +215,7 @@ pub enum Event {
         /// Name of the extension.
         name: String,
         /// The message.
-        payload: Bytes,
+        payload: Contents,
     },
     /// Nothing has moved for [`NodeConfig::stall_timeout`](crate::NodeConfig), and the two are not in sync.
     Stalled {

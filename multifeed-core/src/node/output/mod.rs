@@ -11,6 +11,7 @@ mod event;
 mod info;
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -54,8 +55,8 @@ pub enum Output {
     Event(Event),
 }
 
-/// What came of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What came of a command. `Debug` does not show blocks.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The store is open.
@@ -99,4 +100,26 @@ pub enum Outcome {
     Unblocked,
     /// All is written and closed.
     Closed,
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Joined(multifeed) => return f.debug_tuple("Joined").field(multifeed).finish(),
+            Self::Feed(feed) => return f.debug_tuple("Feed").field(feed).finish(),
+            Self::Appended { start, length } => return write!(f, "Appended({start}, {length})"),
+            Self::Blocks(blocks) => return write!(f, "Blocks({} of them)", blocks.len()),
+            Self::Block(block) => return write!(f, "Block({} bytes)", block.len()),
+            Self::Has(has) => return write!(f, "Has({has})"),
+            Self::Updated { length } => return write!(f, "Updated({length})"),
+            Self::Sought { block, offset } => return write!(f, "Sought({block}, {offset})"),
+            Self::Opened => "Opened",
+            Self::Downloaded => "Downloaded",
+            Self::Cleared => "Cleared",
+            Self::Blocked => "Blocked",
+            Self::Unblocked => "Unblocked",
+            Self::Closed => "Closed",
+        };
+        f.write_str(name)
+    }
 }

@@ -12,9 +12,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
-use crate::{ChannelId, Config, Dialect, FeedKey, Now, PeerError, RootKey, UserData};
+use crate::{ChannelId, Config, Contents, Dialect, FeedKey, Now, PeerError, RootKey, UserData};
 
 /// The state of one multifeed (root key) on one connection.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ struct Marks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(crate) name: &'static str,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Contents,
 }
 
 /// What a message of the remote amounts to.

@@ -1,9 +1,13 @@
 //! TCP connections that are set up as replication wants them.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use multifeed_driver::accept;
+use multifeed_driver::{Door, Listen, LobbyLimits, Origin, SILENT, accept};
+use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
 use crate::runtime::Tokio;
@@ -23,7 +27,16 @@ pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
 
 /// Waits for peers.
 #[derive(Debug)]
-pub struct Listener(TcpListener);
+pub struct Listener {
+    listener: Tcp,
+    door: Mutex<Door<Accepted>>,
+    timer: Tokio,
+}
+
+#[derive(Debug)]
+struct Tcp(TcpListener);
+
+type Accepted = (TcpStream, SocketAddr);
 
 impl Listener {
     /// Listens on `address`; port 0 picks a free one.
@@ -32,7 +45,14 @@ impl Listener {
     ///
     /// If the address is taken, not ours, or not allowed.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self(TcpListener::bind(address).await?))
+        let listener = Tcp(TcpListener::bind(address).await?);
+        Ok(Self { listener, door: Mutex::new(Door::new(SILENT)), timer: Tokio::new() })
+    }
+
+    /// The same with other limits for peers that have said nothing: see [`next_peer`](Self::next_peer).
+    #[must_use]
+    pub fn silent_peers(self, limits: LobbyLimits) -> Self {
+        Self { door: Mutex::new(Door::new(limits)), ..self }
     }
 
     /// The address that peers connect to.
@@ -41,10 +61,33 @@ impl Listener {
     ///
     /// If the operating system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.0.local_addr()
     }
 
-    /// The next peer. Dropping this future loses none.
+    /// The next peer that has said something. Dropping this future loses none.
+    ///
+    /// Peers that connect and say nothing wait here, with places and a time of their own, and cost no more than
+    /// a socket. What comes out is to be replicated in the role of [`Role::Responder`](crate::Role::Responder),
+    /// with the address as options, so that the store bounds peers that have proven nothing in its turn:
+    /// `store.replicate_with(stream, Role::Responder, address)`.
+    ///
+    /// Goes on after errors of a single connection, and where too many files are open.
+    ///
+    /// # Errors
+    ///
+    /// If the listener itself is broken.
+    pub async fn next_peer(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|cx| self.door().poll_peer(cx, &self.listener, &self.timer)).await
+    }
+
+    /// Peers that [`next_peer`](Self::next_peer) turned away because they said nothing, so far.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.door().turned_away()
+    }
+
+    /// The next connection, whether the other side has said something or not. Dropping this future loses
+    /// none. A server that strangers can reach uses [`next_peer`](Self::next_peer).
     ///
     /// Goes on after errors of a single connection, and waits while too many files are open, so that
     /// a burst of peers does not end a server.
@@ -53,7 +96,32 @@ impl Listener {
     ///
     /// If the listener itself is broken.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let prepare = |(stream, _): &(TcpStream, SocketAddr)| stream.set_nodelay(true);
-        accept(&Tokio::new(), || self.0.accept(), prepare).await
+        let prepare = |(stream, _): &Accepted| stream.set_nodelay(true);
+        accept(&self.timer, || self.listener.0.accept(), prepare).await
+    }
+
+    fn door(&self) -> MutexGuard<'_, Door<Accepted>> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listen for Tcp {
+    type Peer = Accepted;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        let (stream, address) = ready!(self.0.poll_accept(cx))?;
+        // It fails only for one that is gone already, which the next look shows.
+        let _ = stream.set_nodelay(true);
+        Poll::Ready(Ok((stream, address)))
+    }
+
+    fn poll_spoken(&self, (stream, _): &Accepted, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut byte = [0];
+        let read = ready!(stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)))?;
+        Poll::Ready(Ok(read > 0))
+    }
+
+    fn origin(&self, (_, address): &Accepted) -> Option<Origin> {
+        Some((*address).into())
     }
 }

@@ -18,11 +18,13 @@ pub mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod lobby;
 mod node;
 mod ranges;
 pub mod storage;
 pub mod tree;
 
+pub use lobby::{Lobby, LobbyLimits, Origin};
 pub use node::{
     CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
     FeedInfo, Fetch, Health, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output,

@@ -26,6 +26,7 @@ mod accept;
 mod backoff;
 mod command;
 mod disk;
+mod door;
 mod driver;
 pub mod encoding;
 mod error;
@@ -52,6 +53,7 @@ pub mod javascript {}
 pub use accept::accept;
 pub use backoff::Backoff;
 pub use disk::DiskStorage;
+pub use door::{Door, Listen, SILENT};
 pub use driver::Driver;
 pub use error::{Error, ReplicationError};
 pub use events::{Event, Events};
@@ -71,10 +73,11 @@ pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
-    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Health, Layout,
-    MultifeedId, NodeConfig, NodeError, PeerInfo, Peers, Policy, Question, QuestionId,
-    ReplicationOptions, SyncState, WaitingFor,
+    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Health, Layout, Lobby,
+    LobbyLimits, MultifeedId, NodeConfig, NodeError, Origin, PeerInfo, Peers, Policy, Question,
+    QuestionId, ReplicationOptions, SyncState, WaitingFor,
 };
 pub use multifeed_proto::{
-    Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey, UserData, UserDataError,
+    Contents, Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey, UserData,
+    UserDataError,
 };

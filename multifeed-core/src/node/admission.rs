@@ -1,7 +1,8 @@
 //! Which peers are let in.
 //!
 //! A peer is known by its Noise static public key as soon as the Noise handshake is over. Until it is let in,
-//! no root key, feed or length is spoken of, not even by its discovery key.
+//! no root key, feed or length is spoken of, not even by its discovery key. Until it has proven that it knows a root
+//! key it is a stranger, and has a place only among those.
 
 use alloc::collections::BTreeSet;
 
@@ -9,6 +10,7 @@ use multifeed_proto::{Now, PeerError, to_hex};
 
 use super::link::Link;
 use super::{ConnectionId, Event, Node, NodeError};
+use crate::lobby::Origin;
 
 /// Which peers are let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,15 @@ impl Node {
         self.touched.insert(connection);
         self.announce(connection);
         Ok(())
+    }
+
+    /// A connection was accepted, and its peer has proven nothing: another may have to give way to it.
+    pub(super) fn let_stranger_in(&mut self, id: ConnectionId, origin: Option<Origin>) {
+        let Some(gone) = self.strangers.enter(self.now, id, origin) else { return };
+        if let Some(link) = self.links.get_mut(&gone) {
+            link.connection.close(Some(PeerError::GaveWay));
+            self.pump_link(gone);
+        }
     }
 
     /// The Noise handshake is over: it is known who the peer is.

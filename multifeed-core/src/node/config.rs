@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use multifeed_proto::{Config, PeerSecret, UserData};
 use zeroize::Zeroizing;
 
 use super::{MultifeedId, Peers, Policy};
+use crate::lobby::{LobbyLimits, Origin};
 
 /// How a store keeps its feeds on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +91,9 @@ pub struct ConnectOptions {
     ///
     /// Source: option `encrypted: false` of `hypercore-protocol@8.0.7`.
     pub unencrypted: bool,
+    /// Where an accepted connection comes from, so that strangers from one place have a bound of their own:
+    /// see [`NodeConfig::strangers`]. `None`: not known, or the connection was made by this side.
+    pub origin: Option<Origin>,
     /// What the peer is told with the handshake of each multifeed, after it has proven to know the root key;
     /// it comes there with [`Event::Ready`](crate::Event::Ready).
     pub user_data: Option<UserData>,
@@ -123,6 +128,21 @@ impl Default for ReplicationOptions {
     }
 }
 
+impl ConnectOptions {
+    /// The same for a connection that was accepted from this address.
+    #[must_use]
+    pub fn accepted_from(self, address: SocketAddr) -> Self {
+        Self { origin: Some(address.into()), ..self }
+    }
+}
+
+impl From<SocketAddr> for ConnectOptions {
+    /// For all multifeeds, on a connection that was accepted from this address.
+    fn from(address: SocketAddr) -> Self {
+        Self::default().accepted_from(address)
+    }
+}
+
 impl From<ReplicationOptions> for ConnectOptions {
     /// For all multifeeds.
     fn from(replication: ReplicationOptions) -> Self {
@@ -135,6 +155,12 @@ impl From<ReplicationOptions> for ConnectOptions {
 pub struct NodeConfig {
     /// Limits and times of each connection.
     pub connection: Config,
+    /// Accepted connections whose peer has not proven that it knows a root key. Beyond it the one that
+    /// [gives way](crate::Lobby) ends with [`PeerError::GaveWay`](multifeed_proto::PeerError::GaveWay); a
+    /// peer that has proven it is never among them. `patience` is the time for the first Noise message where the
+    /// [origin](ConnectOptions::origin) is known; the rest must come within
+    /// [`Config::multifeed_timeout`].
+    pub strangers: LobbyLimits,
     /// When a write counts as done.
     pub durability: Durability,
     /// Only those blocks are fetched that somebody asks for, in every feed for which
@@ -196,6 +222,11 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             connection: Config::default(),
+            strangers: LobbyLimits {
+                places: 1024,
+                per_origin: 512,
+                patience: Duration::from_secs(3),
+            },
             durability: Durability::default(),
             sparse: false,
             upload_events: false,

@@ -98,6 +98,7 @@ pub use output::{
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use progress::PeerInfo;
 
+use crate::lobby::Lobby;
 use crate::storage::{Batch, BatchId, Op};
 use crate::tree::NodeIndex;
 use available::Hopeful;
@@ -141,6 +142,8 @@ pub struct Node {
     held: Sums,
     by_key: BTreeMap<FeedKey, FeedId>,
     links: BTreeMap<ConnectionId, Link>,
+    /// Accepted connections whose peer has proven nothing.
+    strangers: Lobby<ConnectionId>,
     next_connection: u32,
     next_command: u64,
     next_batch: u64,
@@ -212,6 +215,7 @@ impl Node {
     #[must_use]
     pub fn new(config: NodeConfig, entropy: Entropy, now: Now) -> Self {
         Self {
+            strangers: Lobby::new(config.strangers.clone()),
             config,
             entropy,
             now,
@@ -406,6 +410,7 @@ impl Node {
         let counters = self.counters(id);
         let Some(mut link) = self.links.remove(&id) else { return };
         self.uncount_bytes(&link);
+        self.strangers.leave(id);
         let unsent = link.connection.transmit().to_vec();
         for (channel_id, channel) in &link.channels {
             if let Some(entry) = self.feeds.get_mut(channel.feed.0 as usize) {

@@ -33,7 +33,10 @@ impl Node {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let entropy = self.entropy.split();
-        let config = self.config.connection.clone();
+        let mut config = self.config.connection.clone();
+        if options.origin.is_some() {
+            config.first_message_timeout = self.config.strangers.patience;
+        }
         let wire = match &options.identity {
             Some(secret) => Wire::with_static_key(role, entropy, &config, *secret.expose()),
             None => Wire::new(role, entropy, &config),
@@ -52,6 +55,9 @@ impl Node {
         link.admit_only(options.peers);
         link.tick_at = Some(self.now);
         self.links.insert(id, link);
+        if role == Role::Responder || options.origin.is_some() {
+            self.let_stranger_in(id, options.origin);
+        }
         for multifeed in multifeeds {
             // Nothing is open yet that could be in the way.
             let _ = self.attach_root(id, multifeed);
@@ -173,6 +179,7 @@ impl Node {
                     root.was_ready = true;
                 }
                 link.progress(self.now);
+                self.strangers.leave(id);
                 let user_data = user_data.and_then(|text| UserData::from_json(text).ok());
                 self.event(Event::Ready { connection: id, multifeed, dialect, user_data });
                 self.propose(id, multifeed, keys);

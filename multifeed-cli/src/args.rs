@@ -104,8 +104,9 @@ pub(crate) enum Command {
     /// Wait for peers and sync with all that come, until stopped (Ctrl-C).
     ///
     /// With --json the first line is {"event":"listening","address"}. Then, for each peer:
-    /// connected, in_sync (again after every change), error if it failed, closed. When all places are
-    /// taken {"event":"full","connections"}.
+    /// connected (once it has proven that it knows the root key), in_sync (again after every change), error if it
+    /// failed, closed. When all places are taken {"event":"full","connections"}; for connections that proved
+    /// nothing, and are too many to be told of one by one, {"event":"strangers","turned_away"}.
     Serve(Serve),
     /// Connect to a peer, sync both ways, and end when both sides have everything.
     ///
@@ -225,13 +226,17 @@ pub(crate) struct Serve {
     /// Address to wait at. Port 0 picks a free one; `0.0.0.0` or `[::]` waits on all networks.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) listen: String,
-    /// End when the first peer has left: with exit code 0 if it left in order, else 1.
+    /// End when the first peer that knows the root key has left: with exit code 0 if it left in order, else 1.
     #[arg(long)]
     pub(crate) once: bool,
     /// End each connection when both sides have everything. Without it peers get what is added later.
     #[arg(long)]
     pub(crate) no_live: bool,
     /// Peers that are served at once. More wait until one has left, which is said.
+    ///
+    /// Only those count that have proven that they know the root key. Others have places of their own, and take
+    /// none of these: 512 that have said nothing, for 3 seconds each, and 1,024 that have, for 10; half of them
+    /// from one address (of IPv6: one /64). When these are taken, the oldest gives way to the newest.
     #[arg(long, value_name = "N", default_value_t = NonZeroU16::new(512).expect("not 0"))]
     pub(crate) max_connections: NonZeroU16,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::signals::Signal;
 pub(crate) struct Failure {
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    /// What the user can do about it.
+    /// What the user can do about it, where that is not said by its code alone: see `advice`.
     pub(crate) advice: Option<String>,
     /// Numbers and names in the message, for programs.
     pub(crate) details: Map<String, Value>,
@@ -60,8 +60,7 @@ impl Failure {
     /// A command that a signal ended before it was done.
     pub(crate) fn interrupted(signal: Signal) -> Self {
         let message = format!("stopped by {} before it was done", signal.name());
-        let advice = "everything that was stored stays; the same command goes on from there";
-        Self { exit: signal.exit_code(), ..Self::new(INTERRUPTED, message).advice(advice) }
+        Self { exit: signal.exit_code(), ..Self::new(INTERRUPTED, message) }
     }
 
     /// Whether a signal is the reason.
@@ -74,17 +73,13 @@ impl Failure {
         let place = directory.display();
         let failure = Self::new(error.code(), format!("{place}: {error}"))
             .detail("directory", place.to_string());
-        let failure = match error {
+        match error {
             Error::Node(error) => failure.with_node_details(error),
             Error::Timeout { feed, index, .. } => {
                 failure.detail("feed", feed.as_str()).detail("index", *index)
             }
             // Their message says all there is.
             _ => failure,
-        };
-        match store_advice(failure.code) {
-            Some(advice) => failure.advice(advice),
-            None => failure,
         }
     }
 
@@ -98,11 +93,7 @@ impl Failure {
             // Only these are nobody's fault but the network's or our own.
             other => Self::new(other.code(), format!("connection with {peer}: {other}")),
         };
-        let failure = failure.detail("peer", peer.to_string());
-        match connection_advice(failure.code) {
-            Some(advice) => failure.advice(advice),
-            None => failure,
-        }
+        failure.detail("peer", peer.to_string())
     }
 
     fn with_node_details(self, error: &NodeError) -> Self {
@@ -135,9 +126,10 @@ impl Failure {
             | PeerError::ClientMismatch { ours, theirs } => {
                 self.detail("ours", *ours).detail("theirs", theirs.as_str())
             }
-            PeerError::Proof { feed, index, .. } | PeerError::RequestTimeout { feed, index } => {
+            PeerError::Proof { feed, index, .. } => {
                 self.detail("feed", feed.as_str()).detail("index", *index)
             }
+            PeerError::Left { connected } => self.detail("connected", *connected),
             // What the others count is of use to nobody but a developer, who reads the message.
             _ => self,
         }
@@ -145,69 +137,4 @@ impl Failure {
 }
 
 /// The code of a command that a signal ended.
-const INTERRUPTED: &str = "ERR_INTERRUPTED";
-
-/// What to do about blocks of one's own that are damaged.
-pub(crate) const LOST_ADVICE: &str =
-    "sync with a peer that has the feed: it sends them back, and the writer goes on";
-
-fn store_advice(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "ERR_IN_USE" => {
-            "a store is open in one program at a time: end the other one (append, serve and sync \
-             end in order on Ctrl-C), then try again"
-        }
-        "ERR_DISK_FULL" => "make room on the disk and try again",
-        "ERR_DISK_QUOTA" => {
-            "remove files of yours on that disk, or have the quota raised, and try again"
-        }
-        "ERR_READ_ONLY" => {
-            "`feeds`, `cat`, `verify`, `convert` and `serve --read-only` work where nothing can be written; to write, \
-             copy the folder to another disk"
-        }
-        "ERR_REMOVED" => "put the folder back, see whether its disk is there, and start again",
-        "ERR_DISK" => {
-            "see whether the disk and what connects it are well, and copy what can still be read"
-        }
-        "ERR_NOT_A_FILE" => {
-            "a store holds files and folders only: put the file itself there, or restore it from a backup"
-        }
-        "ERR_NOT_A_LOCK" => "see what it is, and move it away; the store makes another",
-        "ERR_DENIED" => "see who owns the folder, and whether you may write there",
-        "ERR_FEED_DAMAGED" => {
-            "the other feeds of the store are not affected; a feed by others can be fetched again \
-             into a new folder with `sync`"
-        }
-        "ERR_BLOCKS_LOST" => LOST_ADVICE,
-        "ERR_STORE_DAMAGED" => "restore the file from a backup, or sync into a new folder",
-        "ERR_BLOCK_TOO_LARGE" => "split the contents into smaller blocks",
-        "ERR_TOO_MANY_FILES" => "raise the limit of open files (ulimit -n) and try again",
-        _ => return None,
-    })
-}
-
-fn connection_advice(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "ERR_MULTIFEED_TIMEOUT" => {
-            "see that both sides use the same root key, and that the other is a hypermultifeed or \
-             this program"
-        }
-        "ERR_PEER_LEFT" => {
-            "see that both sides use the same root key, and whether the peer has a list of those it lets in"
-        }
-        "ERR_VERSION_MISMATCH" => "use versions of the two programs with the same first number",
-        "ERR_CLIENT_MISMATCH" => {
-            "the other side is not a multifeed; see whether the address is right"
-        }
-        "ERR_HANDSHAKE" | "ERR_HANDSHAKE_TIMEOUT" => {
-            "see whether the address is that of a multifeed"
-        }
-        "ERR_STREAM" | "ERR_TRUNCATED" | "ETIMEDOUT" | "ERR_REQUEST_TIMEOUT" => {
-            "what arrived is stored; syncing again goes on from there"
-        }
-        "ERR_PROOF" => {
-            "what did not verify was not stored; sync with another peer that has the feed"
-        }
-        _ => return None,
-    })
-}
+pub(crate) const INTERRUPTED: &str = "ERR_INTERRUPTED";

@@ -27,22 +27,6 @@ pub(crate) async fn read(
     }
 }
 
-/// As [`read`], of a text.
-pub(crate) async fn read_text(
-    context: &Context,
-    path: &Path,
-    limit: u64,
-) -> Result<io::Result<String>, Failure> {
-    let read = read(context, path, limit).await?;
-    Ok(read.and_then(text))
-}
-
-/// A text, if these bytes are one. They may be a secret: the error does not show them.
-pub(crate) fn text(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))
-}
-
 fn read_here(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path == Path::new("-") {

@@ -53,11 +53,11 @@ impl fmt::Display for Source {
 pub(crate) async fn given(context: &Context) -> Result<Option<Given>, Failure> {
     let global = &context.global;
     if let Some(text) = &global.key {
-        return Ok(Some(parse(&text.0, Source::Option)?));
+        return Ok(Some(parse(text.0.as_bytes(), Source::Option)?));
     }
     if let Some(path) = &global.key_file {
         let source = Source::File(path.clone());
-        let text = input::read_text(context, path, MAX_KEY_FILE).await?.map_err(|error| {
+        let text = input::read(context, path, MAX_KEY_FILE).await?.map_err(|error| {
             Failure::new("ERR_KEY_FILE", format!("cannot read {source}: {error}"))
                 .advice("the file holds the root key, 64 hexadecimal digits")
         })?;
@@ -70,7 +70,7 @@ pub(crate) async fn given(context: &Context) -> Result<Option<Given>, Failure> {
     match std::env::var_os(KEY_VARIABLE) {
         // Set to nothing is how many a script takes a variable away.
         Some(text) if !text.is_empty() => {
-            Ok(Some(parse(&text.to_string_lossy(), Source::Variable)?))
+            Ok(Some(parse(text.as_encoded_bytes(), Source::Variable)?))
         }
         Some(_) | None => Ok(None),
     }
@@ -79,7 +79,7 @@ pub(crate) async fn given(context: &Context) -> Result<Option<Given>, Failure> {
 /// The key that is saved in the store, if one is.
 pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
     let path = directory.join(KEY_FILE);
-    let read = read_beginning(directory, KEY_FILE, MAX_KEY_FILE).and_then(input::text);
+    let read = read_beginning(directory, KEY_FILE, MAX_KEY_FILE);
     let text = match read {
         Ok(text) => text,
         Err(error) if is_missing(&error) => return Ok(None),
@@ -89,7 +89,7 @@ pub(crate) fn saved(directory: &Path) -> Result<Option<RootKey>, Failure> {
                 .advice("see who owns the file, or give the key with --key-file"));
         }
     };
-    RootKey::from_hex(text.trim()).map(Some).map_err(|error| {
+    RootKey::from_text(&text).map(Some).map_err(|error| {
         let message = format!("the saved root key {} is damaged: {error}", path.display());
         Failure::new("ERR_KEY_FILE", message)
             .advice("write the key into it, or remove it and give the key with --key-file")
@@ -163,11 +163,11 @@ pub(crate) fn hex(key: &RootKey) -> String {
 
 /// Whether a text is a key.
 pub(crate) fn check(text: &str) -> Result<(), KeyParseError> {
-    RootKey::from_hex(text.trim()).map(|_| ())
+    text.parse::<RootKey>().map(|_| ())
 }
 
-fn parse(text: &str, source: Source) -> Result<Given, Failure> {
-    match RootKey::from_hex(text.trim()) {
+fn parse(text: &[u8], source: Source) -> Result<Given, Failure> {
+    match RootKey::from_text(text) {
         Ok(key) => Ok(Given { key, source }),
         // The text may be a secret with a slip in it: it is not repeated.
         Err(error) => Err(Failure::new("ERR_KEY", format!("{source}: {error}"))

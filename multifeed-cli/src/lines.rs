@@ -92,10 +92,7 @@ fn too_long(number: u64, max: usize) -> Failure {
     let message = format!(
         "line {number} is too long: a line is a block, and a block has at most {max} bytes"
     );
-    Failure::new("ERR_BLOCK_TOO_LARGE", message)
-        .advice(format!("the lines before it were appended; go on from line {number}"))
-        .detail("line", number)
-        .detail("max", max)
+    Failure::new("ERR_BLOCK_TOO_LARGE", message).detail("line", number).detail("max", max)
 }
 
 /// Bytes read at once.

@@ -3,17 +3,20 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `args` | the command line |
+//! | `advice` | what the user can do about a failure |
 //! | `commands` | one module a command |
 //! | `store`, `keys` | opening a store with the key that was given or saved |
 //! | `peers` | what `serve` and `sync` share: addresses, the end of connections |
 //! | `input`, `lines` | files that the user names; standard input as batches of blocks |
 //! | `output`, `failure` | what is printed, for people and for programs |
 //! | `sharing` | which feeds are shared with which peers |
+//! | `strangers` | what `serve` says of connections that proved nothing |
 //! | `signals` | Ctrl-C |
 //!
 //! There is no protocol and no storage here: that is `multifeed-tokio` and what is below it.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod commands;
 mod context;
@@ -26,16 +29,20 @@ mod peers;
 mod sharing;
 mod signals;
 mod store;
+mod strangers;
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+use multifeed_proto::KeyParseError;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
+use crate::advice::Doing;
 use crate::args::{Args, Command};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -43,10 +50,10 @@ use crate::output::Output;
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| without_keys(error).exit());
     check(&args);
     log(args.global.verbose);
-    let output = Output::new(args.global.json);
+    let output = Output::new(args.global.json, Doing::new(&args.command));
     let result = run(args, &output);
     match result {
         Ok(code) => code,
@@ -89,6 +96,14 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
 
 fn no_runtime(error: io::Error) -> Failure {
     Failure::new("ERR_SYSTEM", format!("the operating system does not let us start: {error}"))
+}
+
+/// An error about a key does not repeat it: it may be the secret one, with a slip in it.
+fn without_keys(mut error: clap::Error) -> clap::Error {
+    if error.source().is_some_and(|source| source.is::<KeyParseError>()) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("\u{2026}".to_owned()));
+    }
+    error
 }
 
 /// What clap cannot check: it does not see options before and after the command together, and

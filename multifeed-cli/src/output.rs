@@ -10,19 +10,26 @@ use multifeed_tokio::Counters;
 use multifeed_tokio::core::convert::Progress as Copied;
 use serde_json::{Value, json};
 
+use crate::advice::{self, Doing};
 use crate::failure::Failure;
 
 /// Where the program prints to, and in which form.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     json: bool,
+    doing: Arc<Doing>,
     /// Bytes of blocks went to standard output, so that no line may follow there.
     raw: Arc<AtomicBool>,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, raw: Arc::default() }
+    pub(crate) fn new(json: bool, doing: Doing) -> Self {
+        Self { json, doing: Arc::new(doing), raw: Arc::default() }
+    }
+
+    /// What the program is doing.
+    pub(crate) fn doing(&self) -> &Doing {
+        &self.doing
     }
 
     /// Prints an event: `line` for programs, else `text` for people.
@@ -85,9 +92,10 @@ impl Output {
 
     /// Says why the command, or one peer, failed.
     pub(crate) fn failure(&self, failure: &Failure) {
+        let advice = failure.advice.clone().or_else(|| advice::of(&self.doing, failure));
         if !self.json {
             let mut text = format!("error: {}", failure.message);
-            if let Some(advice) = &failure.advice {
+            if let Some(advice) = &advice {
                 text.push_str("\n  ");
                 text.push_str(advice);
             }
@@ -101,7 +109,7 @@ impl Output {
         });
         if let Some(fields) = line.as_object_mut() {
             fields.extend(failure.details.clone());
-            if let Some(advice) = &failure.advice {
+            if let Some(advice) = &advice {
                 fields.insert("advice".to_owned(), advice.as_str().into());
             }
         }

@@ -11,7 +11,7 @@ use multifeed_tokio::{
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::failure::{Failure, LOST_ADVICE};
+use crate::failure::Failure;
 use crate::output::{Output, plural, printable};
 
 /// Connects to the peer at `address`, HOST:PORT.
@@ -65,9 +65,7 @@ pub(crate) fn missing(state: &SyncState) -> Option<String> {
 /// A feed of the store that cannot be used.
 pub(crate) fn feed_failed(key: &FeedKey, error: &NodeError) -> Failure {
     let message = format!("feed {} cannot be used: {error}", key.to_hex());
-    Failure::new(error.code(), message)
-        .advice("the other feeds are not affected; this one is not complete here")
-        .detail("feed", key.to_hex())
+    Failure::new(error.code(), message).detail("feed", key.to_hex())
 }
 
 /// The lengths of the two logs of a forked feed, for programs.
@@ -101,24 +99,13 @@ pub(crate) fn say_health(output: &Output, key: &FeedKey, health: &Health) {
 pub(crate) fn first_unhealthy(feeds: &BTreeMap<FeedKey, Health>, peer: &str) -> Option<Failure> {
     let (key, health) = feeds.iter().find(|(_, health)| !health.is_sound())?;
     let key = key.to_hex();
-    let (code, advice) = match health {
-        Health::Forked { .. } => (
-            "ERR_FEED_FORKED",
-            "the other feeds are in sync. Two copies of the store were written to; see docs/forks.md for \
-             what the owner can do",
-        ),
-        Health::DamagedHere { .. } => (
-            "ERR_FEED_DAMAGED",
-            "the other feeds are in sync; `multifeed verify DIR --repair`, then sync with a peer that has the feed",
-        ),
-        Health::Sound | Health::DamagedThere { .. } | _ => (
-            "ERR_PROOF",
-            "the other feeds are in sync, and what did not verify was not stored; sync with another peer \
-             that has the feed, and have `multifeed verify` look at the one at hand",
-        ),
+    let code = match health {
+        Health::Forked { .. } => "ERR_FEED_FORKED",
+        Health::DamagedHere { .. } => "ERR_FEED_DAMAGED",
+        Health::Sound | Health::DamagedThere { .. } | _ => "ERR_PROOF",
     };
     let message = format!("feed {key} was not exchanged with {peer}: {health}");
-    let mut failure = Failure::new(code, message).advice(advice);
+    let mut failure = Failure::new(code, message);
     if let Some(fork) = fork(health) {
         failure = failure.detail("fork", fork);
     }
@@ -147,7 +134,6 @@ pub(crate) fn first_incomplete(store: &Multifeed, peer: &str) -> Option<Failure>
     );
     Some(
         Failure::new("ERR_BLOCKS_LOST", message)
-            .advice(LOST_ADVICE)
             .detail("feed", key)
             .detail("lost", info.lost)
             .detail("peer", peer),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use multifeed_proto::KeyParseError;
 use multifeed_tokio::{
     ConnectOptions, FeedKey, Fetch, PeerSecret, Peers, Policy, ReplicationOptions,
 };
@@ -84,18 +85,18 @@ impl Sharing {
 }
 
 /// Reads a feed key from the command line.
-pub(crate) fn feed_key(text: &str) -> Result<FeedKey, String> {
-    FeedKey::from_hex(text).map_err(|error| error.to_string())
+pub(crate) fn feed_key(text: &str) -> Result<FeedKey, KeyParseError> {
+    text.parse()
 }
 
-fn peer_key(text: &str) -> Result<PeerKey, String> {
-    FeedKey::from_hex(text).map(|key| key.0).map_err(|error| error.to_string())
+fn peer_key(text: &str) -> Result<PeerKey, KeyParseError> {
+    feed_key(text).map(|key| key.0)
 }
 
 /// The identity in a file, drawn at random and saved if there is none.
 async fn identity(context: &Context, path: &Path) -> Result<PeerSecret, Failure> {
     let place = path.display();
-    let text = match input::read_text(context, path, keys::MAX_KEY_FILE).await? {
+    let text = match input::read(context, path, keys::MAX_KEY_FILE).await? {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = keys::random_bytes()?;
             let written = keys::write_secret(path, &secret).map_err(|error| {
@@ -111,7 +112,7 @@ async fn identity(context: &Context, path: &Path) -> Result<PeerSecret, Failure>
                 return Ok(PeerSecret::new(secret));
             }
             // Another process was faster.
-            input::read_text(context, path, keys::MAX_KEY_FILE).await?
+            input::read(context, path, keys::MAX_KEY_FILE).await?
         }
         read => read,
     };
@@ -119,7 +120,7 @@ async fn identity(context: &Context, path: &Path) -> Result<PeerSecret, Failure>
         Failure::new("ERR_IDENTITY", format!("cannot read {place}: {error}"))
             .advice("see who owns the file")
     })?;
-    PeerSecret::from_hex(text.trim()).map_err(|error| {
+    PeerSecret::from_text(&text).map_err(|error| {
         Failure::new("ERR_IDENTITY", format!("{place} holds no identity: {error}"))
             .advice("name another file, and it is made")
     })

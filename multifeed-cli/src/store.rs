@@ -177,9 +177,9 @@ pub(crate) async fn find_key(
         }
         Missing::Refuse | Missing::Read => {
             let message = format!("there is no store in {place}");
-            return Err(Failure::new("ERR_NO_STORE", message)
-                .advice("`init`, `append`, `serve` and `sync` make one")
-                .detail("directory", place.to_string()));
+            return Err(
+                Failure::new("ERR_NO_STORE", message).detail("directory", place.to_string())
+            );
         }
     }
     tracing::debug!(from = %given.source, "root key");
@@ -201,9 +201,7 @@ pub(crate) fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
     }
     let place = directory.display().to_string();
     let message = format!("the folder {place} is not empty, and what is in it is no store");
-    Err(Failure::new("ERR_NOT_EMPTY", message)
-        .advice("choose a folder that does not exist yet")
-        .detail("directory", place))
+    Err(Failure::new("ERR_NOT_EMPTY", message).detail("directory", place))
 }
 
 /// Makes the folder of a new store.

@@ -346,18 +346,6 @@ fn a_peer_that_speaks_something_else_does_not_end_the_server() {
 }
 
 #[test]
-fn serving_once_fails_with_its_only_peer() {
-    let folder = pair();
-    let (serving, address) = Running::serve(&folder.at("a"), &["--once"]);
-    let mut stream = TcpStream::connect(&address).unwrap();
-    stream.write_all(&[0; 200]).unwrap();
-    let end = serving.end();
-    assert_eq!(end.code, Some(1), "{end:?}");
-    let errors = end.lines().into_iter().filter(|line| line["event"] == "error").count();
-    assert_eq!(errors, 1, "{end:?}");
-}
-
-#[test]
 fn another_root_key_is_told_on_both_sides() {
     let folder = pair();
     let other = folder.at("other");

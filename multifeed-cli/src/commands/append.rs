@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::path::Path;
 
-use multifeed_tokio::{Feed, Multifeed, NodeConfig};
+use multifeed_tokio::{Dialect, Feed, Multifeed, NodeConfig};
 use serde_json::{Value, json};
 
+use crate::advice;
 use crate::args::Append;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::output::{plural, printable};
-use crate::store::{Missing, with_store};
+use crate::store::{self, Missing, with_store};
 use crate::{input, lines};
 
 pub(super) async fn run(context: &Context, args: Append) -> Result<(), Failure> {
@@ -21,43 +22,70 @@ pub(super) async fn run(context: &Context, args: Append) -> Result<(), Failure> 
         None => args.text.iter().map(|text| text.as_encoded_bytes().to_vec()).collect(),
     };
     let (directory, missing) = (&args.directory, Missing::Make(args.saving));
+    if args.lines {
+        return run_lines(context, &args, max).await;
+    }
     with_store(context, directory, missing, async |store: &Multifeed| {
         let failed = |error| Failure::store(directory, &error);
         let feed = store.writer(args.writer.as_str()).await.map_err(failed)?;
-        let whole = if args.lines {
-            append_lines(context, directory, &feed, max).await?
-        } else {
-            let range = feed.append_batch(blocks).await.map_err(failed)?;
-            context.output.say(|| line(&feed, &range), || text(&feed, &range));
-            return Ok(());
-        };
-        if whole.is_empty() {
-            context.output.say(|| line(&feed, &whole), || text(&feed, &whole));
-        } else {
-            context.output.say_to_person(|| text(&feed, &whole));
-        }
+        let range = feed.append_batch(blocks).await.map_err(failed)?;
+        context.output.say(|| line(&feed, &range), || text(&feed, &range));
         Ok(())
     })
     .await
 }
 
-/// Appends what comes; gives the range of all of it.
+/// Appends the lines of standard input. Whatever ends it, it is known which of them are stored.
+async fn run_lines(context: &Context, args: &Append, max: usize) -> Result<(), Failure> {
+    let (directory, missing) = (&args.directory, Missing::Make(args.saving));
+    let store = store::open(context, directory, missing, Dialect::default(), None).await?;
+    let mut stored = 0;
+    let result = append_lines(context, args, &store, max, &mut stored).await;
+    let closed = store::close(&store, directory).await;
+    // What failed first is what the user must know.
+    result.and(closed).map_err(|failure| {
+        let advice = advice::lines_stored(context.output.doing(), &args.writer, stored);
+        // What to do about the cause comes first.
+        let cause = match failure.code {
+            INTERRUPTED => None,
+            _ => failure.advice.clone().or_else(|| advice::of(context.output.doing(), &failure)),
+        };
+        let advice = cause.map_or_else(|| advice.clone(), |cause| format!("{cause}; {advice}"));
+        failure.advice(advice).detail("lines", stored)
+    })
+}
+
+/// Appends what comes, and counts the lines that are stored.
 async fn append_lines(
     context: &Context,
-    directory: &Path,
-    feed: &Feed,
+    args: &Append,
+    store: &Multifeed,
     max: usize,
-) -> Result<Range<u64>, Failure> {
-    let failed = |error| Failure::store(directory, &error);
+    stored: &mut u64,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::store(&args.directory, &error);
+    let feed = store.writer(args.writer.as_str()).await.map_err(failed)?;
     let length = feed.load().await.map_err(failed)?.length;
     let mut whole = length..length;
     let mut batches = lines::read_stdin(max);
-    while let Some(batch) = batches.recv().await {
+    loop {
+        let batch = tokio::select! {
+            batch = batches.recv() => batch,
+            signal = context.signals.received() => return Err(Failure::interrupted(signal)),
+        };
+        let Some(batch) = batch else { break };
+        // A batch is stored whole or not at all: its end is waited for.
         let range = feed.append_batch(batch?).await.map_err(failed)?;
-        context.output.say_to_program(|| line(feed, &range));
+        *stored += range.end - range.start;
+        context.output.say_to_program(|| line(&feed, &range));
         whole = if whole.is_empty() { range } else { whole.start..range.end };
     }
-    Ok(whole)
+    if whole.is_empty() {
+        context.output.say(|| line(&feed, &whole), || text(&feed, &whole));
+    } else {
+        context.output.say_to_person(|| text(&feed, &whole));
+    }
+    Ok(())
 }
 
 fn line(feed: &Feed, range: &Range<u64>) -> Value {

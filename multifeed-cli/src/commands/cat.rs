@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, args: Cat) -> Result<(), Failure> {
 }
 
 fn find(store: &Multifeed, directory: &Path, feed: &str) -> Result<Feed, Failure> {
-    let by_key = FeedKey::from_hex(feed).ok().and_then(|key| store.feed(&key));
+    let by_key = feed.parse::<FeedKey>().ok().and_then(|key| store.feed(&key));
     by_key.or_else(|| store.feed_named(feed)).ok_or_else(|| {
         let place = directory.display();
         Failure::new("ERR_UNKNOWN_FEED", format!("no feed in {place} has the name or key {feed:?}"))

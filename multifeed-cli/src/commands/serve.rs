@@ -1,8 +1,11 @@
 //! `multifeed serve`: wait for peers and sync with all that come.
 
+use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use multifeed_tokio::{
     ConnectOptions, Event, Events, Listener, Multifeed, Replication, ReplicationError,
@@ -10,7 +13,7 @@ use multifeed_tokio::{
 };
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,6 +23,7 @@ use crate::failure::Failure;
 use crate::output::{Output, counts, plural, summary};
 use crate::peers::{self, LEAVE};
 use crate::store::{self, Missing};
+use crate::strangers::{Strangers, raise_open_files};
 
 pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Failure> {
     let missing = if args.speaking.read_only { Missing::Read } else { Missing::Make(args.saving) };
@@ -33,6 +37,7 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Fail
 }
 
 async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<ExitCode, Failure> {
+    raise_open_files();
     let replication = ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() };
     let options = args.sharing.connecting(context, replication).await?;
     let listener = listen(&args.listen).await?;
@@ -45,28 +50,33 @@ async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<Exi
         },
     );
     let (stop, stopped) = watch::channel(false);
+    let max_peers = args.max_connections.get().into();
     let server = Server {
         output: context.output.clone(),
         store: store.clone(),
         options,
-        max_peers: args.max_connections.get().into(),
+        max_peers,
+        room: Arc::new(Semaphore::new(max_peers)),
+        strangers: Arc::new(Strangers::new(context.output.clone())),
+        proven: args.once.then(Arc::default),
         stopped,
     };
     let mut peers = JoinSet::new();
     let watcher = tokio::spawn(report_failed_feeds(context.output.clone(), store.events()));
     let result = tokio::select! {
-        result = server.accept(listener, &mut peers, args.once) => result,
+        result = server.accept(&listener, &mut peers) => result,
+        () = server.strangers.tell_now_and_then(&listener) => unreachable!("it goes on for ever"),
         signal = context.signals.received() => {
             tracing::info!(signal = signal.name(), "ending");
-            while peers.try_join_next().is_some() {}
             let seconds = LEAVE.as_secs();
-            context.output.note(match peers.len() {
+            context.output.note(match max_peers - server.room.available_permits() {
                 0 => "stopped".to_owned(),
                 _ => format!("stopping: connected peers have {seconds} seconds to end in order"),
             });
             Ok(ExitCode::SUCCESS)
         }
     };
+    drop(listener);
     // Those who are still connected are left in order.
     stop.send_replace(true);
     let all = async { while peers.join_next().await.is_some() {} };
@@ -85,52 +95,157 @@ struct Server {
     output: Output,
     store: Multifeed,
     options: ConnectOptions,
-    /// Peers served at once; more wait in the queue of the operating system until one has left.
     max_peers: usize,
+    /// Places of peers that have proven that they know the root key.
+    room: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
+    /// With `--once`: told by the first peer that has proven it.
+    proven: Option<Arc<Proven>>,
     /// Becomes true when the server ends.
     stopped: watch::Receiver<bool>,
 }
 
+/// The peer that `--once` is for.
+#[derive(Debug, Default)]
+struct Proven {
+    taken: AtomicBool,
+    told: Notify,
+}
+
 impl Server {
-    /// Serves peers until the first has left, or else for ever.
+    /// Serves peers until the first that has proven the root key has left, or else for ever.
     async fn accept(
         &self,
-        listener: Listener,
-        peers: &mut JoinSet<bool>,
-        once: bool,
+        listener: &Listener,
+        peers: &mut JoinSet<Left>,
     ) -> Result<ExitCode, Failure> {
-        let room = Arc::new(Semaphore::new(self.max_peers));
-        loop {
-            if room.available_permits() == 0 && !once {
-                self.say_full();
+        let taken = async {
+            match &self.proven {
+                Some(proven) => proven.told.notified().await,
+                None => pending().await,
             }
-            let permit = Arc::clone(&room).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
-            let accepted = listener.accept().await;
+        };
+        tokio::pin!(taken);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.next(listener) => accepted,
+                () = &mut taken => break,
+            };
             let (stream, address) = accepted.map_err(|error| {
                 Failure::new("ERR_LISTEN", format!("cannot wait for peers any more: {error}"))
             })?;
-            let connection =
-                self.store.replicate_with(stream, Role::Responder, self.options.clone());
-            let peer = Peer {
-                output: self.output.clone(),
-                address,
-                in_sync: false,
-                stopped: self.stopped.clone(),
-            };
-            peers.spawn(async move {
-                let well = peer.serve(connection).await;
-                drop(permit);
-                well
-            });
-            if once {
-                drop(listener);
-                let well = matches!(peers.join_next().await, Some(Ok(true)));
-                return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-            }
+            let options = self.options.clone().accepted_from(address);
+            let connection = self.store.replicate_with(stream, Role::Responder, options);
+            peers.spawn(self.peer(address).serve(connection));
             // Takes the results of those who have left.
             while peers.try_join_next().is_some() {}
         }
+        while let Some(left) = peers.join_next().await {
+            if let Ok(Left::Member { well }) = left {
+                return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+        }
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// The next peer, once there is a place for it if it proves to be one.
+    async fn next(&self, listener: &Listener) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = listener.next_peer().await?;
+        drop(self.room.acquire().await);
+        Ok(accepted)
+    }
+
+    fn peer(&self, address: SocketAddr) -> Peer {
+        Peer {
+            output: self.output.clone(),
+            address,
+            room: Arc::clone(&self.room),
+            max_peers: self.max_peers,
+            place: None,
+            strangers: Arc::clone(&self.strangers),
+            proven: self.proven.clone(),
+            in_sync: false,
+            stopped: self.stopped.clone(),
+        }
+    }
+}
+
+/// What became of a connection.
+enum Left {
+    /// Its peer never proved that it knows the root key.
+    Stranger,
+    /// It did; whether all went well.
+    Member { well: bool },
+}
+
+/// One peer that connected.
+struct Peer {
+    output: Output,
+    address: SocketAddr,
+    room: Arc<Semaphore>,
+    max_peers: usize,
+    /// Its place among those that have proven that they know the root key.
+    place: Option<OwnedSemaphorePermit>,
+    strangers: Arc<Strangers>,
+    proven: Option<Arc<Proven>>,
+    in_sync: bool,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Peer {
+    /// Syncs until the peer leaves, or the server ends.
+    async fn serve(mut self, mut connection: Replication<TcpStream>) -> Left {
+        let mut stopped = self.stopped.clone();
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                event = connection.next() => match event {
+                    Some(ReplicationEvent::Closed { result }) => {
+                        return self.closed(&connection, result);
+                    }
+                    Some(ReplicationEvent::Ready { .. }) if self.place.is_none() => {
+                        if !self.is_let_in().await {
+                            connection.handle().abort();
+                            return Left::Stranger;
+                        }
+                    }
+                    Some(event) => self.happened(&connection, event),
+                    None => return self.left(false),
+                },
+                () = ended(&mut stopped), if !leaving => {
+                    leaving = true;
+                    if self.place.is_none() {
+                        connection.handle().abort();
+                        return Left::Stranger;
+                    }
+                    connection.disconnect();
+                }
+            }
+        }
+    }
+
+    /// The peer has proven that it knows the root key: gives it a place, as soon as there is one. `false`: it
+    /// has none. While it waits nothing of it is read.
+    async fn is_let_in(&mut self) -> bool {
+        if let Some(proven) = &self.proven {
+            if proven.taken.swap(true, Ordering::AcqRel) {
+                return false;
+            }
+            proven.told.notify_one();
+        }
+        let mut stopped = self.stopped.clone();
+        let place = tokio::select! {
+            place = Arc::clone(&self.room).acquire_owned() => place,
+            () = ended(&mut stopped) => return false,
+        };
+        self.place = Some(place.expect("the semaphore is never closed"));
+        let peer = self.address.to_string();
+        self.output
+            .say(|| json!({ "event": "connected", "peer": &peer }), || format!("{peer} connected"));
+        if self.room.available_permits() == 0 && self.proven.is_none() {
+            self.say_full();
+        }
+        true
     }
 
     fn say_full(&self) {
@@ -143,46 +258,15 @@ impl Server {
             },
         );
     }
-}
 
-/// One peer that connected.
-struct Peer {
-    output: Output,
-    address: SocketAddr,
-    in_sync: bool,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Peer {
-    /// Syncs until the peer leaves, or the server ends; gives whether that went well.
-    async fn serve(mut self, mut connection: Replication<TcpStream>) -> bool {
-        let mut stopped = self.stopped.clone();
-        let mut leaving = false;
-        loop {
-            tokio::select! {
-                event = connection.next() => match event {
-                    Some(ReplicationEvent::Closed { result }) => {
-                        return self.closed(&connection, result);
-                    }
-                    Some(event) => self.happened(&connection, event),
-                    None => return false,
-                },
-                _ = stopped.wait_for(|stopped| *stopped), if !leaving => {
-                    leaving = true;
-                    connection.disconnect();
-                }
-            }
-        }
+    const fn left(&self, well: bool) -> Left {
+        if self.place.is_some() { Left::Member { well } } else { Left::Stranger }
     }
 
     fn happened(&mut self, connection: &Replication<TcpStream>, event: ReplicationEvent) {
         let peer = self.address.to_string();
         tracing::debug!(peer, ?event);
         match event {
-            ReplicationEvent::Connected { .. } => self.output.say(
-                || json!({ "event": "connected", "peer": &peer }),
-                || format!("{peer} connected"),
-            ),
             ReplicationEvent::InSync => {
                 self.in_sync = true;
                 let counters = connection.counters();
@@ -204,7 +288,8 @@ impl Peer {
                 );
             }
             // The others are of interest to those who debug.
-            ReplicationEvent::Ready { .. }
+            ReplicationEvent::Connected { .. }
+            | ReplicationEvent::Ready { .. }
             | ReplicationEvent::RemoteFeeds { .. }
             | ReplicationEvent::Progress(_)
             | ReplicationEvent::Lagged { .. }
@@ -217,8 +302,12 @@ impl Peer {
         self,
         connection: &Replication<TcpStream>,
         result: Result<(), ReplicationError>,
-    ) -> bool {
+    ) -> Left {
         let peer = self.address.to_string();
+        if self.place.is_none() && !self.strangers.may_tell() {
+            tracing::debug!(peer, ?result, "a stranger left");
+            return Left::Stranger;
+        }
         let counters = connection.counters();
         let failure = match &result {
             Err(error) if self.in_sync && peers::is_a_cut(error) => {
@@ -248,8 +337,13 @@ impl Peer {
                 format!("{peer} {how}: {}", summary(&counters))
             },
         );
-        failure.is_none()
+        self.left(failure.is_none())
     }
+}
+
+/// Waits until the server ends.
+async fn ended(stopped: &mut watch::Receiver<bool>) {
+    let _gone_with_it = stopped.wait_for(|stopped| *stopped).await.map(|stopped| *stopped);
 }
 
 /// Says which feeds of the store cannot be used, or what is wrong with them; the others go on.
@@ -271,8 +365,8 @@ async fn listen(address: &str) -> Result<Listener, Failure> {
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the system's reasons are too many")]
-fn not_listening(address: &str, error: &std::io::Error) -> Failure {
-    use std::io::ErrorKind;
+fn not_listening(address: &str, error: &io::Error) -> Failure {
+    use io::ErrorKind;
     let advice = match error.kind() {
         ErrorKind::AddrInUse => "another program waits there: end it, or choose another port",
         ErrorKind::AddrNotAvailable => "the address is not one of this machine; try 127.0.0.1:0",

@@ -129,8 +129,8 @@ fn may_pass(code: &str) -> bool {
             | "ERR_PEER_LEFT"
             | "ERR_STREAM"
             | "ERR_TRUNCATED"
+            | "ERR_NOTHING_CAME"
             | "ERR_HANDSHAKE_TIMEOUT"
-            | "ERR_REQUEST_TIMEOUT"
             | "ETIMEDOUT"
     )
 }
@@ -380,7 +380,7 @@ impl Session<'_> {
     fn unfinished(&self, code: &'static str, message: String) -> Failure {
         let counters = self.connection.counters();
         Failure::new(code, message)
-            .advice("what arrived is stored; syncing again goes on from there")
+            .advice("what arrived is stored; the same command goes on from there")
             .detail("peer", self.args.peer.as_str())
             .detail("blocks_received", counters.blocks_received)
             .detail("blocks_sent", counters.blocks_sent)

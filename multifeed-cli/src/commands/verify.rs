@@ -10,6 +10,7 @@ use multifeed_tokio::core::storage::StorageError;
 use multifeed_tokio::{Error, NodeError, RootKey};
 use serde_json::{Value, json};
 
+use crate::advice;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -69,10 +70,7 @@ fn check(args: &Verify, root: Option<RootKey>, output: &Output) -> Result<bool, 
         .map_err(failed)?;
     said?;
     let sound = sums.damaged == 0 && !findings.iter().any(StoreFinding::is_damage);
-    output.result(
-        || sums.line(sound, &findings),
-        || sums.text(sound, &findings, args.repair, directory),
-    )?;
+    output.result(|| sums.line(sound, &findings), || sums.text(sound, &findings, output))?;
     Ok(sound)
 }
 
@@ -88,6 +86,8 @@ struct Sums {
     blocks: u64,
     lost: u64,
     repaired: u64,
+    /// Something was found that a repair can do something about, and has not.
+    repairable: bool,
 }
 
 impl Sums {
@@ -96,6 +96,10 @@ impl Sums {
         self.feeds += 1;
         self.damaged += u64::from(!last.is_sound());
         self.repaired += u64::from(report.repaired.is_some());
+        self.repairable |= last
+            .findings
+            .iter()
+            .any(|finding| matches!(finding.severity(), Severity::Restorable | Severity::Refetch));
         self.blocks += last.sound;
         // What a repair gave up is no longer marked as held.
         self.lost += report.found.lost.max(last.lost);
@@ -121,13 +125,7 @@ impl Sums {
         })
     }
 
-    fn text(
-        &self,
-        sound: bool,
-        findings: &[StoreFinding],
-        repair: bool,
-        directory: &Path,
-    ) -> String {
+    fn text(&self, sound: bool, findings: &[StoreFinding], output: &Output) -> String {
         let mut text = String::new();
         for finding in findings {
             let kind = if finding.is_damage() { "damaged" } else { "note" };
@@ -139,14 +137,8 @@ impl Sums {
         if self.lost > 0 {
             let _infallible = write!(text, ", {} lost", self.lost);
         }
-        if !sound && !repair {
-            let place = directory.display();
-            let _infallible = write!(
-                text,
-                "\n  `multifeed verify {place} --repair` restores what can be restored"
-            );
-        } else if self.lost > 0 {
-            text.push_str("\n  sync with a peer that has the feeds: it sends back what was lost");
+        if let Some(advice) = advice::damaged(output.doing(), self.repairable, self.lost > 0) {
+            let _infallible = write!(text, "\n  {advice}");
         }
         text
     }

@@ -3,6 +3,8 @@
 //! Each advice must be true for the command that prints it. What is between backquotes and begins with `multifeed`
 //! is a command line that can be entered as it is, but for words in capitals.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "an advice that differs for few commands")]
+
 use std::fmt::Write;
 use std::path::Path;
 

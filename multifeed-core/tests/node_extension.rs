@@ -13,7 +13,7 @@ use util::liar::Liar;
 fn told(sim: &Sim, at: usize) -> Vec<(ConnectionId, Option<FeedId>, String, Bytes)> {
     let told = sim.parties[at].events.iter().filter_map(|event| match event {
         Event::Extension { connection, feed, name, payload } => {
-            Some((*connection, *feed, name.clone(), payload.clone()))
+            Some((*connection, *feed, name.clone(), payload.0.clone()))
         }
         _ => None,
     });

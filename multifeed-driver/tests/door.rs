@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +48,7 @@ impl Played {
     }
 }
 
-impl Listen for Rc<Played> {
+impl Listen for Played {
     type Peer = Peer;
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Peer>> {
@@ -110,7 +109,7 @@ impl Wake for Woken {
 
 struct Stage {
     door: Door<Peer>,
-    listener: Rc<Played>,
+    listener: Played,
     clock: Clock,
     woken: Arc<Woken>,
 }
@@ -119,7 +118,7 @@ impl Stage {
     fn new() -> Self {
         Self {
             door: Door::new(LIMITS),
-            listener: Rc::default(),
+            listener: Played::default(),
             clock: Clock::default(),
             woken: Arc::default(),
         }
@@ -165,7 +164,7 @@ fn the_oldest_silent_peer_gives_way_and_one_that_has_just_spoken_does_not() {
     for peer in 0..4 {
         stage.listener.comes((peer, 1));
     }
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     // Its bytes are there; nobody has told yet.
     stage.listener.did.borrow_mut().insert(0, true);
     for peer in 4..7 {
@@ -183,9 +182,9 @@ fn a_flood_of_silent_peers_costs_a_look_or_two_each_and_keeps_nobody_out() {
     let mut stage = Stage::new();
     stage.listener.comes((0, 200));
     for peer in 1..10_000 {
-        stage.listener.comes((peer, (peer % 20) as u8));
+        stage.listener.comes((peer, (peer % 4) as u8));
     }
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     stage.listener.does(0, true);
     assert_eq!(stage.peers(), [0], "alone where it comes from");
     assert_eq!(stage.door.turned_away(), 9_992);
@@ -198,9 +197,9 @@ fn a_peer_has_its_time_and_is_looked_at_a_last_time() {
     for peer in 0..2 {
         stage.listener.comes((peer, 1));
     }
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     stage.pass(Duration::from_millis(2_999));
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     assert_eq!(stage.door.turned_away(), 0);
     stage.listener.did.borrow_mut().insert(1, true);
     stage.pass(Duration::from_millis(2));
@@ -214,12 +213,12 @@ fn where_too_many_files_are_open_silent_peers_leave_first() {
     for peer in 0..3 {
         stage.listener.comes((peer, 1));
     }
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     stage.listener.files.replace(Some(0));
     if let Some(waker) = stage.listener.accepting.take() {
         waker.wake();
     }
-    assert_eq!(stage.peers(), []);
+    assert_eq!(stage.peers(), [0_u32; 0]);
     assert_eq!(stage.door.turned_away(), 3);
     // Nobody is left to go: it waits, and goes on.
     stage.listener.files.replace(None);

@@ -115,7 +115,7 @@ fn messages_of_extensions_reach_the_application_at_the_other_end() {
         let mut messages = Vec::new();
         while messages.len() < 2 {
             if let Some(Event::Extension { key, name, payload, .. }) = events.next().await {
-                messages.push((key, name, payload));
+                messages.push((key, name, payload.0));
             }
         }
         messages

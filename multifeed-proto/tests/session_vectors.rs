@@ -258,7 +258,9 @@ fn vector_remote_numbers_find_at_least_the_names_that_the_javascript_finds() {
             alone.give(0, util::sessions::options(&remote)).unwrap();
             for (id, expected) in list(case, "byRemoteId").iter().enumerate() {
                 let payload = Bytes::new();
-                alone.give(0, Message::Extension { id: id as u64, payload: payload.into() }).unwrap();
+                alone
+                    .give(0, Message::Extension { id: id as u64, payload: payload.into() })
+                    .unwrap();
                 let found = alone.outputs().pop().map(|output| match output {
                     Output::Extension { channel: None, name, .. } => name,
                     other => panic!("{other:?}"),

@@ -59,10 +59,10 @@ mod tests {
 
     #[test]
     fn what_is_written_and_read_is_not_shown() {
-        let path = FilePath::new("ab/data").unwrap();
+        let path = FilePath::new(&["ab", "data"]);
         let written = b"a diary"[..].to_vec();
         let write = Op::Write { path: path.clone(), offset: 7, data: written.clone().into() };
-        let secret = Op::CreateSecret { path, data: SecretBytes::from(written.clone()) };
+        let secret = Op::CreateSecret { path, data: SecretBytes::from(&written[..]) };
         let shown = format!("{write:?} {secret:?} {:?}", Answer::Bytes(written.into()));
         assert!(!shown.contains("diary"), "{shown}");
         assert!(shown.contains("offset: 7, bytes: 7") && shown.contains("ab/data"), "{shown}");

@@ -150,6 +150,7 @@ readable!(PeerSecret, |bytes| Self::new(*bytes));
 #[cfg(test)]
 mod tests {
     use alloc::format;
+    use alloc::string::ToString;
     use alloc::vec::Vec;
 
     use proptest::prelude::*;
@@ -169,7 +170,7 @@ mod tests {
         let upper = HEX.to_uppercase();
         let (first, second) = HEX.split_at(40);
         for text in [
-            format!("{HEX}"),
+            HEX.to_string(),
             format!("{upper}\r\n"),
             format!("  {HEX} \n\n"),
             format!("\u{feff}{HEX}\n"),

@@ -19,8 +19,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     let served = server.clone();
     let serving = tokio::spawn(async move {
-        while let Ok((stream, peer)) = listener.accept().await {
-            let connection = served.replicate(stream, Role::Responder);
+        while let Ok((stream, peer)) = listener.next_peer().await {
+            let connection = served.replicate_with(stream, Role::Responder, peer);
             tokio::spawn(async move {
                 match connection.await {
                     Ok(()) => println!("{peer} left"),

@@ -239,8 +239,8 @@ fn connection(doing: &Doing, failure: &Failure) -> Option<String> {
              in two places: `multifeed verify {place}` looks at the copy here, and the same there at the other"
         )),
         "ERR_FEED_FORKED" => Some(
-            "the other feeds are not affected. The writer of this one went on in two copies of its store: docs/forks.md \
-             says what its owner can do"
+            "the other feeds are not affected. The writer of this one went on in two copies of its store: append to \
+             neither, and go on with a writer of another name (docs/forks.md)"
                 .to_owned(),
         ),
         "ERR_FRAME" | "ERR_MESSAGE" | "ERR_JSON" | "ERR_BITFIELD" | "ERR_EXTENSIONS"

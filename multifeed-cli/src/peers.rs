@@ -96,8 +96,21 @@ pub(crate) fn say_health(output: &Output, key: &FeedKey, health: &Health) {
 }
 
 /// The first of these feeds that was not exchanged with `peer`, because what one of the two has does not fit.
-pub(crate) fn first_unhealthy(feeds: &BTreeMap<FeedKey, Health>, peer: &str) -> Option<Failure> {
-    let (key, health) = feeds.iter().find(|(_, health)| !health.is_sound())?;
+/// Blocks that were damaged here and came back are not missed.
+pub(crate) fn first_unhealthy(
+    store: &Multifeed,
+    feeds: &BTreeMap<FeedKey, Health>,
+    peer: &str,
+) -> Option<Failure> {
+    let came_back = |key| {
+        let info = store.feed(key).map(|feed| feed.info());
+        info.is_some_and(|info| info.lost == 0 && info.length > 0 && info.blocks == info.length)
+    };
+    let (key, health) = feeds.iter().find(|(key, health)| match health {
+        Health::Sound => false,
+        Health::DamagedHere { .. } => !came_back(key),
+        Health::Forked { .. } | Health::DamagedThere { .. } | _ => true,
+    })?;
     let key = key.to_hex();
     let code = match health {
         Health::Forked { .. } => "ERR_FEED_FORKED",

@@ -171,7 +171,7 @@ fn feeds_lists_what_is_there_for_programs_and_for_people() {
     run(["append", &directory, "b", "1", "2"]).good();
     let listed = feeds(&directory);
     let fields: Vec<_> = listed[0].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["blocks", "bytes", "key", "length", "name", "writable"]);
+    assert_eq!(fields, ["blocks", "bytes", "health", "key", "length", "name", "writable"]);
     let b = listed.iter().find(|feed| feed["name"] == "b").unwrap();
     assert_eq!(
         (&b["writable"], &b["length"], &b["blocks"], &b["bytes"]),

@@ -196,8 +196,10 @@ async fn attempt(
     if let Some(failure) = peers::first_unusable(store, &session.failed_feeds).await {
         return End::Over(Err(failure));
     }
-    let unhealthy = peers::first_unhealthy(&session.unhealthy, &args.peer);
-    match (end, unhealthy.or_else(|| peers::first_incomplete(store, &args.peer))) {
+    // Blocks that were written here and are lost say more than that the feed is damaged.
+    let lost = peers::first_incomplete(store, &args.peer);
+    let unhealthy = || peers::first_unhealthy(store, &session.unhealthy, &args.peer);
+    match (end, lost.or_else(unhealthy)) {
         (End::Over(Ok(Some(_))), Some(failure)) => End::Over(Err(failure)),
         (end, _) => end,
     }

@@ -47,6 +47,6 @@ macro_rules! fuzz_names {
 }
 
 fuzz_names!(PEER_ERRORS, peer_error, PeerError:
-    HandshakeLength Handshake HandshakePayload NotAllowed HandshakeTimeout Varint FrameLength ChannelLimit
+    HandshakeLength Handshake HandshakePayload OtherProtocol NotAllowed NothingCame HandshakeTimeout GaveWay Varint FrameLength ChannelLimit
     Message PendingChannels Capability Extensions Json VersionMismatch ClientMismatch MultifeedTimeout Left
-    ExchangeKey OfferedFeeds Announced Memory Bitfield Outbox Silent Truncated Proof RequestTimeout Held);
+    ExchangeKey OfferedFeeds Announced Memory Bitfield Outbox Silent Truncated Proof Held);

@@ -174,7 +174,7 @@ impl Script {
             }
             _ => {
                 let id = u64::from(input.byte() % 6);
-                Message::Extension { id, payload: self.payload(id, input) }
+                Message::Extension { id, payload: self.payload(id, input).into() }
             }
         }
     }

@@ -69,7 +69,7 @@ impl Raider {
 
     pub fn mux(&mut self, id: u64, json: &str) {
         let payload = Bytes::copy_from_slice(json.as_bytes());
-        self.say(1, &Message::Extension { id, payload });
+        self.say(1, &Message::Extension { id, payload: payload.into() });
     }
 
     pub fn open(&mut self, channel: u32, discovery_key: DiscoveryKey, key: &[u8; 32]) {

@@ -43,9 +43,7 @@ impl Failure {
             kind,
             Kind::Full | Kind::Quota | Kind::ReadOnly | Kind::TooManyFiles | Kind::Broken(_)
         );
-        let code = if own { kind.code() } else { code };
-        let advice = store_advice(code).filter(|_| own).unwrap_or(advice);
-        Self::new(code, message).advice(advice)
+        if own { Self::new(kind.code(), message) } else { Self::new(code, message).advice(advice) }
     }
 
     pub(crate) fn advice(self, advice: impl Into<String>) -> Self {

@@ -58,12 +58,12 @@ pub use multifeed_driver::encoding;
 pub use multifeed_driver::{
     Backoff, ByteStream, Bytes, ConnectOptions, ConnectionId, Contents, Counters, Decision,
     Dialect, DiskStorage, Download, Driver, Durability, Entropy, Error, Event, Events, Execution,
-    Feed, FeedInfo, FeedKey, Fetch, Get, Health, Hosted, HostedStore, Layout, LobbyLimits,
-    MemoryStorage, MultifeedId, Namespace, NodeConfig, NodeError, Now, Opening, Options, Origin,
-    PeerError, PeerInfo, PeerSecret, Peers, Policy, Question, QuestionId, ReplicationError,
-    ReplicationEvent, ReplicationHandle, ReplicationOptions, Role, RootKey, Running, Runtime,
-    SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState, Task, Timer, UserData,
-    UserDataError, WaitingFor, Work, Wrap,
+    Feed, FeedInfo, FeedKey, Fetch, FolderProblem, Get, Health, Hosted, HostedStore, Layout,
+    LobbyLimits, MemoryStorage, MultifeedId, Namespace, NodeConfig, NodeError, Now, Opening,
+    Options, Origin, PeerError, PeerInfo, PeerSecret, Peers, Policy, Question, QuestionId,
+    ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role, RootKey,
+    Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState, Task,
+    Timer, UserData, UserDataError, WaitingFor, Work, Wrap,
 };
 
 #[cfg(feature = "smol")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use multifeed_tokio::core::disk::{keep_to_owner, make_folder};
 use multifeed_tokio::core::format::corestore::MASTER_KEY;
 use multifeed_tokio::core::format::{numbered, sleep};
-use multifeed_tokio::{Dialect, Multifeed, Options, RootKey};
+use multifeed_tokio::{Dialect, FolderProblem, Multifeed, Options, RootKey};
 
 use crate::args::Saving;
 use crate::context::Context;
@@ -16,6 +16,8 @@ use crate::output::Output;
 
 /// Events kept for a command that is slow: a failure among them must not be lost in a burst.
 const EVENTS: usize = 65_536;
+/// Folders that are told of one by one.
+const SHOWN: usize = 10;
 
 /// What to do about a store that does not exist.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,7 @@ pub(crate) async fn with_store<T>(
     work: impl AsyncFnOnce(&Multifeed) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let store = open(context, directory, missing, Dialect::default(), None).await?;
+    warn_of_folders(context, directory, &store.store().folder_problems());
     let result = tokio::select! {
         result = work(&store) => result,
         signal = context.signals.received() => Err(Failure::interrupted(signal)),
@@ -99,6 +102,22 @@ pub(crate) async fn open_with(directory: &Path, options: Options) -> Result<Mult
     let store = opened.map_err(|error| Failure::store(directory, &error))?;
     tracing::info!(directory = %directory.display(), feeds = store.feeds().len(), "store opened");
     Ok(store)
+}
+
+/// Tells of folders that are damaged, missing, or on no list of feeds.
+pub(crate) fn warn_of_folders(context: &Context, directory: &Path, problems: &[FolderProblem]) {
+    for FolderProblem { folder, problem, .. } in problems.iter().take(SHOWN) {
+        context.output.warn(format_args!("folder {folder}: {problem}"));
+    }
+    if problems.len() > SHOWN {
+        context.output.warn(format_args!("and {} more folders", problems.len() - SHOWN));
+    }
+    if !problems.is_empty() {
+        let place = directory.display();
+        context.output.note(format_args!(
+            "`multifeed verify {place} --repair` restores what can be restored"
+        ));
+    }
 }
 
 /// Closes the store; its lock is free afterwards.

@@ -27,7 +27,7 @@ pub mod tree;
 pub use lobby::{Lobby, LobbyLimits, Origin};
 pub use node::{
     CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
-    FeedInfo, Fetch, Health, Layout, MultifeedId, Node, NodeConfig, NodeError, Outcome, Output,
-    PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions, StoreOptions, SyncState,
-    WaitingFor,
+    FeedInfo, Fetch, FolderProblem, Health, Layout, MultifeedId, Node, NodeConfig, NodeError,
+    Outcome, Output, PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions,
+    StoreOptions, SyncState, WaitingFor,
 };

@@ -139,8 +139,8 @@ fn a_writer_has_the_key_pair_that_it_is_given() {
     assert!(matches!(sim.finish(a, command), Err(NodeError::WriterExists { .. })));
 }
 
-#[test]
-fn a_folder_without_a_key_is_put_aside_and_what_is_behind_it_comes_back() {
+/// Three writers, and what is left of their store when files of the second are removed.
+fn without(files: &[&str]) -> Memory {
     let mut sim = Sim::new(65_536);
     let a = numbered_party(&mut sim, Memory::new());
     for name in ["zero", "one", "two"] {
@@ -148,27 +148,89 @@ fn a_folder_without_a_key_is_put_aside_and_what_is_behind_it_comes_back() {
         sim.append(a, feed, &[name.as_bytes()]);
     }
     let mut memory = sim.parties[a].disk.memory().clone();
-    let ops = vec![Op::Remove { path: numbered::folder(1).join(sleep::KEY) }];
-    memory.execute(&Batch { id: BatchId(u64::MAX), after: None, ops });
+    let ops = files.iter().map(|name| Op::Remove { path: numbered::folder(1).join(name) });
+    memory.execute(&Batch { id: BatchId(u64::MAX), after: None, ops: ops.collect() });
+    memory
+}
 
-    let mut sim = Sim::new(65_536);
-    let a = numbered_party(&mut sim, memory);
-    assert_eq!(names(&sim, a), ["zero"]);
-    sim.writer(a, "new");
-    assert_eq!(names(&sim, a), ["zero", "new", "two"]);
-    assert_eq!(sim.contents(a).len(), 3);
-    let memory = sim.parties[a].disk.memory();
-    let aside = memory.paths().find(|path| path.as_str().starts_with(numbered::ASIDE));
-    assert!(aside.is_some(), "the secret key that was there is gone");
-    assert_eq!(file(&sim, a, "1/localname").unwrap(), b"new");
+fn problems(sim: &Sim, at: usize) -> Vec<&str> {
+    let problems = sim.parties[at].node.folder_problems().iter();
+    problems.map(|found| found.folder.as_str()).collect()
 }
 
 #[test]
-fn a_key_that_was_cut_off_is_an_error_that_names_it() {
-    let mut memory = Memory::new();
-    write(&mut memory, "0/key", &[7; 20]);
-    let refused = try_open(memory, StoreOptions::default());
-    assert!(matches!(refused, Err(NodeError::Store { file: "key", .. })), "{refused:?}");
+fn a_lost_key_of_a_writer_follows_from_its_secret_key() {
+    let mut sim = Sim::new(65_536);
+    let a = numbered_party(&mut sim, without(&[sleep::KEY]));
+    assert_eq!(names(&sim, a), ["zero", "one", "two"]);
+    let feed = sim.writer(a, "one");
+    sim.append(a, feed, &[b"more"]);
+    assert_eq!(sim.load(a, feed).length, 2);
+}
+
+#[test]
+fn a_writer_whose_key_is_lost_is_told_and_never_begun_anew_and_what_is_behind_it_is_there() {
+    let memory = without(&[sleep::KEY, sleep::SECRET_KEY]);
+    let mut sim = Sim::new(65_536);
+    let a = numbered_party(&mut sim, memory.clone());
+    assert_eq!((names(&sim, a), problems(&sim, a)), (vec!["zero".into(), "two".into()], vec!["1"]));
+    let command = sim.parties[a].node.writer(sim.now, FIRST, Some("one"), None);
+    let refused = sim.finish(a, command);
+    assert!(matches!(refused, Err(NodeError::Damaged { .. })), "{refused:?}");
+    sim.writer(a, "new");
+    assert_eq!(file(&sim, a, "3/localname").unwrap(), b"new");
+    for name in [sleep::DATA, sleep::TREE, sleep::SIGNATURES, sleep::BITFIELD] {
+        let path = numbered::folder(1).join(name);
+        assert_eq!(sim.parties[a].disk.memory().contents(&path), memory.contents(&path));
+    }
+}
+
+#[test]
+fn folders_behind_one_that_is_missing_are_there_and_the_next_writer_takes_its_number() {
+    let files = [sleep::KEY, sleep::SECRET_KEY, numbered::LOCAL_NAME];
+    let log = [sleep::DATA, sleep::TREE, sleep::SIGNATURES, sleep::BITFIELD];
+    let mut sim = Sim::new(65_536);
+    let a = numbered_party(&mut sim, without(&[&files[..], &log].concat()));
+    assert_eq!((names(&sim, a), problems(&sim, a)), (vec!["zero".into(), "two".into()], vec!["1"]));
+    sim.writer(a, "new");
+    assert_eq!(file(&sim, a, "1/localname").unwrap(), b"new");
+    assert_eq!(sim.contents(a).len(), 3);
+}
+
+#[test]
+fn a_key_that_is_cut_off_or_of_zeros_is_told_and_offered_to_nobody() {
+    for key in [&[7; 20][..], &[0; 32]] {
+        let mut memory = without(&[sleep::KEY, sleep::SECRET_KEY, numbered::LOCAL_NAME]);
+        write(&mut memory, "1/key", key);
+        let mut sim = Sim::new(65_536);
+        let (a, b) = (numbered_party(&mut sim, memory), sim.party(Memory::new()));
+        assert_eq!(problems(&sim, a), ["1"]);
+        sim.connect(a, b);
+        sim.sync();
+        assert_eq!(sim.parties[b].node.feeds(FIRST).count(), 2);
+    }
+}
+
+#[test]
+fn a_feed_whose_signatures_do_not_fit_its_key_is_offered_to_nobody() {
+    let mut memory = without(&[sleep::SECRET_KEY, numbered::LOCAL_NAME]);
+    let path = numbered::folder(1).join(sleep::KEY);
+    let mut key = memory.contents(&path).unwrap();
+    key[5] ^= 1;
+    write(&mut memory, "1/key", &key);
+    let before = memory.clone();
+    let mut sim = Sim::new(65_536);
+    let (a, b) = (numbered_party(&mut sim, memory), sim.party(Memory::new()));
+    sim.connect(a, b);
+    sim.sync();
+    assert_eq!(sim.parties[b].node.feeds(FIRST).count(), 2);
+    let feed = sim.parties[a].node.feeds(FIRST).nth(1).unwrap().id;
+    let load = sim.parties[a].node.load(sim.now, feed);
+    let refused = sim.finish(a, load);
+    assert!(matches!(refused, Err(NodeError::Damaged { .. })), "{refused:?}");
+    for path in before.paths().filter(|path| path.as_str() != "multifeed.lock") {
+        assert_eq!(sim.parties[a].disk.memory().contents(path), before.contents(path), "{path}");
+    }
 }
 
 #[test]

@@ -73,9 +73,9 @@ pub use traits::{ByteStream, Execution, Running, Sleep, Storage, Timer};
 pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
-    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, Health, Layout,
-    Lobby, LobbyLimits, MultifeedId, NodeConfig, NodeError, Origin, PeerInfo, Peers, Policy,
-    Question, QuestionId, ReplicationOptions, SyncState, WaitingFor,
+    ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, FolderProblem,
+    Health, Layout, Lobby, LobbyLimits, MultifeedId, NodeConfig, NodeError, Origin, PeerInfo,
+    Peers, Policy, Question, QuestionId, ReplicationOptions, SyncState, WaitingFor,
 };
 pub use multifeed_proto::{
     Contents, Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey, UserData,

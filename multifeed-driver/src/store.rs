@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use multifeed_core::{ConnectOptions, Layout, Node, NodeError, Outcome, ReplicationOptions};
+use multifeed_core::{
+    ConnectOptions, FolderProblem, Layout, Node, NodeError, Outcome, ReplicationOptions,
+};
 use multifeed_proto::{Entropy, FeedKey, Role, RootKey};
 
 use crate::command::Command;
@@ -203,6 +205,26 @@ impl Store {
         self.handle
             .shared()
             .peek(|state| state.while_open().into_iter().flat_map(Node::blocked).copied().collect())
+    }
+
+    /// The folders that are damaged, missing, or on no list of feeds, as far as they were met by opening the store;
+    /// none when it is closed.
+    #[must_use]
+    pub fn folder_problems(&self) -> Vec<FolderProblem> {
+        self.handle.shared().peek(|state| {
+            state.while_open().map(|node| node.folder_problems().to_vec()).unwrap_or_default()
+        })
+    }
+
+    /// Looks at all folders of feeds, and gives those that are damaged, missing, or on no list of feeds. Takes a
+    /// read of each folder.
+    ///
+    /// # Errors
+    ///
+    /// If the storage failed, or the store is closed.
+    pub async fn survey(&self) -> Result<Vec<FolderProblem>, Error> {
+        Command::give(&self.handle, |node, now| node.survey(now)).await?;
+        Ok(self.folder_problems())
     }
 
     /// News of all multifeeds and connections from here on.

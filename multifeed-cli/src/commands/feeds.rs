@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use indicatif::HumanBytes;
-use multifeed_tokio::{FeedInfo, FeedKey, Health, Multifeed};
+use multifeed_tokio::{FeedInfo, FeedKey, FolderProblem, Health, Multifeed};
 use serde_json::{Value, json};
 
 use crate::args::Feeds;
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::peers::{feed_failed, fork};
-use crate::store::{Missing, with_store};
+use crate::store::{Missing, warn_of_folders, with_store};
 
 pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
     let directory = &args.directory;
@@ -28,16 +28,32 @@ pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
                 }
             }
         }
+        let opened = store.store().folder_problems().len();
+        let problems = store.store().survey().await;
+        let problems = problems.map_err(|error| Failure::store(directory, &error))?;
+        warn_of_folders(context, directory, &problems[opened.min(problems.len())..]);
         let blocked: Vec<_> = store.store().blocked().iter().map(FeedKey::to_hex).collect();
-        context.output.result(|| line(&feeds, &blocked), || table(&feeds, &blocked))?;
-        failure.map_or(Ok(()), Err)
+        context.output.result(|| line(&feeds, &blocked, &problems), || table(&feeds, &blocked))?;
+        match problems.iter().find(|found| found.damaged) {
+            Some(found) if failure.is_none() => {
+                let place = directory.display();
+                let message =
+                    format!("{place}: folder {} is damaged: {}", found.folder, found.problem);
+                Err(Failure::new("ERR_FEED_DAMAGED", message)
+                    .advice(format!(
+                        "`multifeed verify {place} --repair` restores what can be restored"
+                    ))
+                    .detail("folder", found.folder.as_str()))
+            }
+            Some(_) | None => failure.map_or(Ok(()), Err),
+        }
     })
     .await
 }
 
 type Listed = (FeedInfo, Option<&'static str>);
 
-fn line(feeds: &[Listed], blocked: &[String]) -> Value {
+fn line(feeds: &[Listed], blocked: &[String], problems: &[FolderProblem]) -> Value {
     let feeds = feeds.iter().map(|(info, error)| {
         let mut feed = json!({
             "key": info.key.to_hex(),
@@ -60,6 +76,10 @@ fn line(feeds: &[Listed], blocked: &[String]) -> Value {
         feed
     });
     let mut line = json!({ "feeds": feeds.collect::<Vec<_>>() });
+    if !problems.is_empty() {
+        let problem = |found: &FolderProblem| json!({ "folder": found.folder, "problem": found.problem, "damaged": found.damaged });
+        line["folders"] = problems.iter().map(problem).collect();
+    }
     if !blocked.is_empty() {
         line["blocked"] = blocked.into();
     }

@@ -86,8 +86,8 @@ struct Sums {
     blocks: u64,
     lost: u64,
     repaired: u64,
-    /// Something was found that a repair can do something about, and has not.
-    repairable: bool,
+    /// Feeds of which a repair can do something about what is wrong.
+    repairable: u64,
 }
 
 impl Sums {
@@ -96,10 +96,8 @@ impl Sums {
         self.feeds += 1;
         self.damaged += u64::from(!last.is_sound());
         self.repaired += u64::from(report.repaired.is_some());
-        self.repairable |= last
-            .findings
-            .iter()
-            .any(|finding| matches!(finding.severity(), Severity::Restorable | Severity::Refetch));
+        let repairable = last.findings.iter().any(Finding::is_repaired);
+        self.repairable += u64::from(repairable || last.omitted > 0);
         self.blocks += last.sound;
         // What a repair gave up is no longer marked as held.
         self.lost += report.found.lost.max(last.lost);
@@ -137,7 +135,9 @@ impl Sums {
         if self.lost > 0 {
             let _infallible = write!(text, ", {} lost", self.lost);
         }
-        if let Some(advice) = advice::damaged(output.doing(), self.repairable, self.lost > 0) {
+        let repairable = self.repairable > 0 || findings.iter().any(StoreFinding::is_restorable);
+        let repairable = !sound && repairable;
+        if let Some(advice) = advice::damaged(output.doing(), repairable, self.lost > 0) {
             let _infallible = write!(text, "\n  {advice}");
         }
         text

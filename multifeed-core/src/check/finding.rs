@@ -116,6 +116,15 @@ pub enum Finding {
         /// The blocks, one after another.
         blocks: Range<u64>,
     },
+    /// A file of it cannot be read. The rest of it was not looked at.
+    Unreadable {
+        /// The file in the store.
+        file: String,
+        /// What the operating system says.
+        problem: String,
+        /// A folder is in the place of the file, which a repair sets aside.
+        in_the_way: bool,
+    },
     /// Signed blocks are there that the bitfield does not know of. A writer takes them up when it is
     /// opened.
     Unrecorded {
@@ -166,6 +175,7 @@ impl Finding {
             | Self::NodeUnmarked { .. }
             | Self::NodeRebuilt { .. }
             | Self::SignatureWrong { .. }
+            | Self::Unreadable { in_the_way: true, .. }
             | Self::BitfieldLost { .. }
             | Self::KeyMissing { known: true }
             | Self::KeyOther { known: true }
@@ -185,8 +195,19 @@ impl Finding {
             | Self::KeyOther { known: false }
             | Self::KeyUnfit
             | Self::Forked { .. }
+            | Self::Unreadable { in_the_way: false, .. }
             | Self::SecretKey { restorable: false }
             | Self::Name { known: false } => Severity::Permanent,
+        }
+    }
+
+    /// Whether a repair does something about it. What a writer lost at its end only peers can undo.
+    #[must_use]
+    pub const fn is_repaired(&self) -> bool {
+        match self.severity() {
+            Severity::Restorable => true,
+            Severity::Refetch => !matches!(self, Self::Sealed { .. }),
+            Severity::Harmless | Severity::Permanent => false,
         }
     }
 
@@ -198,6 +219,7 @@ impl Finding {
             Self::KeyOther { .. } => "key-other",
             Self::KeyUnfit => "key-unfit",
             Self::KeyLong => "key-long",
+            Self::Unreadable { .. } => "unreadable",
             Self::NothingProven => "nothing-proven",
             Self::LengthImpossible => "length-impossible",
             Self::SecretKey { .. } => "secret-key",
@@ -239,6 +261,7 @@ impl Finding {
             | Self::KeyOther { .. }
             | Self::KeyUnfit
             | Self::KeyLong
+            | Self::Unreadable { .. }
             | Self::NothingProven
             | Self::LengthImpossible
             | Self::SecretKey { .. }
@@ -272,6 +295,10 @@ impl fmt::Display for Finding {
             ),
             Self::KeyUnfit => f.write_str("no signature fits the key in the file key"),
             Self::KeyLong => f.write_str("the file key is longer than a key"),
+            Self::Unreadable { file, in_the_way: true, .. } => {
+                write!(f, "a folder is in the place of {file}")
+            }
+            Self::Unreadable { file, problem, .. } => write!(f, "{file} cannot be read: {problem}"),
             Self::NothingProven => {
                 f.write_str("no signature in it fits its key: nothing proves its blocks")
             }

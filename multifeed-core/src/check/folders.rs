@@ -36,6 +36,7 @@ pub struct Folders {
     /// Folders to look into, each with its depth below the store.
     next: Vec<(FilePath, u8)>,
     asked: Vec<(FilePath, u8)>,
+    unreadable: Vec<StorageError>,
 }
 
 impl Folders {
@@ -44,7 +45,25 @@ impl Folders {
     pub fn new() -> (Self, Vec<Op>) {
         let root = (FilePath::root(), 0);
         let ops = Vec::from([Op::List { path: root.0.clone() }]);
-        (Self { found: Vec::new(), next: Vec::new(), asked: Vec::from([root]) }, ops)
+        (Self { asked: Vec::from([root]), ..Self::empty() }, ops)
+    }
+
+    /// Looks only into these folders at the root of the store.
+    pub(crate) fn within(first: Vec<FilePath>) -> (Self, Vec<Op>) {
+        let ops = first.iter().map(|path| Op::List { path: path.clone() }).collect();
+        let asked = first.into_iter().map(|path| (path, 1)).collect();
+        (Self { asked, ..Self::empty() }, ops)
+    }
+
+    fn empty() -> Self {
+        let (found, next, asked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { found, next, asked, unreadable: Vec::new() }
+    }
+
+    /// Folders that could not be listed.
+    #[must_use]
+    pub fn unreadable(&self) -> &[StorageError] {
+        &self.unreadable
     }
 
     /// Takes the answers to the operations asked for last.
@@ -53,6 +72,7 @@ impl Folders {
             match answer {
                 Ok(Answer::Names(names)) => self.listed(&path, depth, &names),
                 Ok(Answer::Done | Answer::Bytes(_) | Answer::Length(_) | Answer::NotFound) => {}
+                Err(error) if depth > 0 && error.is_of_file() => self.unreadable.push(error),
                 Err(error) => return FoldersStep::Failed(error),
             }
         }

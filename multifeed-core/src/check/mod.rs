@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `finding` | what can be wrong, as values; the [`Report`] of a feed |
 //! | `machine` | the passes over one feed, as requests for storage operations and answers |
+//! | `list` | the list of feeds of corestore, written anew |
 //! | `ledger` | what these passes have in common |
 //! | `walk` | the pass over tree, blocks and signatures |
 //! | `plan` | repair: what to write, in which order |
@@ -19,6 +20,7 @@
 mod finding;
 mod folders;
 mod ledger;
+mod list;
 mod machine;
 #[cfg(feature = "std")]
 mod modes;
@@ -30,6 +32,7 @@ mod walk;
 
 pub use finding::{Finding, Report, Severity};
 pub use folders::{FeedFolder, Folders, FoldersStep};
+pub(crate) use list::write as write_list;
 pub use machine::{Check, Checked, Step, Subject};
 #[cfg(feature = "std")]
 pub use store::{StoreCheck, StoreFinding, StoreReport};

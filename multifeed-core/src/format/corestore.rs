@@ -89,6 +89,29 @@ pub fn writer_name(root: &RootKey, name: &str) -> String {
     format!("@multifeed:{}:@multifeed:feed:{name}", to_hex(root.expose()))
 }
 
+/// What a name of a multifeed's feed is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The list of feeds.
+    List,
+    /// The writer that the application knows by this name.
+    Writer(&'a str),
+}
+
+/// The root key in hexadecimal digits, and what the feed is for, if a name is one that [`list_name`] or
+/// [`writer_name`] makes.
+#[must_use]
+pub fn multifeed_of_name(name: &str) -> Option<(&str, Part<'_>)> {
+    let rest = name.strip_prefix("@multifeed:")?;
+    let (root, rest) = rest.split_once(":@multifeed:")?;
+    let part = match rest.strip_prefix("feed:") {
+        Some(writer) => Part::Writer(writer),
+        None if rest == "persist" => Part::List,
+        None => return None,
+    };
+    Some((root, part))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +121,18 @@ mod tests {
         for length in [0, 1, 127, 128, 300, MAX_NAME] {
             let name = "x".repeat(length);
             assert_eq!(decode_name(&encode_name(&name)), Some(name.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_name_tells_its_multifeed() {
+        let root = RootKey::new([7; 32]);
+        let hex = to_hex(root.expose());
+        let (list, writer) = (list_name(&root), writer_name(&root, "a:b"));
+        assert_eq!(multifeed_of_name(&list), Some((hex.as_str(), Part::List)));
+        assert_eq!(multifeed_of_name(&writer), Some((hex.as_str(), Part::Writer("a:b"))));
+        for other in ["default", "@multifeed:", "@multifeed:ab:@multifeed:other"] {
+            assert_eq!(multifeed_of_name(other), None);
         }
     }
 

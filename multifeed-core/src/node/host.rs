@@ -54,6 +54,7 @@ impl Node {
             }
             Some(Task::Folders(step)) => self.folders_answered(step, answers),
             Some(Task::Find(multifeed)) => self.find_answered(multifeed, answers),
+            Some(Task::Survey) => self.survey_answered(answers),
             Some(Task::Block(step)) => self.block_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),

@@ -48,12 +48,14 @@ impl Node {
                 if self.multi(multifeed).is_some() {
                     self.retry_later(list);
                 }
-                return self.loaded(multifeed, Err(error));
+                return self.loaded(multifeed, Err(of_list(error)));
             }
         };
         // A line that is no entry is left where it is, like in the JavaScript.
         let lines: Vec<list::Entry> =
             blocks.iter().filter_map(|block| list::decode(block)).collect();
+        let lines: Vec<list::Entry> =
+            lines.into_iter().filter(|line| !line.key.is_weak()).collect();
         let next = start + (blocks.len() as u64).max(1);
         // Whoever fills a list with keys that nobody has anything of is to fill nothing else.
         let ops = lines.iter().flat_map(|line| look(&corestore::folder(&line.key.discovery_key())));
@@ -93,7 +95,7 @@ impl Node {
             self.when_open(list, Pending::Read(ReadJob::list(list, next, LIST_CHUNK)));
             return;
         }
-        self.loaded(multifeed, Ok(()));
+        self.list_known(multifeed, length);
         self.relist(multifeed);
     }
 
@@ -211,4 +213,10 @@ impl Node {
             self.recorded(multifeed, feed, result.clone());
         }
     }
+}
+
+/// What is wrong with a list of feeds: nobody knows its key.
+fn of_list(error: NodeError) -> NodeError {
+    let NodeError::Damaged { problem, .. } = error else { return error };
+    NodeError::Store { file: "the list of feeds", problem }
 }

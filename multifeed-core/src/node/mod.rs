@@ -3,10 +3,11 @@
 //! | file | what it does |
 //! |---|---|
 //! | `commands`, `host` | what the application wants, and how a host drives the node |
-//! | `store` | opens the store: lock, layout, master key; feeds by name |
+//! | `store`, `layout` | opens the store: lock, layout, master key; feeds by name |
 //! | `reading` | a store that is only read |
 //! | `multifeed` | which feeds are in which multifeed; writers |
 //! | `list`, `numbered` | where that is recorded, in each layout |
+//! | `unlisted`, `problems` | folders of feeds that are on no list, damaged, or missing |
 //! | `entry`, `table`, `opening` | feeds, and their way from files to memory |
 //! | `unseen` | feeds of which nobody gave anything yet |
 //! | `flush` | writes what changed, tells peers and the application when it is stored |
@@ -54,6 +55,7 @@ mod hashes;
 mod health;
 mod host;
 mod job;
+mod layout;
 mod link;
 mod list;
 mod lost;
@@ -66,6 +68,7 @@ mod opening;
 mod output;
 mod pages;
 mod policy;
+mod problems;
 mod progress;
 mod read;
 mod reading;
@@ -77,6 +80,7 @@ mod sync;
 mod table;
 mod transfer;
 mod turns;
+mod unlisted;
 mod unseen;
 mod verify;
 mod wants;
@@ -96,6 +100,7 @@ pub use output::{
     Outcome, Output, SyncState, WaitingFor,
 };
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
+pub use problems::FolderProblem;
 pub use progress::PeerInfo;
 
 use crate::lobby::Lobby;
@@ -106,11 +111,12 @@ use budget::Sums;
 use clear::ClearJob;
 use entry::{Entry, EntryState, Pending};
 use hashes::SeekJob;
+pub(crate) use layout::is_feed_folder;
 use link::Link;
 use multifeed::Multifeed;
 use read::ReadJob;
+pub(crate) use store::LOCK_FILE;
 use store::Store;
-pub(crate) use store::{LOCK_FILE, is_feed_folder};
 use table::Feeds;
 use unseen::Unseen;
 
@@ -185,6 +191,7 @@ enum Task {
     Find(MultifeedId),
     /// What is in the folders of some lines of a list; the line behind them.
     Lines(FeedId, u64, Vec<crate::format::list::Entry>),
+    Survey,
     Block(blocked::BlockStep),
     Open(FeedId),
     Flush(FeedId),

@@ -277,6 +277,9 @@ impl Node {
             Some(name) => String::from(name),
             None => self.free_name(multifeed),
         };
+        if let Some(error) = self.lost_writer(multifeed, &name) {
+            return self.complete(command, Err(error));
+        }
         let key = match &secret {
             Some(secret) => Some(secret.public()),
             None => self.derive_writer(multifeed, &name).map(|secret| secret.public()),
@@ -288,6 +291,13 @@ impl Node {
         candidates.retain(|id| Some(*id) != known);
         candidates.extend(known);
         self.claim(Claim { command, multifeed, name, secret, candidates });
+    }
+
+    /// Why no writer of this name can be made: there may be one in a folder that is damaged.
+    fn lost_writer(&self, multifeed: MultifeedId, name: &str) -> Option<NodeError> {
+        let members = &self.multifeeds[multifeed.0 as usize].members;
+        let is_there = members.iter().any(|member| member.local && member.name == name);
+        if is_there { None } else { self.store.folders.lost_writer(name) }
     }
 
     /// A name that no feed has: the number of feeds, as the JavaScript calls a writer without a name.

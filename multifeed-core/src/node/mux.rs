@@ -170,8 +170,8 @@ impl Node {
             O::Ready { root, dialect, user_data, .. } => {
                 let Some(multifeed) = self.multifeed_of(id, root) else { return };
                 let Some(multi) = self.multi(multifeed) else { return };
-                let keys =
-                    multi.members.iter().map(|member| self.feeds[member.feed.0 as usize].key);
+                let proven = multi.members.iter().filter(|member| !self.is_unproven(member.feed));
+                let keys = proven.map(|member| self.feeds[member.feed.0 as usize].key);
                 let keys: Vec<FeedKey> = keys.collect();
                 let Some(link) = self.links.get_mut(&id) else { return };
                 if let Some(root) = link.root_mut(root) {
@@ -183,6 +183,7 @@ impl Node {
                 let user_data = user_data.and_then(|text| UserData::from_json(text).ok());
                 self.event(Event::Ready { connection: id, multifeed, dialect, user_data });
                 self.propose(id, multifeed, keys);
+                self.prove_keys();
             }
             O::Offered { root, keys } => {
                 self.progress(id);

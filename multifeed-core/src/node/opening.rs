@@ -138,6 +138,7 @@ impl Node {
             self.disown_or_see(id, name);
         }
         self.mark_dirty(id);
+        self.key_proven(id);
         let entry = &mut self.feeds[id.0 as usize];
         entry.wishes.sparse.get_or_insert(self.config.sparse);
         let channels = entry.channels.clone();
@@ -170,6 +171,10 @@ impl Node {
         }
         if matches!(error, NodeError::Damaged { .. }) {
             self.close_channels(id);
+        }
+        if self.is_unproven(id) {
+            // It is not offered, and nobody waits for that any more.
+            self.touched.extend(self.links.keys().copied());
         }
         if !self.is_list(id) && !self.feeds[id.0 as usize].blocked {
             self.retry_later(id);

@@ -3,6 +3,7 @@
 //! Layout and derivation are those of `corestore@5.8.2`, `hypermultifeed@1.1.0` and `multifeed@6.0.0`; see
 //! `format::corestore` and `format::numbered`.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,21 +13,30 @@ use multifeed_proto::FeedKey;
 use zeroize::Zeroizing;
 
 use super::blocked::Blocked;
+use super::layout::{self, Told};
 use super::numbered::Folders;
+use super::unlisted::Survey;
 use super::{
-    CommandId, Durability, Entry, FeedId, Layout, MultifeedId, Node, NodeError, Outcome, Pending,
-    StoreOptions, Task,
+    CommandId, Durability, Entry, FeedId, FolderProblem, Layout, MultifeedId, Node, NodeError,
+    Outcome, Pending, StoreOptions, Task,
 };
 use crate::crypto::SecretKey;
 use crate::format::{blocked, corestore, numbered, sleep};
 use crate::storage::{Answer, BatchId, FilePath, Op, SecretBytes, StorageError, StorageErrorKind};
 
 /// What a node knows of its store.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Store {
     pub(super) state: State,
     pub(super) layout: Layout,
     master: Option<Zeroizing<[u8; 32]>>,
+    /// The first level of corestore's folders, until somebody has asked what is in them.
+    pub(super) root_names: Vec<String>,
+    pub(super) survey: Option<Box<Survey>>,
+    /// The file with the master key, while the store is opened.
+    key_file: Option<Bytes>,
+    /// Folders that are not as they should be.
+    pub(super) problems: Vec<FolderProblem>,
     options: StoreOptions,
     /// The process that had the store open which is only read.
     pub(super) held_by: Option<u32>,
@@ -42,6 +52,12 @@ pub(super) struct Store {
     pub(super) lines: BTreeMap<CommandId, (MultifeedId, Vec<FeedId>)>,
     /// The folders of the layout of multifeed 6.
     pub(super) folders: Folders,
+}
+
+impl core::fmt::Debug for Store {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Store").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +77,8 @@ pub(crate) const LOCK_FILE: &str = "multifeed.lock";
 pub(super) enum StoreStep {
     Lock,
     Look,
+    /// Folders are listed that tell the layout.
+    Inside,
     /// The master key, or the mark of a layout, is written.
     Begun,
 }
@@ -73,6 +91,10 @@ impl Store {
 
     pub(super) fn is_read_only(&self) -> bool {
         self.options.read_only
+    }
+
+    pub(super) const fn has_master(&self) -> bool {
+        self.master.is_some()
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -132,11 +154,12 @@ impl Node {
                 self.submit(after, ops, Task::Store(StoreStep::Look));
             }
             StoreStep::Look => self.looked(&answers),
+            StoreStep::Inside => self.lay_out(Some(layout::inside(&answers))),
             StoreStep::Begun => self.opened(Ok(())),
         }
     }
 
-    /// Decides on the layout and begins a store that is none yet.
+    /// Takes what is at the root of the store.
     fn looked(&mut self, answers: &[Answer]) {
         let [key, names, file] = answers else { return };
         let Some(kept_out) = Blocked::read(file) else {
@@ -144,20 +167,22 @@ impl Node {
             return self.opened(Err(NodeError::Store { file: blocked::FILE, problem }));
         };
         self.store.blocked = kept_out;
-        let key = key.bytes().map_or(&[][..], |key| key);
-        let names = match names {
-            Answer::Names(names) => &names[..],
-            Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Bytes(_) => &[],
+        self.store.key_file = key.bytes().cloned();
+        self.store.root_names = match names {
+            Answer::Names(names) => names.clone(),
+            Answer::NotFound | Answer::Done | Answer::Length(_) | Answer::Bytes(_) => Vec::new(),
         };
-        let has = |name: &str| names.iter().any(|found| found == name);
-        let feeds = names.iter().any(|name| is_feed_folder(name));
-        let found = if has(corestore::MASTER_KEY) {
-            Some(Layout::Corestore)
-        } else if has(numbered::FIRST) || has(numbered::MARK) {
-            Some(Layout::Numbered)
-        } else {
-            feeds.then_some(Layout::Corestore)
-        };
+        match layout::told(&self.store.root_names) {
+            Told::Layout(found) => self.lay_out(found),
+            Told::LookInto(folders) => {
+                let ops = folders.into_iter().map(|path| Op::List { path }).collect();
+                self.submit(None, ops, Task::Store(StoreStep::Inside));
+            }
+        }
+    }
+
+    /// Decides on the layout and begins a store that is none yet.
+    fn lay_out(&mut self, found: Option<Layout>) {
         if found.is_none() && self.is_read_only() {
             return self.opened(Err(NodeError::NoStore));
         }
@@ -172,7 +197,8 @@ impl Node {
         self.store.layout = wanted;
         match wanted {
             Layout::Numbered => {
-                self.store.folders.found(names);
+                let names = core::mem::take(&mut self.store.root_names);
+                self.store.folders.found(&names);
                 if found.is_some() {
                     return self.opened(Ok(()));
                 }
@@ -180,7 +206,13 @@ impl Node {
                 let path = FilePath::new(&[numbered::MARK]);
                 self.begin(Op::Write { path: path.clone(), offset: 0, data: Bytes::new() }, path);
             }
-            Layout::Corestore => self.look_at_master_key(key, feeds),
+            Layout::Corestore => {
+                let names = &mut self.store.root_names;
+                names.retain(|name| layout::is_feed_folder(name));
+                let feeds = !names.is_empty();
+                let key = self.store.key_file.take().unwrap_or_default();
+                self.look_at_master_key(&key, feeds);
+            }
         }
     }
 
@@ -188,6 +220,10 @@ impl Node {
         let given = self.store.options.master_key.take();
         let read = key.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Zeroizing::new);
         if let Some(master) = given.or(read) {
+            if *master == [0; 32] {
+                let problem = "it holds nothing but zeros; restore it from a copy";
+                return self.opened(Err(NodeError::Store { file: corestore::MASTER_KEY, problem }));
+            }
             self.store.master = Some(master);
             return self.opened(Ok(()));
         }
@@ -332,9 +368,4 @@ impl Node {
         }
         written.expect("two operations were submitted")
     }
-}
-
-/// Whether a name at the root of a store is the first level of corestore's feed folders.
-pub(crate) fn is_feed_folder(name: &str) -> bool {
-    name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -190,7 +190,8 @@ impl Node {
             return Some(if cut_off { WaitingFor::OfferAnswer } else { WaitingFor::Handshake });
         }
         let offers = link.roots.iter().filter(open).find_map(|root| offers_wait(link, root));
-        offers.or_else(|| {
+        let proving = || self.is_proving_keys().then_some(WaitingFor::OfferAnswer);
+        offers.or_else(proving).or_else(|| {
             let id = link.unsynced.first()?;
             let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
             Some(waits.unwrap_or(WaitingFor::OfferAnswer))
@@ -199,7 +200,8 @@ impl Node {
 
     /// What one multifeed of a connection waits for; `None`: it is in sync.
     fn root_waits(&self, link: &Link, root: &LinkRoot, count: bool) -> Option<WaitingFor> {
-        offers_wait(link, root).or_else(|| {
+        let proving = || self.is_proving_keys().then_some(WaitingFor::OfferAnswer);
+        offers_wait(link, root).or_else(proving).or_else(|| {
             let id = root.unsynced.first()?;
             let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
             Some(waits.unwrap_or(WaitingFor::OfferAnswer))

@@ -91,6 +91,14 @@ impl fmt::Display for NotAFile {
     }
 }
 
+impl StorageError {
+    /// Whether it is the file that cannot be used, and not the whole store or the disk.
+    pub(crate) const fn is_of_file(&self) -> bool {
+        use StorageErrorKind as Kind;
+        matches!(self.kind, Kind::Denied | Kind::Broken(_) | Kind::NotAFile(_) | Kind::Io(_))
+    }
+}
+
 impl StorageErrorKind {
     /// A stable name for programs.
     #[must_use]

@@ -15,6 +15,8 @@ mod whose;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+#[cfg(feature = "std")]
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -135,6 +137,18 @@ enum Mode {
     SignAgain(Outcome),
     /// Nothing is known of what is held: all that is found intact is marked again.
     Everywhere,
+}
+
+impl Checked {
+    /// The check of a feed that ended at a file which cannot be read.
+    #[cfg(feature = "std")]
+    pub(super) fn unreadable(subject: &Subject, error: &StorageError, in_the_way: bool) -> Self {
+        let mut ledger = Ledger::new(subject.folder.clone());
+        ledger.report.key = subject.key;
+        let (file, problem) = (error.path.as_str().into(), error.kind.to_string());
+        ledger.find(Finding::Unreadable { file, problem, in_the_way });
+        Self { report: ledger.report, blocks: Vec::new(), fixes: Fixes::default() }
+    }
 }
 
 impl Check {

@@ -98,6 +98,8 @@ pub enum Outcome {
     Blocked,
     /// The feed is not kept out any more.
     Unblocked,
+    /// The folders were looked at: [`Node::survey`](crate::Node::survey).
+    Surveyed,
     /// All is written and closed.
     Closed,
 }

@@ -152,6 +152,13 @@ impl Bitfield {
         // Pages stay, if only as zeros: what the file has of them must be overwritten.
         for (&number, page) in self.pages.range_mut(page_number..) {
             let from = if number == page_number { (length % BLOCKS_PER_PAGE) as usize } else { 0 };
+            let is_held = words::first(&page.blocks, from, BLOCKS_PER_PAGE as usize, |word| word)
+                .is_some()
+                || words::first(&page.nodes, 2 * from, NODES_PER_PAGE as usize, |word| word)
+                    .is_some();
+            if !is_held {
+                continue;
+            }
             clear_after(&mut page.blocks, from);
             clear_after(&mut page.nodes, 2 * from);
             let held = count(&page.blocks, 0, from);

@@ -30,6 +30,7 @@ pub(crate) enum Task {
     Block,
     Verify,
     Repair,
+    Truncate,
     Convert,
     Serve,
     Sync,
@@ -46,6 +47,7 @@ impl Doing {
             Command::Block(args) | Command::Unblock(args) => (Task::Block, Some(&args.directory)),
             Command::Verify(args) if args.repair => (Task::Repair, Some(&args.directory)),
             Command::Verify(args) => (Task::Verify, Some(&args.directory)),
+            Command::Truncate(args) => (Task::Truncate, Some(&args.directory)),
             Command::Convert(args) => (Task::Convert, Some(&args.directory)),
             Command::Serve(args) => (Task::Serve, Some(&args.directory)),
             Command::Sync(args) => (Task::Sync, Some(&args.directory)),
@@ -101,6 +103,7 @@ fn interrupted(doing: &Doing) -> String {
         Task::Block => {
             "the feeds that it named are done; the same command does the others".to_owned()
         }
+        Task::Truncate => format!("`multifeed feeds {place}` shows whether it was done"),
         Task::Feeds | Task::Cat | Task::Verify => "nothing was changed".to_owned(),
         Task::Demo | Task::Convert => "nothing is left behind".to_owned(),
         Task::Init => "the same command finishes it, or says that the store is there".to_owned(),
@@ -278,7 +281,7 @@ mod tests {
     use super::*;
     use crate::args::Args;
 
-    const TASKS: [Task; 11] = [
+    const TASKS: [Task; 12] = [
         Task::Demo,
         Task::Init,
         Task::Append,
@@ -287,6 +290,7 @@ mod tests {
         Task::Block,
         Task::Verify,
         Task::Repair,
+        Task::Truncate,
         Task::Convert,
         Task::Serve,
         Task::Sync,

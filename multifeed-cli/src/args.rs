@@ -87,6 +87,15 @@ pub(crate) enum Command {
     /// --json prints {"event":"feed",…} for each feed, with its "findings", and last
     /// {"event":"verified","sound","feeds","damaged","blocks","lost","findings"}.
     Verify(Verify),
+    /// Give up the end of a feed, from block N on: the way out where blocks are lost and no peer has them.
+    ///
+    /// A writer of this store that lost its tail is read-only until peers have sent it back. After this it can be
+    /// appended to, and signs other blocks in the places of those that were given up: whoever has got one of
+    /// these holds another log under the same key then, and takes nothing more of the feed. Says what it costs, and
+    /// asks, or wants --yes.
+    ///
+    /// --json prints {"event":"truncated","feed","writer","from","to","given_up","missing","sound"}.
+    Truncate(Truncate),
     /// Make a new store with the same feeds, names, order and writers in another layout.
     ///
     /// So that the data of a multifeed 6 application can go on with hypermultifeed, or the other way
@@ -183,6 +192,21 @@ pub(crate) struct Verify {
     /// Sound blocks are never touched.
     #[arg(long)]
     pub(crate) repair: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Truncate {
+    /// The folder of the store.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Key (64 hexadecimal digits) or name of the feed, as `feeds` prints them.
+    pub(crate) feed: String,
+    /// Blocks that are left: all from this index on are given up.
+    #[arg(long, value_name = "N")]
+    pub(crate) to: u64,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]

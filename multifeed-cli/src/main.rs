@@ -88,6 +88,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         | Command::Block(_)
         | Command::Unblock(_)
         | Command::Verify(_)
+        | Command::Truncate(_)
         | Command::Convert(_)
         | Command::Sync(_) => Builder::new_current_thread(),
     };
@@ -125,6 +126,7 @@ fn check(args: &Args) {
         | Command::Block(_)
         | Command::Unblock(_)
         | Command::Verify(_)
+        | Command::Truncate(_)
         | Command::Convert(_)
         | Command::Serve(_)
         | Command::Sync(_) => false,

@@ -9,6 +9,7 @@ mod feeds;
 mod init;
 mod serve;
 mod sync;
+mod truncate;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<ExitCode,
         Command::Block(args) => block::run(context, args, true).await?,
         Command::Unblock(args) => block::run(context, args, false).await?,
         Command::Verify(args) => return verify::run(context, args).await,
+        Command::Truncate(args) => return truncate::run(context, args).await,
         Command::Convert(args) => return convert::run(context, args).await,
         Command::Serve(args) => return serve::run(context, args).await,
         Command::Sync(args) => sync::run(context, args).await?,

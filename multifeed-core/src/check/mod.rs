@@ -35,5 +35,5 @@ pub use folders::{FeedFolder, Folders, FoldersStep};
 pub(crate) use list::write as write_list;
 pub use machine::{Check, Checked, Step, Subject};
 #[cfg(feature = "std")]
-pub use store::{StoreCheck, StoreFinding, StoreReport};
+pub use store::{StoreCheck, StoreFinding, StoreReport, TruncateError, Truncation};
 pub(crate) use unlisted::Unlisted;

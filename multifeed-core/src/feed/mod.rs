@@ -178,6 +178,12 @@ impl Feed {
         }
     }
 
+    /// The secret key, if this store has it.
+    #[cfg(feature = "std")]
+    pub(crate) const fn secret(&self) -> Option<&SecretKey> {
+        self.secret.as_ref()
+    }
+
     /// Whether this store has the secret key.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret.is_some()

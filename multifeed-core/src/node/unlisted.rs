@@ -63,7 +63,8 @@ impl Node {
     /// of feeds: then the master key may be the wrong one.
     pub(super) fn list_known(&mut self, multifeed: MultifeedId, length: u64) {
         let names = core::mem::take(&mut self.store.root_names);
-        let known = self.feeds.iter().filter_map(|entry| entry.folder.as_ref());
+        let known = self.feeds.ids();
+        let known = known.filter_map(|id| self.feeds[id.0 as usize].folder.as_ref());
         let known: BTreeSet<&str> = known.filter_map(|folder| folder.as_str().get(..2)).collect();
         let unknown = names.into_iter().filter(|name| !known.contains(name.as_str()));
         let unknown: Vec<FilePath> = unknown.map(|name| FilePath::new(&[&name])).collect();
@@ -144,7 +145,8 @@ impl Node {
 
     /// The folders among these that no known feed has.
     fn unknown(&self, found: Vec<FeedFolder>) -> Vec<FeedFolder> {
-        let known = self.feeds.iter().filter_map(|entry| entry.folder.as_ref());
+        let known = self.feeds.ids();
+        let known = known.filter_map(|id| self.feeds[id.0 as usize].folder.as_ref());
         let known: BTreeSet<&FilePath> = known.collect();
         let blocked: BTreeSet<String> =
             self.blocked().map(|key| key.discovery_key().to_hex()).collect();

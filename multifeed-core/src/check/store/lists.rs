@@ -62,6 +62,16 @@ impl Lists {
         Some((&list.root, list.entries.get(*entry)?))
     }
 
+    /// The feed with this name, a writer of this store before others.
+    pub(super) fn named(&self, name: &str) -> Option<FeedKey> {
+        let entries = || self.all.iter().flat_map(|list| &list.entries);
+        let mut named = entries().filter(|entry| entry.name == name);
+        let written =
+            |entry: &&list::Entry| self.names.contains_key(&entry.key.discovery_key().to_hex());
+        let writer = named.clone().find(written);
+        writer.or_else(|| named.next()).map(|entry| entry.key)
+    }
+
     /// A feed is kept out of the store: it may be on the list.
     pub(super) fn kept_out(&mut self, folder: &str) {
         self.here.insert(folder.to_owned());

@@ -5,10 +5,12 @@
 //! | `finding` | what can be wrong with the store as a whole |
 //! | `lists` | the lists of feeds, in the layout of corestore: checked, completed, made anew |
 //! | `numbered` | gaps and names in the layout of multifeed 6 |
+//! | `truncate` | the end of a log given up on demand |
 
 mod finding;
 mod lists;
 mod numbered;
+mod truncate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,7 @@ use multifeed_proto::{FeedKey, RootKey};
 use zeroize::Zeroizing;
 
 pub use finding::{StoreFinding, StoreReport};
+pub use truncate::{TruncateError, Truncation};
 
 use super::modes;
 use super::{Check, Checked, FeedFolder, Finding, Folders, FoldersStep, Report, Step, Subject};

@@ -120,6 +120,7 @@ impl fmt::Debug for Outcome {
             Self::Cleared => "Cleared",
             Self::Blocked => "Blocked",
             Self::Unblocked => "Unblocked",
+            Self::Surveyed => "Surveyed",
             Self::Closed => "Closed",
         };
         f.write_str(name)

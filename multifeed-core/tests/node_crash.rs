@@ -187,7 +187,12 @@ fn numbered_folders_killed_anywhere_open_with_all_that_was_told_and_take_more() 
                 again.append(a, feed, &[b"after"]);
                 again.connect(a, source);
                 again.sync();
-                assert_eq!(again.contents(a), again.contents(source), "{what}");
+                // Nobody passes a feed on of which nobody gave anything.
+                let given = |mut contents: std::collections::BTreeMap<_, Vec<_>>| {
+                    contents.retain(|_: &String, blocks| !blocks.is_empty());
+                    contents
+                };
+                assert_eq!(given(again.contents(a)), given(again.contents(source)), "{what}");
                 check_folders(again.parties[a].disk.memory(), &what);
             }
         }
@@ -693,7 +698,7 @@ fn a_damaged_feed_holds_up_neither_side_and_no_other_feed() {
 }
 
 #[test]
-fn a_feed_that_turns_out_to_be_damaged_when_it_is_served_is_closed() {
+fn a_damaged_tree_node_is_made_anew_when_it_is_needed_for_a_proof() {
     let memory = damaged(5, |memory, folder| {
         // The roots of the last two lengths are there, a node below them is not.
         let offset = sleep::tree_offset(multifeed_core::tree::NodeIndex(2));
@@ -706,33 +711,30 @@ fn a_feed_that_turns_out_to_be_damaged_when_it_is_served_is_closed() {
     for end in 0..2 {
         assert_eq!(sim.sync_state(wire, end), SyncState::InSync);
     }
-    assert!(sim.parties[a].events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
+    assert_eq!(sim.contents(b), sim.contents(a));
+    assert!(sim.parties[a].events.iter().all(|event| !matches!(event, Event::FeedFailed { .. })));
 }
 
 #[test]
 fn a_line_of_the_feed_list_that_is_no_entry_is_skipped_and_its_writer_found_by_name() {
-    let mut sim = Sim::new(65_536);
-    let a = sim.party(Memory::new());
-    for name in ["first", "second"] {
-        let feed = sim.writer(a, name);
-        sim.append(a, feed, &[name.as_bytes()]);
-    }
-    let keys: Vec<_> = sim.parties[a].node.feeds(util::FIRST).map(|feed| feed.key).collect();
+    use multifeed_core::format::corestore::{list_name, writer_name};
+    let root = multifeed_proto::RootKey::new(util::ROOT);
     for line in ["null", "[]", "{\"key\":7}", "{\"key\":\"xyz\"}", "\u{1}"] {
+        let mut sim = Sim::new(65_536);
+        let a = sim.unjoined(Memory::new());
+        let list = sim.named(a, &list_name(&root));
+        sim.append(a, list, &[line.as_bytes()]);
+        let first = sim.named(a, &writer_name(&root, "first"));
+        sim.append(a, first, &[b"first"]);
+        let key = sim.parties[a].node.feed(first).unwrap().key;
         let mut memory = sim.parties[a].disk.memory().clone();
         memory.unlock();
-        let paths: Vec<FilePath> = memory.paths().cloned().collect();
-        let list = paths.iter().find(|path| {
-            memory.contents(path).is_some_and(|bytes| bytes.starts_with(b"{\"key\":"))
-        });
-        let data = Bytes::from(format!("{line:<60}"));
-        run(&mut memory, Op::Write { path: list.unwrap().clone(), offset: 0, data });
+
         let mut again = Sim::new(65_536);
         let a = again.party(memory);
-        let left: Vec<_> = again.parties[a].node.feeds(util::FIRST).map(|feed| feed.key).collect();
-        assert_eq!(left, keys[1..], "{line}");
+        assert_eq!(again.parties[a].node.feeds(util::FIRST).count(), 0, "{line}");
         let first = again.writer(a, "first");
-        assert_eq!(again.parties[a].node.feed(first).unwrap().key, keys[0]);
+        assert_eq!(again.parties[a].node.feed(first).unwrap().key, key);
         assert_eq!(again.load(a, first).blocks, 1);
     }
 }

@@ -103,7 +103,7 @@ fn blocks_taken_back_are_asked_of_others_and_come_back_when_announced_again() {
     peer.have(&mut sim, channel, WANT, 8);
     assert_eq!(peer.requests(), (WANT..WANT + 8).collect::<Vec<_>>());
     let mut other = Liar::new(&mut sim);
-    let at_other = other.ask(&mut sim, KEY);
+    let at_other = other.offer(&mut sim, KEY);
     other.have(&mut sim, at_other, WANT, 8);
     assert!(other.requests().is_empty(), "they are asked of the first");
     peer.connection.unhave(channel, Span { start: WANT + 2, length: 3 }).unwrap();

@@ -113,6 +113,8 @@ pub(super) struct LinkRoot {
     pub(super) id: RootId,
     pub(super) phase: Phase,
     pub(super) was_ready: bool,
+    /// Nothing was offered yet: it is being found out which keys are right.
+    pub(super) first_offer_due: bool,
     /// Feeds to offer at the next settling.
     pub(super) to_offer: Vec<FeedKey>,
     /// Channels of its feeds that are not in sync.
@@ -364,6 +366,7 @@ impl LinkRoot {
             id,
             phase: Phase::Waiting,
             was_ready: false,
+            first_offer_due: false,
             to_offer: Vec::new(),
             unsynced: BTreeSet::new(),
             in_sync: false,

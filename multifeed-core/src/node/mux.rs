@@ -169,21 +169,21 @@ impl Node {
             O::Connected { remote_public_key, .. } => self.connected(id, remote_public_key),
             O::Ready { root, dialect, user_data, .. } => {
                 let Some(multifeed) = self.multifeed_of(id, root) else { return };
-                let Some(multi) = self.multi(multifeed) else { return };
-                let proven = multi.members.iter().filter(|member| !self.is_unproven(member.feed));
-                let keys = proven.map(|member| self.feeds[member.feed.0 as usize].key);
-                let keys: Vec<FeedKey> = keys.collect();
+                if self.multi(multifeed).is_none() {
+                    return;
+                }
                 let Some(link) = self.links.get_mut(&id) else { return };
                 if let Some(root) = link.root_mut(root) {
                     root.phase = Phase::Ready;
                     root.was_ready = true;
+                    root.first_offer_due = true;
                 }
                 link.progress(self.now);
                 self.strangers.leave(id);
                 let user_data = user_data.and_then(|text| UserData::from_json(text).ok());
                 self.event(Event::Ready { connection: id, multifeed, dialect, user_data });
-                self.propose(id, multifeed, keys);
                 self.prove_keys();
+                self.offer_first(id, multifeed);
             }
             O::Offered { root, keys } => {
                 self.progress(id);
@@ -327,9 +327,32 @@ impl Node {
     }
 
     /// Offers the feeds that joined since.
+    /// Offers all feeds of a multifeed, once it is known whose keys are right: a peer that is not live takes the
+    /// first list for all there is.
+    fn offer_first(&mut self, id: ConnectionId, multifeed: MultifeedId) {
+        if self.is_proving_keys() {
+            return;
+        }
+        let Some(multi) = self.multi(multifeed) else { return };
+        let proven = multi.members.iter().filter(|member| !self.is_unproven(member.feed));
+        let keys = proven.map(|member| self.feeds[member.feed.0 as usize].key).collect();
+        let root = self.links.get_mut(&id).and_then(|link| link.root_of(multifeed));
+        let Some(root) = root else { return };
+        root.first_offer_due = false;
+        root.to_offer.clear();
+        self.propose(id, multifeed, keys);
+    }
+
     pub(super) fn send_offers(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let first = link.roots.iter().filter(|root| root.is_ready() && root.first_offer_due);
+        let first: Vec<MultifeedId> = first.map(|root| root.multifeed).collect();
+        for multifeed in first {
+            self.offer_first(id, multifeed);
+        }
         let Some(link) = self.links.get_mut(&id) else { return };
-        let due = link.roots.iter_mut().filter(|root| !root.to_offer.is_empty());
+        let due = link.roots.iter_mut();
+        let due = due.filter(|root| !root.first_offer_due && !root.to_offer.is_empty());
         let due: Vec<(MultifeedId, Vec<FeedKey>)> =
             due.map(|root| (root.multifeed, core::mem::take(&mut root.to_offer))).collect();
         for (multifeed, keys) in due {

@@ -32,6 +32,7 @@ impl World {
                 PeerError::Silent
                 | PeerError::Truncated
                 | PeerError::HandshakeTimeout
+                | PeerError::NothingCame
                 | PeerError::MultifeedTimeout,
             ) if broken => {}
             Some(PeerError::Left { .. }) if broken || closing => {}

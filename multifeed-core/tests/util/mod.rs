@@ -173,6 +173,24 @@ impl Sim {
         at
     }
 
+    /// A party with an open store that has joined no multifeed.
+    pub fn unjoined(&mut self, memory: Memory) -> usize {
+        let at = self.parties.len();
+        self.parties.push(Party::new(1 + at as u8, memory, NodeConfig::default(), self.now));
+        let open = self.parties[at].node.open(self.now, StoreOptions::default());
+        assert_eq!(self.finish(at, open), Ok(Outcome::Opened));
+        at
+    }
+
+    /// A feed by its corestore name.
+    pub fn named(&mut self, at: usize, name: &str) -> FeedId {
+        let command = self.parties[at].node.named(self.now, name);
+        match self.finish(at, command) {
+            Ok(Outcome::Feed(feed)) => feed,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
     /// Opens the store of a party and joins the multifeed of [`ROOT`].
     pub fn open(&mut self, at: usize, options: StoreOptions) {
         let open = self.parties[at].node.open(self.now, options);

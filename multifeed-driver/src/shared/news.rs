@@ -94,8 +94,8 @@ impl State {
                     link.end(error.map_or(Ending::Order, Ending::Peer), &mut self.wakes);
                 }
             }
-            // The enum is open for more kinds; handles know these.
-            _ => {}
+            // Nobody waits for these. The enum is open for more kinds.
+            NodeEvent::FeedForgotten { .. } | NodeEvent::FeedsRefused { .. } | _ => {}
         }
     }
 

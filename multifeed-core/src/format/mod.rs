@@ -14,13 +14,16 @@ pub mod list;
 pub mod numbered;
 pub mod sleep;
 
+#[cfg(feature = "std")]
 use crate::storage::FilePath;
 
 /// Name of the file in which a program may keep the root key of a store.
+#[cfg(feature = "std")]
 pub(crate) const ROOT_KEY: &str = "root_key";
 
 /// Whether a file holds what only its owner may know: a secret key, the root key, or a name with the root key in
 /// it. Such a file is made for its owner only.
+#[cfg(feature = "std")]
 pub(crate) fn is_secret(path: &FilePath) -> bool {
     let name = path.as_str().rsplit('/').next().unwrap_or_default();
     let secret =

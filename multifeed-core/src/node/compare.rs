@@ -8,6 +8,8 @@
 //!
 //! A request like this is answered whatever is known of the peer, so that both sides find out.
 
+use alloc::vec::Vec;
+
 use multifeed_proto::messages::{Data, Request};
 use multifeed_proto::{ChannelId, Now};
 

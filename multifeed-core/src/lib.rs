@@ -28,6 +28,6 @@ pub use lobby::{Lobby, LobbyLimits, Origin};
 pub use node::{
     CommandId, ConnectOptions, ConnectionId, Counters, Decision, Durability, Event, FeedId,
     FeedInfo, Fetch, FolderProblem, Health, Layout, MultifeedId, Node, NodeConfig, NodeError,
-    Outcome, Output, PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions,
+    Outcome, Output, Patience, PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions,
     StoreOptions, SyncState, WaitingFor,
 };

@@ -5,8 +5,8 @@ mod util;
 
 use std::time::Duration;
 
-use multifeed_core::NodeConfig;
 use multifeed_core::storage::Memory;
+use multifeed_core::{NodeConfig, Patience};
 use multifeed_proto::Config;
 use util::Sim;
 use util::liar::Liar;
@@ -21,8 +21,8 @@ fn a_request_after_a_quiet_spell_has_all_its_time() {
     let mut sim = Sim::new(65_536);
     let connection =
         Config { idle_timeout: Duration::ZERO, keepalive: Duration::ZERO, ..Config::default() };
-    let request_timeout = Duration::from_secs(5);
-    let config = NodeConfig { connection, request_timeout, sparse: true, ..NodeConfig::default() };
+    let patience = Patience { request_timeout: Duration::from_secs(5), ..Patience::default() };
+    let config = NodeConfig { connection, patience, sparse: true, ..NodeConfig::default() };
     sim.party_with(Memory::new(), config);
     let mut liar = Liar::new(&mut sim);
     let channel = liar.offer(&mut sim, key);

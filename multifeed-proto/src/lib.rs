@@ -104,7 +104,7 @@ mod user_data;
 pub mod wire;
 
 pub use config::Config;
-pub use connection::{Connection, Memory, Output, RootId};
+pub use connection::{Arriving, Connection, Memory, Output, RootId};
 pub use contents::Contents;
 pub use dialect::Dialect;
 pub use entropy::Entropy;

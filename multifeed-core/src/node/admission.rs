@@ -58,7 +58,7 @@ impl Node {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         link.remote_public_key = Some(remote_public_key);
-        link.progress(now);
+        link.progress(self.awake);
         match &link.peers {
             Peers::Listed(peers) if peers.contains(&remote_public_key) => {
                 link.connection.admit(now);

@@ -99,10 +99,8 @@ impl Node {
                 // Only a closed channel refuses it, and then there is nobody to tell.
                 let _ = link.connection.unhave(channel, span);
             }
-            if let Some(state) = link.channels.get_mut(&channel) {
-                // What is not held needs no confirmation.
-                state.unacked.remove(blocks.clone());
-            }
+            // What is not held needs no confirmation.
+            link.settle(channel, blocks.clone());
             self.touch_channel(connection, channel);
         }
     }

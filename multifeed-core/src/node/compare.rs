@@ -69,7 +69,7 @@ impl Node {
 
     /// Asks for the hashes of a block with all that proves them.
     pub(super) fn ask_hashes(&mut self, id: ConnectionId, channel: ChannelId, block: u64) -> bool {
-        let now = self.now;
+        let (now, awake) = (self.now, self.awake);
         let Some(link) = self.links.get_mut(&id) else { return false };
         let Some(state) = link.channels.get_mut(&channel) else { return false };
         let request = Request { index: block, bytes: 0, hash: true, nodes: 0 };
@@ -78,7 +78,7 @@ impl Node {
             state.compare = Compare::Unknown;
             return false;
         }
-        state.compare = Compare::Asked { block, at: now };
+        state.compare = Compare::Asked { block, at: awake };
         link.comparing.insert(channel);
         link.tick_at.get_or_insert(now);
         true
@@ -189,14 +189,18 @@ impl Node {
 
     /// Comparisons that saw no answer are given up.
     pub(super) fn give_up_comparing(&mut self, id: ConnectionId) {
-        let (now, timeout) = (self.now, self.config.request_timeout);
+        let awake = self.awake;
         let Some(link) = self.links.get(&id) else { return };
+        let timeout = link.patience.request_timeout;
+        if link.pulse.answers.still(awake) < timeout {
+            return;
+        }
         let mut silent = Vec::new();
         for channel in &link.comparing {
             if let Some(Compare::Asked { block, at }) =
                 link.channels.get(channel).map(|state| state.compare)
             {
-                if now.since(at) >= timeout {
+                if awake.since(at) >= timeout {
                     silent.push((*channel, block));
                 }
             }

@@ -8,7 +8,7 @@ use core::time::Duration;
 use multifeed_proto::{Config, PeerSecret, UserData};
 use zeroize::Zeroizing;
 
-use super::{MultifeedId, Peers, Policy};
+use super::{MultifeedId, Patience, Peers, Policy};
 use crate::lobby::{LobbyLimits, Origin};
 
 /// How a store keeps its feeds on disk.
@@ -97,6 +97,8 @@ pub struct ConnectOptions {
     /// What the peer is told with the handshake of each multifeed, after it has proven to know the root key;
     /// it comes there with [`Event::Ready`](crate::Event::Ready).
     pub user_data: Option<UserData>,
+    /// How long the peer may take. `None`: as [`NodeConfig::patience`] says.
+    pub patience: Option<Patience>,
 }
 
 /// What an acknowledged append, or an acknowledged download, survives.
@@ -209,10 +211,8 @@ pub struct NodeConfig {
     pub max_peers_bytes: usize,
     /// The same for all peers that have not proven yet that they know a root key.
     pub max_strangers_bytes: usize,
-    /// A channel on which an open request sees no block for this long gives its requests up.
-    pub request_timeout: Duration,
-    /// Time without progress after which [`Event::Stalled`](crate::Event::Stalled) names what is missing.
-    pub stall_timeout: Duration,
+    /// How long peers may take, and at what rate blocks must move.
+    pub patience: Patience,
     /// Time that [`Node::disconnect`](crate::Node::disconnect) waits for the peer's acknowledgements, and
     /// once more, if anything moved meanwhile, for the peer to close its side.
     pub leave_timeout: Duration,
@@ -248,8 +248,7 @@ impl Default for NodeConfig {
             max_peer_bytes: 512 * 1024 * 1024,
             max_peers_bytes: 2 * 1024 * 1024 * 1024,
             max_strangers_bytes: 64 * 1024 * 1024,
-            request_timeout: Duration::from_secs(20),
-            stall_timeout: Duration::from_secs(15),
+            patience: Patience::default(),
             leave_timeout: Duration::from_secs(10),
         }
     }

@@ -24,8 +24,8 @@ use crate::tree::{NodeIndex, proof};
 
 /// Requests made on one channel before the next one has its turn.
 const TURN: usize = 16;
-/// Bytes of a message that is not complete that count as an answer on its way.
-pub(super) const ARRIVING: usize = 512;
+/// Ranges of blocks that the peer took back when it was asked for them, on one channel.
+const MOST_LOST: usize = 1024;
 
 impl Node {
     /// Fills the window of a connection with requests.
@@ -72,7 +72,7 @@ impl Node {
             };
             let mut steps = 0;
             let next = next_block(feed, wishes, reserved, state, peer, &mut steps);
-            let moves = peer.status().uploading && state.ours.downloading;
+            let moves = self.moves(id, channel, state, peer);
             self.spend_asking(id, steps);
             let Some(block) = next.filter(|_| moves) else { return false };
             if !self.request_block(id, channel, block) {
@@ -105,7 +105,7 @@ impl Node {
                     && !state.wrong.contains(*block)
                     && peer.remote().contains(*block)
             });
-            let moves = peer.status().uploading && state.ours.downloading;
+            let moves = self.moves(id, channel, state, peer);
             let next = due.next().filter(|_| moves);
             let Some(link) = self.links.get(&id) else { return true };
             let Some(block) = next else {
@@ -127,6 +127,12 @@ impl Node {
         }
     }
 
+    /// Whether blocks may be asked for on a channel now.
+    fn moves(&self, id: ConnectionId, channel: ChannelId, state: &Channel, peer: &Peer) -> bool {
+        let resumed = self.links.get(&id).is_some_and(|link| link.resumed.contains_key(&channel));
+        peer.status().uploading && state.ours.downloading && !resumed
+    }
+
     /// What decides on the next request of a channel that is open and whose feed is.
     fn open_parts(
         &self,
@@ -141,8 +147,13 @@ impl Node {
     }
 
     /// Requests a block; whether that went out.
-    fn request_block(&mut self, id: ConnectionId, channel: ChannelId, block: u64) -> bool {
-        let now = self.now;
+    pub(super) fn request_block(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        block: u64,
+    ) -> bool {
+        let (now, awake) = (self.now, self.awake);
         let Some(link) = self.links.get_mut(&id) else { return false };
         let Some(state) = link.channels.get_mut(&channel) else { return false };
         let entry = &mut self.feeds[state.feed.0 as usize];
@@ -159,10 +170,12 @@ impl Node {
         if link.connection.request(channel, request).is_err() {
             return false;
         }
-        if state.is_idle() {
-            state.data_at = now;
+        if link.in_flight == 0 {
+            link.pulse.answers.whole(awake);
         }
-        state.flights.insert(block, Flight { promised, asked_at: now });
+        let flight =
+            Flight { promised, asked_at: awake, second: false, here: false, answered: false };
+        state.flights.insert(block, flight);
         entry.reserved.insert(block..block + 1);
         link.active.insert(channel);
         link.in_flight += 1;
@@ -175,7 +188,8 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let Some(flight) = state.flights.remove(&block) else { return };
-        let waiting = state.inbox.len();
+        state.here -= usize::from(flight.here);
+        let (feed, waiting) = (state.feed, state.inbox.len());
         for node in flight.promised {
             state.promised.remove(&node);
             // Whoever waited for it has it by now, or must wait for something else.
@@ -188,7 +202,7 @@ impl Node {
             link.active.remove(&channel);
         }
         link.in_flight -= 1;
-        self.feeds[state.feed.0 as usize].reserved.remove(block..block + 1);
+        self.release(feed, block, flight.second);
     }
 
     /// Gives up all that was asked for on a channel, so that it can be asked of others.
@@ -261,35 +275,27 @@ impl Node {
         {
             self.drop_comparison(id, channel);
         }
-        let Some(state) = self.channel_mut(id, channel) else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
         // Nor did it take what it was sent of them.
-        state.unacked.remove(span.start..end);
+        let sent = link.settle(channel, span.start..end);
+        let Some(state) = link.channels.get_mut(&channel) else { return };
         let mut gone: Vec<u64> =
             state.flights.range(span.start..end).map(|(block, _)| *block).collect();
         if !gone.is_empty() {
             let answered = state.answered();
             gone.retain(|block| !answered.contains(block));
         }
+        for block in gone.iter().take(MOST_LOST) {
+            state.lost.insert(*block..block + 1);
+        }
+        if state.lost.ranges() > MOST_LOST {
+            state.lost = Ranges::default();
+        }
+        if sent > 0 && state.given_back.ranges() < MOST_LOST {
+            state.given_back.insert(span.start..end);
+        }
         self.forget_requests(id, channel, &gone);
         self.touch_channel(id, channel);
-    }
-
-    /// Bytes came that complete no message: on a slow link a large block takes its time.
-    pub(super) fn bytes_came(&mut self, id: ConnectionId, count: usize) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.arriving = link.arriving.saturating_add(count);
-        if link.arriving >= ARRIVING {
-            link.arriving = 0;
-            link.arriving_at = self.now;
-            link.progress(self.now);
-        }
-    }
-
-    /// A message is complete.
-    pub(super) fn message_came(&mut self, id: ConnectionId) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.arriving = 0;
-        }
     }
 }
 

@@ -142,7 +142,7 @@ impl Node {
                 if let Some(state) = link.channels.get_mut(channel) {
                     state.moved.blocks_received += span.length;
                 }
-                link.progress(self.now);
+                link.progress(self.awake);
                 // One by one, as the JavaScript does: its applications may count them.
                 let mut blocks = if acks { range.clone() } else { 0..0 };
                 blocks.try_for_each(|block| link.connection.ack(*channel, block))

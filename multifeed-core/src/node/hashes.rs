@@ -144,7 +144,7 @@ impl Node {
             return true;
         }
         while let Some(request) = self.next_hashes(id, channel, feed_id) {
-            let (now, config) = (self.now, &self.config);
+            let (now, awake, config) = (self.now, self.awake, &self.config);
             let Some(link) = self.links.get_mut(&id) else { return true };
             if link.in_flight >= link.window(config) + URGENT {
                 return false;
@@ -159,10 +159,12 @@ impl Node {
                     seek.asked.insert((id, channel));
                 }
             }
-            if state.flights.is_empty() && state.hashes.is_empty() {
-                state.data_at = now;
+            if link.in_flight == 0 {
+                link.pulse.answers.whole(awake);
             }
-            state.hashes.insert(request.index, HashFlight { bytes: request.bytes, asked_at: now });
+            state
+                .hashes
+                .insert(request.index, HashFlight { bytes: request.bytes, asked_at: awake });
             link.active.insert(channel);
             link.in_flight += 1;
             link.tick_at.get_or_insert(now);
@@ -248,7 +250,7 @@ impl Node {
         };
         let Some(asked) = asked else { return false };
         state.hashes.remove(&asked);
-        state.data_at = self.now;
+        link.pulse.answers.whole(self.awake);
         link.in_flight -= 1;
         if state.is_idle() {
             link.active.remove(&channel);
@@ -259,11 +261,14 @@ impl Node {
     /// Requests for hashes that saw no answer are given up; others are asked, or the same in another way.
     pub(super) fn give_up_hashes(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get(&id) else { return };
-        let timeout = self.config.request_timeout;
+        let timeout = link.patience.request_timeout;
         let mut silent = Vec::new();
+        if link.pulse.answers.still(self.awake) < timeout {
+            return;
+        }
         for channel in &link.active {
             let hashes = link.channels[channel].hashes.iter();
-            let old = hashes.filter(|(_, flight)| self.now.since(flight.asked_at) >= timeout);
+            let old = hashes.filter(|(_, flight)| self.awake.since(flight.asked_at) >= timeout);
             silent.extend(old.map(|(index, flight)| (*channel, *index, flight.bytes)));
         }
         for (channel, index, bytes) in silent {

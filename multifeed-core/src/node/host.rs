@@ -14,7 +14,7 @@ impl Node {
             link.credit.bytes_came(bytes.len());
             link.asking_credit.bytes_came(bytes.len());
             if self.pump_link(connection) {
-                self.message_came(connection);
+                self.message_came(connection, bytes.len());
             } else {
                 self.bytes_came(connection, bytes.len());
             }
@@ -120,10 +120,7 @@ impl Node {
         }
         if let Some(link) = self.links.get_mut(&connection) {
             link.connection.transmitted(self.now, n);
-            // A keepalive, one byte, moves nothing forward.
-            if n > 1 {
-                link.progress(self.now);
-            }
+            link.bytes_went(self.awake, n);
             self.touched.insert(connection);
         }
     }

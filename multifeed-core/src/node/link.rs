@@ -2,6 +2,8 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
 
 use multifeed_proto::messages::{Data, Request, Span, Status};
 use multifeed_proto::{ChannelId, Connection, DiscoveryKey, FeedKey, Now, RootId, UserData};
@@ -12,8 +14,10 @@ use super::compare::Compare;
 use super::credit::Credit;
 use super::job::Job;
 use super::output::Counters;
+use super::patience::{Patience, Pulse};
 use super::policy::{Fetch, Question, QuestionId};
 use super::refused::Refused;
+use super::sync::TICK;
 use super::turns::Turns;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
@@ -23,6 +27,11 @@ use crate::storage::BatchId;
 const FIRST_WINDOW: usize = 16;
 /// Requests in flight that are always allowed, however large the blocks are.
 const LEAST_WINDOW: usize = 4;
+/// A peer may take back so often what it was asked for, and is asked again at once: it may have trouble with
+/// its disk.
+const FREE_FLAPS: u32 = 3;
+/// After so many a flapping peer is asked every 2 seconds.
+const MAX_FLAPS: u32 = FREE_FLAPS + 3;
 
 /// One connection.
 #[derive(Debug)]
@@ -61,8 +70,10 @@ pub(super) struct Link {
     pub(super) urgent: BTreeSet<ChannelId>,
     /// Channels with requests in flight.
     pub(super) active: BTreeSet<ChannelId>,
-    /// Channels on which the peer began to upload again.
-    pub(super) resumed: BTreeSet<ChannelId>,
+    /// Channels on which the peer began to upload again, and when it is asked again there.
+    pub(super) resumed: BTreeMap<ChannelId, Now>,
+    /// Times that the peer took back what it was asked for, since a block came.
+    flaps: u32,
     /// Requests in flight, or answered and not verified yet.
     pub(super) in_flight: usize,
     pub(super) held_bytes: usize,
@@ -85,11 +96,13 @@ pub(super) struct Link {
     /// Channels that are not in sync.
     pub(super) unsynced: BTreeSet<ChannelId>,
     pub(super) in_sync: bool,
-    pub(super) progress_at: Now,
-    /// When the last [`ARRIVING`](super::download::ARRIVING) bytes of a message came that is not complete.
-    pub(super) arriving_at: Now,
-    /// Bytes of it since then.
-    pub(super) arriving: usize,
+    pub(super) patience: Patience,
+    /// What moves on it, and since when nothing does.
+    pub(super) pulse: Pulse,
+    /// What answers take, about.
+    pub(super) usual: Option<Duration>,
+    /// When the youngest request was made that was answered.
+    pub(super) answered_to: Now,
     pub(super) stall_told: bool,
     pub(super) tick_at: Option<Now>,
     /// The moment at which an orderly end stops waiting for the peer: first for its acknowledgements,
@@ -198,11 +211,13 @@ pub(super) struct Channel {
     /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
     /// long as the channel lives.
     pub(super) poisoned: bool,
-    /// When a block came, or the first request went out.
-    pub(super) data_at: Now,
-    /// When the youngest request was made that was answered.
-    pub(super) answered_to: Now,
+    /// Requests in flight whose block came from another peer meanwhile.
+    pub(super) here: usize,
     pub(super) refused: Refused,
+    /// Blocks that the peer took back when it was asked for them: announced again, they are asked for in time.
+    pub(super) lost: Ranges,
+    /// Blocks that the peer was sent and gave back.
+    pub(super) given_back: Ranges,
     /// Blocks whose answer built on a node that never came.
     pub(super) orphaned: Ranges,
     /// Blocks that could not be read when the peer asked for them, and that it is told of again later.
@@ -237,6 +252,12 @@ pub(super) struct Flight {
     /// Nodes that only this answer is counted on for.
     pub(super) promised: Vec<u64>,
     pub(super) asked_at: Now,
+    /// The block was asked of another peer as well.
+    pub(super) second: bool,
+    /// The block came from another peer.
+    pub(super) here: bool,
+    /// Its answer came, and may wait to be verified.
+    pub(super) answered: bool,
 }
 
 /// A request for hashes in flight.
@@ -257,7 +278,7 @@ pub(super) enum Barrier {
 }
 
 impl Link {
-    pub(super) fn new(connection: Connection, now: Now) -> Self {
+    pub(super) fn new(connection: Connection, patience: Patience, awake: Now) -> Self {
         Self {
             connection,
             roots: Vec::new(),
@@ -279,7 +300,8 @@ impl Link {
             comparing: BTreeSet::new(),
             urgent: BTreeSet::new(),
             active: BTreeSet::new(),
-            resumed: BTreeSet::new(),
+            resumed: BTreeMap::new(),
+            flaps: 0,
             in_flight: 0,
             held_bytes: 0,
             window: FIRST_WINDOW,
@@ -293,9 +315,10 @@ impl Link {
             unjudged: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             in_sync: false,
-            progress_at: now,
-            arriving_at: now,
-            arriving: 0,
+            patience,
+            pulse: Pulse::new(awake),
+            usual: None,
+            answered_to: Now::default(),
             stall_told: false,
             tick_at: None,
             leave_by: None,
@@ -324,6 +347,38 @@ impl Link {
         self.window = (self.window + 1).min(config.max_window);
     }
 
+    /// Blocks of a channel that were sent are not waited for any more; how many there were.
+    pub(super) fn settle(&mut self, channel: ChannelId, blocks: Range<u64>) -> u64 {
+        let Some(state) = self.channels.get_mut(&channel) else { return 0 };
+        let sent = state.unacked.count_in(blocks.clone());
+        state.unacked.remove(blocks);
+        self.settled(sent);
+        sent
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&mut self, asked_at: Now, awake: Now) {
+        self.answered_to = self.answered_to.max(asked_at);
+        let took = awake.since(asked_at);
+        self.usual = Some(self.usual.map_or(took, |usual| (usual.saturating_mul(3) + took) / 4));
+        self.flaps = 0;
+    }
+
+    /// Requests were not answered: fewer are made until blocks come again.
+    pub(super) fn narrow(&mut self) {
+        self.window = (self.window / 2).max(1);
+    }
+
+    /// The peer takes back what it was asked for: how long until it is asked again, should it offer that
+    /// anew. The longer, the more often it does.
+    pub(super) fn flapped(&mut self) -> Duration {
+        self.flaps = (self.flaps + 1).min(MAX_FLAPS);
+        match self.flaps.checked_sub(FREE_FLAPS) {
+            None | Some(0) => Duration::ZERO,
+            Some(more) => TICK.saturating_mul(1 << (more - 1)),
+        }
+    }
+
     /// Puts a channel in the queue for requests.
     pub(super) fn want(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.get_mut(&id) {
@@ -350,12 +405,6 @@ impl Link {
     /// A channel to look at, as long as that is not too much work for the peer.
     pub(super) fn next_unjudged(&mut self) -> Option<ChannelId> {
         if self.credit.is_spent() { None } else { self.unjudged.pop_first() }
-    }
-
-    /// Notes that something moved.
-    pub(super) fn progress(&mut self, now: Now) {
-        self.progress_at = now;
-        self.stall_told = false;
     }
 }
 
@@ -393,7 +442,7 @@ impl Channel {
         self.waited_from = self.waited_from.min(block);
     }
 
-    pub(super) fn new(feed: FeedId, ours: Status, now: Now) -> Self {
+    pub(super) fn new(feed: FeedId, ours: Status) -> Self {
         Self {
             feed,
             multifeeds: Vec::new(),
@@ -425,9 +474,10 @@ impl Channel {
             loading: None,
             loads: 0,
             poisoned: false,
-            data_at: now,
-            answered_to: Now::default(),
+            here: 0,
             refused: Refused::default(),
+            lost: Ranges::default(),
+            given_back: Ranges::default(),
             orphaned: Ranges::default(),
             taken_back: Ranges::default(),
             parked: VecDeque::new(),

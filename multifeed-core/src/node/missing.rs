@@ -19,6 +19,14 @@ pub(super) fn unacknowledged(state: &Channel, peer: &Peer, count: bool) -> u64 {
     open.map(|run| run.end - run.start).take(if count { MAX_RUNS } else { 1 }).sum()
 }
 
+/// Blocks that the peer was sent and gave back, that are here, and that it has not got since; in their
+/// first [`MAX_RUNS`].
+pub(super) fn given_back(feed: &Feed, state: &Channel, peer: &Peer) -> u64 {
+    let blocks = state.given_back.iter().flatten().take(MAX_RUNS);
+    let open = blocks.filter(|block| feed.has(*block) && !peer.remote().contains(*block));
+    open.count() as u64
+}
+
 /// The runs of blocks that the peer has and that are wanted and not here, in order.
 fn missing_runs<'a>(
     feed: &'a Feed,

@@ -22,7 +22,8 @@
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `compare` | whether a peer's log is the one that is held here |
 //! | `fault` | what follows when something of a feed does not fit |
-//! | `refused` | what did not come |
+//! | `patience` | what counts as moving, and how long a peer may take |
+//! | `refused`, `second` | what did not come; what is asked of a second peer |
 //! | `select`, `clear` | which blocks are wanted, and who waits; blocks that are given up |
 //! | `health` | what is known to be wrong with a feed |
 //! | `hashes` | what goes before the rest: blocks waited for, seeks, proofs of a longer log |
@@ -67,12 +68,14 @@ mod numbered;
 mod opening;
 mod output;
 mod pages;
+mod patience;
 mod policy;
 mod problems;
 mod progress;
 mod read;
 mod reading;
 mod refused;
+mod second;
 mod select;
 mod serve;
 mod store;
@@ -99,6 +102,7 @@ pub use output::{
     CommandId, ConnectionId, Counters, Event, FeedId, FeedInfo, Health, MultifeedId, NodeError,
     Outcome, Output, SyncState, WaitingFor,
 };
+pub use patience::Patience;
 pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use problems::FolderProblem;
 pub use progress::PeerInfo;
@@ -140,6 +144,8 @@ pub struct Node {
     config: NodeConfig,
     entropy: Entropy,
     now: Now,
+    /// The time for which the node was awake: see `patience`.
+    awake: Now,
     store: Store,
     multifeeds: Vec<Multifeed>,
     feeds: Feeds,
@@ -226,6 +232,7 @@ impl Node {
             config,
             entropy,
             now,
+            awake: now,
             store: Store::default(),
             multifeeds: Vec::new(),
             feeds: Feeds::default(),
@@ -349,10 +356,6 @@ impl Node {
         id
     }
 
-    fn advance(&mut self, now: Now) {
-        self.now = self.now.max(now);
-    }
-
     /// Says that a connection has news for the side that writes.
     fn announce(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id) {
@@ -398,6 +401,8 @@ impl Node {
         if reading != link.reading {
             link.reading = reading;
             link.connection.set_reading(self.now, reading);
+            // While it was not read, nothing could come.
+            link.pulse.answers.whole(self.awake);
         }
         if resumed || link.connection.buffered() > 0 || link.connection.is_shut_down() {
             self.announce(id);
@@ -422,9 +427,9 @@ impl Node {
         for (channel_id, channel) in &link.channels {
             if let Some(entry) = self.feeds.get_mut(channel.feed.0 as usize) {
                 entry.channels.retain(|at| *at != (id, *channel_id));
-                for &block in channel.flights.keys() {
-                    entry.reserved.remove(block..block + 1);
-                }
+            }
+            for (&block, flight) in &channel.flights {
+                self.release(channel.feed, block, flight.second);
             }
         }
         for channel in link.channels.values() {

@@ -46,7 +46,8 @@ impl Node {
         for name in &self.extensions {
             connection.register_extension(name);
         }
-        let mut link = Link::new(connection, self.now);
+        let mut link =
+            Link::new(connection, options.patience.unwrap_or(self.config.patience), self.awake);
         link.all = all;
         link.options = options.replication;
         link.options.download &= !self.is_read_only();
@@ -94,7 +95,7 @@ impl Node {
             }
             None => link.roots.push(LinkRoot::new(multifeed, joined)),
         }
-        link.progress(self.now);
+        link.progress(self.awake);
         link.tick_at.get_or_insert(self.now);
         self.touched.insert(id);
         self.announce(id);
@@ -178,7 +179,7 @@ impl Node {
                     root.was_ready = true;
                     root.first_offer_due = true;
                 }
-                link.progress(self.now);
+                link.progress(self.awake);
                 self.strangers.leave(id);
                 let user_data = user_data.and_then(|text| UserData::from_json(text).ok());
                 self.event(Event::Ready { connection: id, multifeed, dialect, user_data });
@@ -186,8 +187,10 @@ impl Node {
                 self.offer_first(id, multifeed);
             }
             O::Offered { root, keys } => {
-                self.progress(id);
                 let Some(multifeed) = self.multifeed_of(id, root) else { return };
+                if !keys.is_empty() {
+                    self.progress(id);
+                }
                 self.consider(id, multifeed, keys);
             }
             O::Requested { .. } => {}
@@ -201,10 +204,7 @@ impl Node {
                 self.remote_opened(id, &discovery_key);
             }
             O::Replicate { root, keys, .. } => self.replicate(id, root, &keys),
-            O::FeedOpened { channel } => {
-                self.progress(id);
-                self.channel_opened(id, channel);
-            }
+            O::FeedOpened { channel } => self.channel_opened(id, channel),
             O::FeedClosed { channel } => self.remote_closed(id, channel),
             O::Status { channel, status } => self.remote_status(id, channel, status),
             O::Have { channel, span } => self.remote_has(id, channel, span),
@@ -220,7 +220,7 @@ impl Node {
 
     pub(super) fn progress(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.progress(self.now);
+            link.progress(self.awake);
         }
     }
 
@@ -231,12 +231,10 @@ impl Node {
         for feed in feeds {
             self.open_channel(id, multifeed, feed);
         }
-        self.progress(id);
         self.event(Event::RemoteFeeds { connection: id, multifeed, keys: keys.to_vec() });
     }
 
     fn open_channel(&mut self, id: ConnectionId, multifeed: MultifeedId, feed: FeedId) {
-        let now = self.now;
         let status = self.status_for(id, feed);
         // It may have given way to another one meanwhile.
         let Some(entry) = self.feeds.get_mut(feed.0 as usize) else { return };
@@ -261,8 +259,9 @@ impl Node {
         }
         let multifeeds = Vec::from([multifeed]);
         let fetch = link.fetch(&entry.key);
-        let state = Channel { multifeeds, fetch, ..Channel::new(feed, status, now) };
+        let state = Channel { multifeeds, fetch, ..Channel::new(feed, status) };
         link.channels.insert(channel, state);
+        link.progress(self.awake);
         link.counters.feeds += u64::from(link.closed.remove(&entry.key.discovery_key()).is_none());
         entry.channels.push((id, channel));
         self.taken_up(feed);
@@ -277,6 +276,7 @@ impl Node {
         if self.channel_mut(id, channel).is_some_and(|state| state.open) {
             self.forget_channel(id, channel);
         } else {
+            self.progress(id);
             self.event(Event::PeerOpened { connection: id, feed });
         }
         if let Some(state) = self.channel_mut(id, channel) {
@@ -294,14 +294,16 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         link.parked -= state.parked.len();
+        let sent = state.unacked.count();
         let multifeeds = core::mem::take(&mut state.multifeeds);
         let fetch = core::mem::take(&mut state.fetch);
         let (moved, in_sync) = (state.moved, state.in_sync);
         link.counted.ranges -= state.counted_ranges;
-        let fresh = Channel::new(state.feed, state.ours, self.now);
+        let fresh = Channel::new(state.feed, state.ours);
         *state = Channel { multifeeds, fetch, moved, in_sync, ..fresh };
         link.serving.remove(channel);
         link.wanting.remove(channel);
+        link.settled(sent);
         link.comparing.remove(&channel);
         link.quitting.remove(&channel);
     }
@@ -362,9 +364,12 @@ impl Node {
 
     fn acked(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.progress(self.now);
+            let blocks = span.start..span.start.saturating_add(span.length);
+            if link.settle(channel, blocks.clone()) > 0 {
+                link.progress(self.awake);
+            }
             if let Some(state) = link.channels.get_mut(&channel) {
-                state.unacked.remove(span.start..span.start.saturating_add(span.length));
+                state.given_back.remove(blocks);
             }
         }
         self.touch_channel(id, channel);

@@ -40,6 +40,10 @@ impl Refused {
         self.blocks.contains(block)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     /// The first block from `block` on that is not refused.
     pub(super) fn next_gap(&self, block: u64) -> u64 {
         self.blocks.next_gap(block)
@@ -92,8 +96,9 @@ impl Refused {
 impl Node {
     /// Asks again for blocks that were refused a while ago.
     pub(super) fn retry_refused(&mut self, id: ConnectionId) {
-        let (now, after) = (self.now, self.config.request_timeout);
+        let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
+        let after = link.patience.request_timeout;
         // What is refused and wanted keeps a channel from being in sync.
         for channel in link.unsynced.iter().copied().collect::<Vec<_>>() {
             let Some(state) = link.channels.get_mut(&channel) else { continue };
@@ -109,48 +114,44 @@ impl Node {
 
     /// Gives up requests that saw no answer for too long; the blocks are not asked of this peer for a while.
     ///
-    /// All of a channel when no block comes at all, else those that others overtook by that much: a
-    /// peer that cleared a block gives no answer.
+    /// All that are old enough when no block moves at all, else those that others overtook by that much: a
+    /// peer that cleared a block gives no answer. Who is not answered asks for less at a time.
     pub(super) fn give_up_silent(&mut self, id: ConnectionId) {
         self.give_up_hashes(id);
-        let timeout = self.config.request_timeout;
+        let (now, awake) = (self.now, self.awake);
         let Some(link) = self.links.get(&id) else { return };
-        let mut silent = Vec::new();
+        let timeout = link.patience.request_timeout;
+        // What is not read cannot come.
+        let silent = link.reading && link.pulse.answers.still(awake) >= timeout;
+        let mut given_up = Vec::new();
         for channel in &link.active {
             let Some(state) = link.channels.get(channel) else { continue };
-            let heard_at = state.data_at.max(link.arriving_at);
-            if self.now.since(heard_at) >= timeout && state.loading.is_none() {
-                silent.push((*channel, None));
+            // What our own disk holds up has come.
+            if state.loading.is_some() {
                 continue;
             }
-            let overtaken = state.flights.iter().filter(|(block, flight)| {
-                state.answered_to.since(flight.asked_at) >= timeout && !state.has_answer(**block)
+            let late = state.flights.iter().filter(|(block, flight)| {
+                let overtaken = link.answered_to.since(flight.asked_at) >= timeout;
+                let old = silent && awake.since(flight.asked_at) >= timeout;
+                (overtaken || old) && !state.has_answer(**block)
             });
-            let blocks: Vec<u64> = overtaken.map(|(block, _)| *block).collect();
+            let blocks: Vec<u64> = late.map(|(block, _)| *block).collect();
             if !blocks.is_empty() {
-                silent.push((*channel, Some(blocks)));
+                given_up.push((*channel, blocks));
             }
         }
-        for (channel, overtaken) in silent {
-            let now = self.now;
+        if let Some(link) = self.links.get_mut(&id).filter(|_| !given_up.is_empty()) {
+            link.narrow();
+        }
+        for (channel, blocks) in given_up {
             let Some(state) = self.channel_mut(id, channel) else { continue };
-            match overtaken {
-                Some(blocks) => {
-                    for &block in &blocks {
-                        state.refused.add(block, now, timeout);
-                    }
-                    self.forget_requests(id, channel, &blocks);
-                }
-                None => {
-                    // An answer that waits for one that did not come is asked for again.
-                    let mut blocks: Vec<u64> = state.flights.keys().copied().collect();
-                    blocks.retain(|block| !state.has_answer(*block));
-                    for block in blocks {
-                        state.refused.add(block, now, timeout);
-                    }
-                    self.drop_requests(id, channel);
+            for block in &blocks {
+                // What came from elsewhere is not missed.
+                if state.flights.get(block).is_some_and(|flight| !flight.here) {
+                    state.refused.add(*block, now, timeout);
                 }
             }
+            self.forget_requests(id, channel, &blocks);
             self.touch_channel(id, channel);
         }
     }
@@ -173,10 +174,16 @@ impl Node {
 }
 
 impl Channel {
+    /// The peer has blocks; whether some are among those that it took back when it was asked for them.
+    pub(super) fn announced(&mut self, blocks: Range<u64>) -> bool {
+        self.rewind(blocks.start);
+        self.refused.announced(blocks.clone());
+        self.lost.next_in(blocks.start).is_some_and(|block| block < blocks.end)
+    }
+
     /// Whether the answer to a request came and waits to be verified.
     pub(super) fn has_answer(&self, block: u64) -> bool {
-        let mut waiting = self.inbox.iter().chain(self.held.values().flatten());
-        waiting.any(|data| data.index == block)
+        self.flights.get(&block).is_some_and(|flight| flight.answered)
     }
 
     /// The blocks of which that is so.

@@ -40,7 +40,6 @@ impl Node {
     pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
         self.reset_barrier(id, channel);
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.progress(self.now);
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let is_proof = asks_for_proof(&request);
         if state.quitting.is_some() && !is_proof {
@@ -246,11 +245,11 @@ impl Node {
             Ok(answers) => answers,
             Err(error) => return self.serve_failed(id, channel, job, error.into()),
         };
-        let now = self.now;
+        let awake = self.awake;
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let (mut broken, mut damaged, mut unsigned) = (None, Vec::new(), Vec::new());
-        let mut uploaded = Ranges::default();
+        let (mut uploaded, mut fresh) = (Ranges::default(), Vec::new());
         // What was asked for before uploading was switched off is not sent any more.
         let items = if state.ours.uploading { job.items } else { Vec::new() };
         for item in items {
@@ -300,8 +299,10 @@ impl Node {
                 state.moved.block_bytes_sent += bytes;
                 uploaded.insert(index..index.saturating_add(1));
                 if link.connection.peer(channel).is_some_and(|peer| !peer.remote().contains(index))
+                    && !state.unacked.contains(index)
                 {
                     state.unacked.insert(index..index + 1);
+                    fresh.push((bytes, state.given_back.contains(index)));
                 }
             }
         }
@@ -311,7 +312,9 @@ impl Node {
                 link.serving.push_back(channel);
             }
         }
-        link.progress(now);
+        for (bytes, again) in fresh {
+            link.owes(awake, bytes, again);
+        }
         self.touch_channel(id, channel);
         if self.config.upload_events {
             for range in uploaded.iter() {

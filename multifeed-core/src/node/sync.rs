@@ -13,7 +13,7 @@ use multifeed_proto::messages::Span;
 use super::compare::Compare;
 use super::link::{Barrier, Channel, Link, LinkRoot, Phase};
 use super::missing::{
-    MAX_RUNS, first_missing, lacking, lacks_some, missing, stored_runs, unacknowledged,
+    MAX_RUNS, first_missing, given_back, lacking, lacks_some, missing, stored_runs, unacknowledged,
 };
 use super::select::Wishes;
 use super::{
@@ -132,7 +132,7 @@ impl Node {
             {
                 self.touched.insert(id);
             }
-            if matches!(waits, Some(WaitingFor::Confirmation(_))) {
+            if matches!(waits, Some(WaitingFor::Confirmation(_) | WaitingFor::GivenBack { .. })) {
                 self.ask_barrier(id, channel);
             }
         }
@@ -145,7 +145,8 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return };
         if in_sync != link.in_sync {
             link.in_sync = in_sync;
-            link.progress(self.now);
+            link.pulse.owed = (0, 0);
+            link.progress(self.awake);
             if !in_sync && link.tick_at.is_none() {
                 link.tick_at = Some(self.now.after(TICK));
             }
@@ -225,6 +226,31 @@ impl Node {
         count: bool,
         steps: &mut u64,
     ) -> Option<WaitingFor> {
+        let waiting = self.what_is_open(link, id, count, steps)?;
+        let sends = matches!(
+            waiting,
+            WaitingFor::Have(_)
+                | WaitingFor::Requests(_)
+                | WaitingFor::Acknowledgement { .. }
+                | WaitingFor::Confirmation(_)
+        );
+        let parts = self.parts(link, id).filter(|_| sends);
+        let back = parts.map_or(0, |(feed, state, peer)| given_back(feed, state, peer));
+        let entry = link.channels.get(&id).map(|state| &self.feeds[state.feed.0 as usize]);
+        match (back, entry) {
+            (0, _) | (_, None) => Some(waiting),
+            (blocks, Some(entry)) => Some(WaitingFor::GivenBack { feed: entry.key, blocks }),
+        }
+    }
+
+    /// The same, without a thought of why.
+    fn what_is_open(
+        &self,
+        link: &Link,
+        id: ChannelId,
+        count: bool,
+        steps: &mut u64,
+    ) -> Option<WaitingFor> {
         let state = link.channels.get(&id)?;
         let entry = &self.feeds[state.feed.0 as usize];
         let key = entry.key;
@@ -246,7 +272,7 @@ impl Node {
         if peer.status().uploading && state.ours.downloading {
             let (missing, refused) = if count {
                 missing(feed, &entry.wishes, state, peer, steps)
-            } else if state.flights.is_empty() {
+            } else if !state.is_waiting() {
                 first_missing(feed, &entry.wishes, state, peer, steps)
             } else {
                 (1, 0)
@@ -395,18 +421,25 @@ impl Node {
         self.give_up_silent(id);
         self.give_up_comparing(id);
         self.finish_quitting(id);
+        self.ask_second(id);
         self.retry_refused(id);
         let Some(link) = self.links.get(&id) else { return };
         let waits = if link.in_sync { None } else { self.link_waits(link, true) };
-        let stalled = self.now.since(link.progress_at) >= self.config.stall_timeout;
+        let stalled = link.still(self.awake) >= link.patience.stall_timeout;
+        let taken = link.connection.buffered() == 0;
         let Some(link) = self.links.get_mut(&id) else { return };
         let idle = link.in_sync
             && link.in_flight == 0
+            && link.leave_by.is_none()
             && !link.credit.is_spent()
             && !link.asking_credit.is_spent();
+        if taken {
+            link.pulse.taken.whole(self.awake);
+        }
         link.tick_at = (!idle).then(|| self.now.after(TICK));
         if let (Some(waiting), true, false) = (waits, stalled, link.stall_told) {
             link.stall_told = true;
+            let waiting = link.blame(waiting, self.awake);
             self.event(Event::Stalled { connection: id, waiting });
         }
     }
@@ -416,6 +449,7 @@ impl Node {
         let by = self.now.after(self.config.leave_timeout);
         let Some(link) = self.links.get_mut(&id) else { return };
         link.leave_by.get_or_insert(by);
+        link.tick_at.get_or_insert(self.now);
         self.touched.insert(id);
     }
 
@@ -434,9 +468,10 @@ impl Node {
         if link.credit.is_spent() && self.now < by {
             return;
         }
-        let busy = link.channels.values().any(|state| {
-            !state.parked.is_empty() || state.job.is_some() || !state.flights.is_empty()
-        });
+        let busy = link
+            .channels
+            .values()
+            .any(|state| !state.parked.is_empty() || state.job.is_some() || state.is_waiting());
         let busy = busy
             || link.channels.iter().any(|(channel, state)| {
                 link.connection
@@ -445,7 +480,8 @@ impl Node {
             });
         self.spend(id, count / 64);
         let Some(link) = self.links.get_mut(&id) else { return };
-        if busy && self.now >= by && by.since(link.progress_at) >= self.config.leave_timeout {
+        if busy && self.now >= by && link.pulse.moved.still(self.awake) >= self.config.leave_timeout
+        {
             // Nothing has moved since then: an orderly end would not reach the peer either.
             link.connection.close(None);
         } else if !busy || !link.is_ready() || self.now >= by {

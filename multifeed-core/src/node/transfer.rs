@@ -71,24 +71,40 @@ impl Node {
     /// The peer's status changed.
     pub(super) fn remote_status(&mut self, id: ConnectionId, channel: ChannelId, status: Status) {
         if !status.uploading {
+            let again_at = self.resume_at(id, channel);
             self.drop_requests(id, channel);
+            if let Some(link) = self.links.get_mut(&id) {
+                link.resumed.insert(channel, again_at);
+            }
             if let Some(state) = self.channel_mut(id, channel) {
                 // It forgot what it was asked while it was off.
                 state.wanted_to = 0;
             }
         } else if let Some(link) = self.links.get_mut(&id) {
-            // At the next tick: a peer that flaps must not make us ask for everything each time.
-            link.resumed.insert(channel);
+            // A peer that flaps must not make us ask for everything each time.
+            link.resumed.entry(channel).or_insert(self.now);
             link.tick_at.get_or_insert(self.now);
         }
         self.touch_channel(id, channel);
     }
 
+    /// When a peer that stops uploading is asked again at the earliest, should it go on.
+    fn resume_at(&mut self, id: ConnectionId, channel: ChannelId) -> Now {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return now };
+        let asked = link.channels.get(&channel).is_some_and(|state| !state.is_idle());
+        let again_at = if asked { now.after(link.flapped()) } else { now };
+        link.resumed.get(&channel).map_or(again_at, |before| again_at.max(*before))
+    }
+
     /// Peers that upload again are asked again.
     pub(super) fn take_resumed(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        for channel in core::mem::take(&mut link.resumed) {
+        let due = link.resumed.iter().filter(|(_, at)| **at <= self.now);
+        let due: Vec<ChannelId> = due.map(|(channel, _)| *channel).collect();
+        for channel in due {
             if let Some(link) = self.links.get_mut(&id) {
+                link.resumed.remove(&channel);
                 if let Some(state) = link.channels.get_mut(&channel) {
                     state.rewind(0);
                 }
@@ -124,7 +140,10 @@ impl Node {
         let Some(link) = self.links.get(&id) else { return false };
         let Some((feed, state, peer)) = self.parts(link, channel) else { return true };
         let wishes = &self.feeds[state.feed.0 as usize].wishes;
-        let busy = !state.is_idle() || !state.inbox.is_empty() || !state.held.is_empty();
+        let busy = state.is_waiting()
+            || !state.hashes.is_empty()
+            || !state.inbox.is_empty()
+            || !state.held.is_empty();
         if busy || !feed.unstored.is_empty() || !feed.flushes.is_empty() {
             return true;
         }

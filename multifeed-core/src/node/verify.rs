@@ -58,10 +58,10 @@ impl Node {
         // the proofs that follow.
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
         let feed = state.feed;
-        state.data_at = self.now;
-        if let Some(flight) = state.flights.get(&data.index) {
-            state.answered_to = state.answered_to.max(flight.asked_at);
-        }
+        let flight = state.flights.get_mut(&data.index);
+        let open = flight.filter(|flight| !core::mem::replace(&mut flight.answered, true));
+        let asked = open.map(|flight| flight.asked_at);
+        state.lost.remove(data.index..data.index.saturating_add(1));
         if state.refused.came(data.index) {
             state.rewind(0);
         }
@@ -69,7 +69,11 @@ impl Node {
         state.moved.block_bytes_received += bytes as u64;
         link.held_bytes += bytes;
         link.block_came(bytes, &self.config);
-        link.progress(self.now);
+        if let Some(asked_at) = asked {
+            link.pulse.answers.whole(self.awake);
+            link.answered(asked_at, self.awake);
+            link.progress(self.awake);
+        }
         link.counters.block_bytes_received += bytes as u64;
         if link.held_bytes > self.config.max_held_bytes {
             let problem = "more of its answers wait for others than may";
@@ -112,6 +116,7 @@ impl Node {
                         self.hashes_came(feed_id);
                     } else {
                         self.end_flight(id, channel, block);
+                        self.came_first(feed_id, block);
                         self.give_back(id, channel, block);
                     }
                     self.wake_held(id, channel, &nodes);
@@ -163,7 +168,8 @@ impl Node {
                     // Asked once more, with a digest that is true by now. hypercore 9 remembers the
                     // other one for as long as the channel lives, and so may answer in vain again.
                     self.release_held(id, bytes);
-                    let (now, timeout) = (self.now, self.config.request_timeout);
+                    let now = self.now;
+                    let timeout = self.config.patience.request_timeout;
                     if let Some(state) = self.channel_mut(id, channel) {
                         if hash {
                             state.no_hashes = true;

@@ -1,5 +1,7 @@
 //! Which blocks each side has: asked for by `Want`, told by `Have`.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use multifeed_proto::messages::Span;
 use multifeed_proto::{ChannelId, rle};
@@ -133,12 +135,24 @@ impl Node {
 
     pub(super) fn remote_has(&mut self, id: ConnectionId, channel: ChannelId, span: Span) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.progress(self.now);
+            let (mut news, mut flaps) = (link.in_flight == 0, false);
             if let Some(state) = link.channels.get_mut(&channel) {
                 let known = link.connection.peer(channel).map_or(0, |peer| peer.remote().count());
                 state.has_own |= known > state.moved.blocks_sent;
-                state.rewind(span.start);
-                state.refused.announced(span.start..span.start.saturating_add(span.length));
+                // What a peer announces moves nothing while it does not send what it announced before.
+                news &= state.refused.is_empty();
+                flaps = state.announced(span.start..span.start.saturating_add(span.length));
+            }
+            let rest = if flaps && !link.resumed.contains_key(&channel) {
+                link.flapped()
+            } else {
+                Duration::ZERO
+            };
+            if !rest.is_zero() {
+                link.resumed.insert(channel, self.now.after(rest));
+                link.tick_at.get_or_insert(self.now);
+            } else if news {
+                link.progress(self.awake);
             }
             link.want(channel);
             if link.channels.get(&channel).is_some_and(|state| state.has_own) {

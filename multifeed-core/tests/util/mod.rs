@@ -41,6 +41,8 @@ pub struct Party {
 #[derive(Default)]
 struct Direction {
     bytes: VecDeque<u8>,
+    /// The moment up to which what moved used the rate up.
+    paid: Now,
     ended: bool,
     eof_told: bool,
 }
@@ -57,6 +59,10 @@ pub struct Wire {
     pub recorded: Option<[Vec<u8>; 2]>,
     /// Bytes that move at a time in each direction, instead of [`Sim::chunk`].
     pub chunk: [Option<usize>; 2],
+    /// Bytes that move in a second in each direction; as many as there are, unless it is said.
+    pub rate: [Option<u64>; 2],
+    /// Bytes of each direction that may be on the way: what the sockets in between take.
+    pub room: usize,
 }
 
 /// Nodes and wires.
@@ -68,6 +74,26 @@ pub struct Sim {
     pub chunk: usize,
     /// Bytes of them that a node is handed in one call.
     pub piece: usize,
+}
+
+impl Wire {
+    /// Whether bytes are on their way that wait for their time.
+    fn is_busy(&self) -> bool {
+        (0..2).any(|from| self.rate[from].is_some() && !self.flow[from].bytes.is_empty())
+    }
+}
+
+impl Direction {
+    /// Bytes that may move by now, at so many a second; notes that they do.
+    fn allowed(&mut self, now: Now, rate: Option<u64>) -> usize {
+        let Some(rate) = rate else { return usize::MAX };
+        let bytes = now.since(self.paid).as_millis() as u64 * rate / 1000;
+        let bytes = bytes.min(self.bytes.len() as u64);
+        if bytes > 0 {
+            self.paid = self.paid.after(Duration::from_nanos(bytes * 1_000_000_000 / rate));
+        }
+        bytes as usize
+    }
 }
 
 impl Party {
@@ -304,6 +330,8 @@ impl Sim {
             cut_after: [None; 2],
             recorded: None,
             chunk: [None; 2],
+            rate: [None; 2],
+            room: usize::MAX,
         });
         self.wires.len() - 1
     }
@@ -337,10 +365,16 @@ impl Sim {
                     if bytes.is_empty() {
                         break;
                     }
-                    let n = bytes.len();
-                    wire.flow[from].bytes.extend(bytes.iter().copied());
+                    let n = bytes.len().min(wire.room.saturating_sub(wire.flow[from].bytes.len()));
+                    if n == 0 {
+                        break;
+                    }
+                    if wire.flow[from].bytes.is_empty() {
+                        wire.flow[from].paid = now;
+                    }
+                    wire.flow[from].bytes.extend(bytes[..n].iter().copied());
                     if let Some(recorded) = &mut wire.recorded {
-                        recorded[from].extend_from_slice(bytes);
+                        recorded[from].extend_from_slice(&bytes[..n]);
                     }
                     node.transmitted(now, id, n);
                     busy = true;
@@ -357,12 +391,13 @@ impl Sim {
                     continue;
                 }
                 let n = flow.bytes.len().min(wire.chunk[1 - to].unwrap_or(self.chunk));
+                let n = n.min(flow.allowed(now, wire.rate[1 - to]));
                 if n > 0 {
                     let bytes: Vec<u8> = flow.bytes.drain(..n).collect();
                     bytes.chunks(self.piece).for_each(|piece| node.handle_bytes(now, id, piece));
                     wire.moved[1 - to] += n as u64;
                     busy = true;
-                } else if flow.ended && !flow.eof_told {
+                } else if flow.bytes.is_empty() && flow.ended && !flow.eof_told {
                     flow.eof_told = true;
                     node.handle_eof(now, id);
                     busy = true;
@@ -391,7 +426,10 @@ impl Sim {
 
     /// Lets time pass to the next timer and fires it; `false` if there is none before `end`.
     pub fn tick(&mut self, end: Now) -> bool {
-        let next = self.parties.iter().filter_map(|party| party.node.poll_timeout()).min();
+        let slow = self.wires.iter().filter(|wire| !wire.cut).any(Wire::is_busy);
+        let slow = slow.then(|| self.now.after(Duration::from_millis(200)));
+        let next = self.parties.iter().filter_map(|party| party.node.poll_timeout());
+        let next = next.chain(slow).min();
         match next {
             Some(at) if at <= end => {
                 self.now = self.now.max(at);

@@ -303,6 +303,17 @@ fn decode_known(kind: u8, body: Bytes) -> Result<Message, Fault> {
     })
 }
 
+/// The block of a `Data` that brings one, by the first bytes of its body: its index comes first, then the
+/// block, as the JavaScript and this side write them.
+pub(crate) fn block_in(kind: u8, body: &[u8]) -> Option<u64> {
+    let (&tag, rest) = body.split_first()?;
+    if kind != DATA || tag != INDEX_TAG {
+        return None;
+    }
+    let (index, len) = varint::read(rest, varint::MAX_LEN).ok()??;
+    (rest.get(len) == Some(&VALUE_TAG)).then_some(index)
+}
+
 /// What `prost` lets pass, and what must be counted before it allocates.
 fn check(kind: u8, body: &[u8]) -> Result<(), Fault> {
     let mut repeated = 0;
@@ -400,6 +411,10 @@ const UNWANT: u8 = 6;
 const REQUEST: u8 = 7;
 const CANCEL: u8 = 8;
 const DATA: u8 = 9;
+/// Field 1 of a `Data`, a varint.
+const INDEX_TAG: u8 = 1 << 3;
+/// Field 2 of a `Data`, bytes.
+const VALUE_TAG: u8 = 2 << 3 | 2;
 const CLOSE: u8 = 10;
 const EXTENSION: u8 = 15;
 

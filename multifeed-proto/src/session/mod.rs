@@ -190,6 +190,14 @@ impl Session {
         self.outputs.len()
     }
 
+    /// Our number of the channel that the remote calls by this number, if both have it open.
+    pub(crate) fn by_remote(&self, remote: u32) -> Option<ChannelId> {
+        match self.channels.by_remote(remote)? {
+            Remote::Channel(id) => Some(id),
+            Remote::Pending(_) => None,
+        }
+    }
+
     /// What the remote said on a feed channel.
     #[must_use]
     pub fn peer(&self, channel: ChannelId) -> Option<&Peer> {

@@ -70,6 +70,18 @@ pub struct Wire {
     error: Option<PeerError>,
 }
 
+/// A frame whose end has not arrived.
+pub(crate) struct Partial {
+    /// The remote's channel number.
+    pub(crate) channel: u32,
+    /// The block that it brings, if it is a `Data` with one.
+    pub(crate) block: Option<u64>,
+    /// Bytes of its body that arrived.
+    pub(crate) received: usize,
+    /// Bytes of its body.
+    pub(crate) len: usize,
+}
+
 enum Phase {
     Handshaking {
         handshake: Box<Handshake>,
@@ -256,6 +268,24 @@ impl Wire {
         if let Phase::Handshaking { waiting, .. } = &mut self.phase {
             *waiting = Vec::new();
         }
+    }
+
+    /// The frame at the front of what arrived, if its head is here and its end is not.
+    pub(crate) fn partial(&self) -> Option<Partial> {
+        if !self.is_connected() || self.connected.is_some() {
+            return None;
+        }
+        let bytes = self.inbox.bytes();
+        let Ok(Some(Head::Frame(header))) = frame::read_head(bytes, &self.limits) else {
+            return None;
+        };
+        let body = &bytes[header.len..];
+        (body.len() < header.body_len).then(|| Partial {
+            channel: header.channel,
+            block: codec::block_in(header.kind, body),
+            received: body.len(),
+            len: header.body_len,
+        })
     }
 
     /// Bytes waiting to be transmitted, including those that wait for the end of the handshake.

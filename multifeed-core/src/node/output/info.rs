@@ -193,6 +193,29 @@ pub enum WaitingFor {
         /// How many.
         missing: u64,
     },
+    /// Blocks that the peer announced, and of which it sends too few bytes, or sends other things: see
+    /// [`Patience::least_rate`](crate::Patience::least_rate).
+    Slow {
+        /// The feed.
+        feed: FeedKey,
+        /// How many of those that the peer has are not here yet.
+        missing: u64,
+        /// Bytes a second that are the least.
+        least_rate: u32,
+    },
+    /// The peer to take what waits to be sent to it: it reads nothing.
+    Room {
+        /// How much waits.
+        bytes: usize,
+    },
+    /// The peer to keep what it asked for: it was sent blocks and gave them back, as one does whose disk is
+    /// full.
+    GivenBack {
+        /// The feed.
+        feed: FeedKey,
+        /// How many blocks.
+        blocks: u64,
+    },
     /// Requests of the peer that are not answered yet.
     Requests(FeedKey),
     /// The peer to say that it stored what we sent.
@@ -227,6 +250,19 @@ impl fmt::Display for WaitingFor {
             Self::Refused { feed, missing } => write!(
                 f,
                 "{missing} blocks of feed {} that the peer announced but did not send",
+                short(feed)
+            ),
+            Self::Slow { feed, missing, least_rate } => write!(
+                f,
+                "{missing} blocks of feed {}, of which the peer sends less than {least_rate} bytes a second",
+                short(feed)
+            ),
+            Self::Room { bytes } => {
+                write!(f, "the peer to take the {bytes} bytes that wait for it: it reads nothing")
+            }
+            Self::GivenBack { feed, blocks } => write!(
+                f,
+                "the peer to keep {blocks} blocks of feed {}: it gives back what it was sent, so its disk may be full",
                 short(feed)
             ),
             Self::Requests(key) => {

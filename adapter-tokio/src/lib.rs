@@ -47,10 +47,10 @@ pub use multifeed_driver::{
     Dialect, DiskStorage, Download, Driver, Durability, Entropy, Error, Event, Events, Execution,
     Feed, FeedInfo, FeedKey, Fetch, FolderProblem, Get, Health, Hosted, HostedStore, Layout,
     LobbyLimits, MemoryStorage, MultifeedId, Namespace, NodeConfig, NodeError, Now, Opening,
-    Options, Origin, PeerError, PeerInfo, PeerSecret, Peers, Policy, Question, QuestionId,
-    ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role, RootKey,
-    Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState, Task,
-    Timer, UserData, UserDataError, WaitingFor, Work, Wrap,
+    Options, Origin, Patience, PeerError, PeerInfo, PeerSecret, Peers, Policy, Question,
+    QuestionId, ReplicationError, ReplicationEvent, ReplicationHandle, ReplicationOptions, Role,
+    RootKey, Running, Runtime, SecretKey, Sleep, Storage, StoreOpening, Subscription, SyncState,
+    Task, Timer, UserData, UserDataError, WaitingFor, Work, Wrap,
 };
 
 pub use self::runtime::Tokio;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
-use multifeed_tokio::{Dialect, FeedKey, Layout};
+use multifeed_tokio::{Dialect, FeedKey, Layout, Patience};
 
 use crate::sharing::{Sharing, feed_key};
 
@@ -266,6 +266,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) speaking: Speaking,
     #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[command(flatten)]
     pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) saving: Saving,
@@ -295,9 +297,32 @@ pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) speaking: Speaking,
     #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[command(flatten)]
     pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) saving: Saving,
+}
+
+/// How long peers may take.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "How long peers may take")]
+pub(crate) struct Waiting {
+    /// A peer with which nothing moves for S seconds is named and, by `sync`, left. Blocks that it was asked
+    /// for are asked of others after a third more.
+    #[arg(long, value_name = "S", default_value = "15", value_parser = seconds)]
+    patience: Duration,
+    /// A block moves if so many bytes of it do in a second, in either direction; 0: any will do. Make it less
+    /// for a network that is slower than this: a block that is given up begins at its first byte again.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    least_rate: u32,
+}
+
+impl From<Waiting> for Patience {
+    fn from(Waiting { patience, least_rate }: Waiting) -> Self {
+        let request_timeout = patience.saturating_add(patience / 3);
+        Self { stall_timeout: patience, request_timeout, least_rate, ..Self::default() }
+    }
 }
 
 /// How to talk with peers.

@@ -10,6 +10,7 @@ use multifeed_tokio::{
 };
 use serde_json::json;
 
+use crate::args::Waiting;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::{input, keys};
@@ -46,6 +47,7 @@ impl Sharing {
         &self,
         context: &Context,
         replication: ReplicationOptions,
+        waiting: Waiting,
     ) -> Result<ConnectOptions, Failure> {
         let identity = match self.identity.as_deref() {
             Some(path) => Some(identity(context, path).await?),
@@ -63,6 +65,7 @@ impl Sharing {
             policy: self.policy(),
             peers: self.peers(),
             identity,
+            patience: Some(waiting.into()),
             ..ConnectOptions::default()
         })
     }

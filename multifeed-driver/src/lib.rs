@@ -74,8 +74,8 @@ pub use bytes::Bytes;
 pub use multifeed_core::crypto::SecretKey;
 pub use multifeed_core::{
     ConnectOptions, ConnectionId, Counters, Decision, Durability, FeedInfo, Fetch, FolderProblem,
-    Health, Layout, Lobby, LobbyLimits, MultifeedId, NodeConfig, NodeError, Origin, PeerInfo,
-    Peers, Policy, Question, QuestionId, ReplicationOptions, SyncState, WaitingFor,
+    Health, Layout, Lobby, LobbyLimits, MultifeedId, NodeConfig, NodeError, Origin, Patience,
+    PeerInfo, Peers, Policy, Question, QuestionId, ReplicationOptions, SyncState, WaitingFor,
 };
 pub use multifeed_proto::{
     Contents, Dialect, Entropy, FeedKey, Now, PeerError, PeerSecret, Role, RootKey, UserData,

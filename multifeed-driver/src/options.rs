@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multifeed_core::{Durability, Layout, NodeConfig, StoreOptions};
+use multifeed_core::{Durability, Layout, NodeConfig, Patience, StoreOptions};
 use multifeed_proto::{Dialect, RootKey};
 
 /// How a store is opened: its key, and limits.
@@ -91,6 +91,14 @@ impl Options {
     #[must_use]
     pub fn upload_events(mut self, events: bool) -> Self {
         self.node.upload_events = events;
+        self
+    }
+
+    /// How long peers may take, and at what rate blocks must move; on one connection
+    /// [`ConnectOptions::patience`](crate::ConnectOptions::patience) says otherwise.
+    #[must_use]
+    pub const fn patience(mut self, patience: Patience) -> Self {
+        self.node.patience = patience;
         self
     }
 

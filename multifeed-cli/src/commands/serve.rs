@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<ExitCode, Fail
 async fn serve(context: &Context, args: &Serve, store: &Multifeed) -> Result<ExitCode, Failure> {
     raise_open_files();
     let replication = ReplicationOptions { live: !args.no_live, ..ReplicationOptions::default() };
-    let options = args.sharing.connecting(context, replication).await?;
+    let options = args.sharing.connecting(context, replication, args.waiting).await?;
     let listener = listen(&args.listen).await?;
     let address = listener.local_addr().map_err(|error| not_listening(&args.listen, &error))?;
     context.output.say(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifeed_tokio::{
     Backoff, ConnectOptions, Counters, Event, Events, FeedKey, Health, Multifeed, NodeError,
-    Replication, ReplicationError, ReplicationEvent, ReplicationOptions, Role,
+    Replication, ReplicationError, ReplicationEvent, ReplicationOptions, Role, WaitingFor,
 };
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -79,7 +79,8 @@ async fn sync(
     store: &Multifeed,
     deadline: Option<Instant>,
 ) -> Result<Option<Synced>, Failure> {
-    let options = args.sharing.connecting(context, ReplicationOptions::default()).await?;
+    let options =
+        args.sharing.connecting(context, ReplicationOptions::default(), args.waiting).await?;
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut reached = false;
     // The last peer left when both sides had everything: a user who stops then lacks nothing.
@@ -283,7 +284,7 @@ impl Session<'_> {
             }
             ReplicationEvent::OutOfSync => self.in_sync = false,
             ReplicationEvent::Stalled { waiting } => {
-                let failure = self.stalled(&waiting.to_string());
+                let failure = self.stalled(&waiting);
                 if !self.args.live || self.took.is_none() {
                     return Some(Left::Failed(failure));
                 }
@@ -353,9 +354,26 @@ impl Session<'_> {
         }
     }
 
-    fn stalled(&self, waiting: &str) -> Failure {
+    fn stalled(&self, waiting: &WaitingFor) -> Failure {
         let message = format!("nothing moves any more: still waiting for {waiting}");
-        self.unfinished("ERR_STALLED", message).detail("waiting", waiting)
+        let advice = match waiting {
+            WaitingFor::Slow { .. } => {
+                "if the network is as slow as that, allow it with a lower --least-rate; what came of a block \
+                 that is not complete is lost, the other blocks are stored"
+            }
+            WaitingFor::GivenBack { .. } => {
+                "see whether there is room on the peer's disk; syncing again goes on from there"
+            }
+            WaitingFor::Room { .. } => {
+                "the peer may be suspended, or the network stand still; syncing again goes on from there, a longer \
+                 --patience waits longer"
+            }
+            _ => {
+                "what arrived is stored; syncing again goes on from there, a longer --patience waits longer"
+            }
+        };
+        let failure = self.unfinished("ERR_STALLED", message).advice(advice);
+        failure.detail("waiting", waiting.to_string())
     }
 
     fn out_of_time(&self) -> Failure {

@@ -33,9 +33,13 @@ impl Node {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let entropy = self.entropy.split();
+        let patience = options.patience.unwrap_or(self.config.patience);
         let mut config = self.config.connection.clone();
         if options.origin.is_some() {
             config.first_message_timeout = self.config.strangers.patience;
+        }
+        if !config.idle_timeout.is_zero() {
+            config.idle_timeout = config.idle_timeout.max(patience.stall_timeout);
         }
         let wire = match &options.identity {
             Some(secret) => Wire::with_static_key(role, entropy, &config, *secret.expose()),
@@ -46,8 +50,7 @@ impl Node {
         for name in &self.extensions {
             connection.register_extension(name);
         }
-        let mut link =
-            Link::new(connection, options.patience.unwrap_or(self.config.patience), self.awake);
+        let mut link = Link::new(connection, patience, self.awake);
         link.all = all;
         link.options = options.replication;
         link.options.download &= !self.is_read_only();

@@ -217,7 +217,7 @@ pub enum Event {
         /// The message.
         payload: Contents,
     },
-    /// Nothing has moved for [`NodeConfig::stall_timeout`](crate::NodeConfig), and the two are not in sync.
+    /// Nothing has moved for [`Patience::stall_timeout`](crate::Patience), and the two are not in sync.
     Stalled {
         /// The connection.
         connection: ConnectionId,

@@ -281,10 +281,7 @@ impl Node {
         let Some(state) = link.channels.get_mut(&channel) else { return };
         let mut gone: Vec<u64> =
             state.flights.range(span.start..end).map(|(block, _)| *block).collect();
-        if !gone.is_empty() {
-            let answered = state.answered();
-            gone.retain(|block| !answered.contains(block));
-        }
+        gone.retain(|block| !state.has_answer(*block));
         for block in gone.iter().take(MOST_LOST) {
             state.lost.insert(*block..block + 1);
         }

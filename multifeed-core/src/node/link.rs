@@ -2,7 +2,6 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::time::Duration;
 
 use multifeed_proto::messages::{Data, Request, Span, Status};
@@ -17,7 +16,6 @@ use super::output::Counters;
 use super::patience::{Patience, Pulse};
 use super::policy::{Fetch, Question, QuestionId};
 use super::refused::Refused;
-use super::sync::TICK;
 use super::turns::Turns;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
@@ -27,11 +25,6 @@ use crate::storage::BatchId;
 const FIRST_WINDOW: usize = 16;
 /// Requests in flight that are always allowed, however large the blocks are.
 const LEAST_WINDOW: usize = 4;
-/// A peer may take back so often what it was asked for, and is asked again at once: it may have trouble with
-/// its disk.
-const FREE_FLAPS: u32 = 3;
-/// After so many a flapping peer is asked every 2 seconds.
-const MAX_FLAPS: u32 = FREE_FLAPS + 3;
 
 /// One connection.
 #[derive(Debug)]
@@ -73,7 +66,7 @@ pub(super) struct Link {
     /// Channels on which the peer began to upload again, and when it is asked again there.
     pub(super) resumed: BTreeMap<ChannelId, Now>,
     /// Times that the peer took back what it was asked for, since a block came.
-    flaps: u32,
+    pub(super) flaps: u32,
     /// Requests in flight, or answered and not verified yet.
     pub(super) in_flight: usize,
     pub(super) held_bytes: usize,
@@ -347,36 +340,10 @@ impl Link {
         self.window = (self.window + 1).min(config.max_window);
     }
 
-    /// Blocks of a channel that were sent are not waited for any more; how many there were.
-    pub(super) fn settle(&mut self, channel: ChannelId, blocks: Range<u64>) -> u64 {
-        let Some(state) = self.channels.get_mut(&channel) else { return 0 };
-        let sent = state.unacked.count_in(blocks.clone());
-        state.unacked.remove(blocks);
-        self.settled(sent);
-        sent
-    }
-
-    /// A request was answered.
-    pub(super) fn answered(&mut self, asked_at: Now, awake: Now) {
-        self.answered_to = self.answered_to.max(asked_at);
-        let took = awake.since(asked_at);
-        self.usual = Some(self.usual.map_or(took, |usual| (usual.saturating_mul(3) + took) / 4));
-        self.flaps = 0;
-    }
-
-    /// Requests were not answered: fewer are made until blocks come again.
+    /// Requests were not answered: fewer are made until blocks come again, as on a fresh connection. Not
+    /// fewer than that: a peer that lacks some of its blocks may have those behind them.
     pub(super) fn narrow(&mut self) {
-        self.window = (self.window / 2).max(1);
-    }
-
-    /// The peer takes back what it was asked for: how long until it is asked again, should it offer that
-    /// anew. The longer, the more often it does.
-    pub(super) fn flapped(&mut self) -> Duration {
-        self.flaps = (self.flaps + 1).min(MAX_FLAPS);
-        match self.flaps.checked_sub(FREE_FLAPS) {
-            None | Some(0) => Duration::ZERO,
-            Some(more) => TICK.saturating_mul(1 << (more - 1)),
-        }
+        self.window = (self.window / 2).max(FIRST_WINDOW);
     }
 
     /// Puts a channel in the queue for requests.

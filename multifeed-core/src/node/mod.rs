@@ -31,7 +31,7 @@
 //! | `extension` | messages of the application's own |
 //! | `serve`, `job` | what peers ask for |
 //! | `transfer` | what is moved in which direction; how a connection that is not live ends |
-//! | `sync`, `progress` | whether two peers have what they want, and how far each feed is; timeouts |
+//! | `sync`, `waits`, `progress` | whether two peers have what they want, and how far each feed is; timeouts |
 //!
 //! What is *legal* on a connection is decided in `multifeed-proto`; what is *true* of a feed in `feed`
 //! and `tree`.
@@ -86,6 +86,7 @@ mod turns;
 mod unlisted;
 mod unseen;
 mod verify;
+mod waits;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};

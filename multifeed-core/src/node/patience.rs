@@ -9,11 +9,13 @@
 //! They run with the time for which the node was awake: a process that was suspended, or a machine that is
 //! overloaded, is no fault of a peer.
 
+use core::ops::Range;
 use core::time::Duration;
 
 use multifeed_proto::{ChannelId, Now};
 
 use super::link::Link;
+use super::sync::TICK;
 use super::{ConnectionId, Node, WaitingFor};
 
 /// How long peers are waited for, and at what rate blocks must move to count as moving.
@@ -54,6 +56,12 @@ const LATE: Duration = Duration::from_secs(2);
 /// Bytes of other messages that count as movement between two things that bring the peers nearer: lists of
 /// feeds, bits of long logs.
 const OTHER_BYTES: usize = 1024 * 1024;
+
+/// A peer may take back so often what it was asked for, and is asked again at once: it may have trouble with
+/// its disk.
+const FREE_FLAPS: u32 = 3;
+/// After so many a flapping peer is asked every 2 seconds.
+const MAX_FLAPS: u32 = FREE_FLAPS + 3;
 
 /// A clock that bytes bring up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +140,33 @@ impl Pulse {
 }
 
 impl Link {
+    /// Blocks of a channel that were sent are not waited for any more; how many there were.
+    pub(super) fn settle(&mut self, channel: ChannelId, blocks: Range<u64>) -> u64 {
+        let Some(state) = self.channels.get_mut(&channel) else { return 0 };
+        let sent = state.unacked.count_in(blocks.clone());
+        state.unacked.remove(blocks);
+        self.settled(sent);
+        sent
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&mut self, asked_at: Now, awake: Now) {
+        self.answered_to = self.answered_to.max(asked_at);
+        let took = awake.since(asked_at);
+        self.usual = Some(self.usual.map_or(took, |usual| (usual.saturating_mul(3) + took) / 4));
+        self.flaps = 0;
+    }
+
+    /// The peer takes back what it was asked for: how long until it is asked again, should it offer that
+    /// anew. The longer, the more often it does.
+    pub(super) fn flapped(&mut self) -> Duration {
+        self.flaps = (self.flaps + 1).min(MAX_FLAPS);
+        match self.flaps.checked_sub(FREE_FLAPS) {
+            None | Some(0) => Duration::ZERO,
+            Some(more) => TICK.saturating_mul(1 << (more - 1)),
+        }
+    }
+
     /// Something moved that brings the two nearer to being in sync.
     pub(super) fn progress(&mut self, awake: Now) {
         self.pulse.moved.whole(awake);

@@ -1,7 +1,6 @@
 //! Blocks that a peer announced and did not send: given up, so that others can be asked, and asked for
 //! again later, for a peer that was slow or had trouble with its disk may send them yet.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -184,11 +183,5 @@ impl Channel {
     /// Whether the answer to a request came and waits to be verified.
     pub(super) fn has_answer(&self, block: u64) -> bool {
         self.flights.get(&block).is_some_and(|flight| flight.answered)
-    }
-
-    /// The blocks of which that is so.
-    pub(super) fn answered(&self) -> BTreeSet<u64> {
-        let waiting = self.inbox.iter().chain(self.held.values().flatten());
-        waiting.map(|data| data.index).collect()
     }
 }

@@ -59,8 +59,10 @@ impl Node {
         let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
         let feed = state.feed;
         let flight = state.flights.get_mut(&data.index);
-        let open = flight.filter(|flight| !core::mem::replace(&mut flight.answered, true));
-        let asked = open.map(|flight| flight.asked_at);
+        let asked = flight.and_then(|flight| {
+            let first = !core::mem::replace(&mut flight.answered, true);
+            first.then_some(flight.asked_at)
+        });
         state.lost.remove(data.index..data.index.saturating_add(1));
         if state.refused.came(data.index) {
             state.rewind(0);

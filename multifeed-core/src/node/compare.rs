@@ -67,6 +67,16 @@ impl Node {
         self.ask_hashes(id, channel, block)
     }
 
+    /// Whether the peer has yet to say what it has of the blocks that are here: nothing is asked for before, as a
+    /// JavaScript peer leaves out of later proofs what a request claims to be here.
+    pub(super) fn awaits_comparison(&self, id: ConnectionId, channel: ChannelId) -> bool {
+        let parts = self.links.get(&id).and_then(|link| self.parts(link, channel));
+        parts.is_some_and(|(feed, state, peer)| {
+            let due = state.compare == Compare::Due && state.has_own && feed.length() > 0;
+            due && peer.status().uploading && peer.unanswered_wants() > 0
+        })
+    }
+
     /// Asks for the hashes of a block with all that proves them.
     pub(super) fn ask_hashes(&mut self, id: ConnectionId, channel: ChannelId, block: u64) -> bool {
         let (now, awake) = (self.now, self.awake);

@@ -65,7 +65,9 @@ impl Node {
     /// Requests up to `most` blocks on a channel; whether there may be more to request.
     fn request_some(&mut self, id: ConnectionId, channel: ChannelId, most: usize) -> bool {
         // The logs are compared before anything is asked for.
-        self.compare(id, channel);
+        if !self.compare(id, channel) && self.awaits_comparison(id, channel) {
+            return false;
+        }
         for _ in 0..most {
             let Some((feed, wishes, reserved, state, peer)) = self.open_parts(id, channel) else {
                 return false;

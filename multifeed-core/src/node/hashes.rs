@@ -140,7 +140,7 @@ impl Node {
             return true;
         }
         // The end of the comparison brings the channel back.
-        if self.compare(id, channel) {
+        if self.compare(id, channel) || self.awaits_comparison(id, channel) {
             return true;
         }
         while let Some(request) = self.next_hashes(id, channel, feed_id) {

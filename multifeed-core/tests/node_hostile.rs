@@ -9,7 +9,7 @@ use bytes::Bytes;
 use multifeed_core::storage::{Memory, StorageErrorKind};
 use multifeed_core::{Event, Health, NodeConfig, NodeError, SyncState, WaitingFor};
 use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span, Status};
-use multifeed_proto::{FeedKey, Output};
+use multifeed_proto::{FeedKey, Output, PeerError};
 use util::liar::{Liar, setup};
 use util::{ROOT, Sim};
 
@@ -435,4 +435,49 @@ fn a_javascript_peer_that_waits_for_a_block_beyond_the_end_is_answered_while_blo
     liar.connection.want(channel, Span { start: 1 << 24, length: 8192 }).unwrap();
     liar.run(&mut sim);
     assert_eq!(liar.outputs, []);
+}
+
+/// Answers every request of the node on these channels with a lie.
+fn lie(sim: &mut Sim, liar: &mut Liar, rounds: usize) {
+    for _ in 0..rounds {
+        let asked: Vec<_> = std::mem::take(&mut liar.outputs)
+            .into_iter()
+            .filter_map(|output| match output {
+                Output::Request { channel, request } => Some((channel, request.index)),
+                _ => None,
+            })
+            .collect();
+        for (channel, index) in asked {
+            let value = Some(Bytes::from_static(b"lie"));
+            let data = Data { index, value, nodes: vec![], signature: Some([1; 64]) };
+            let _ = liar.connection.send_data(channel, data);
+        }
+        liar.run(sim);
+    }
+}
+
+#[test]
+fn a_liar_is_asked_nothing_more_of_a_feed_after_a_few_lies_and_dropped_after_many_feeds() {
+    let mut sim = Sim::new(65_536);
+    sim.party(Memory::new());
+    let mut liar = Liar::new(&mut sim);
+    let keys: Vec<FeedKey> = (1..60u8)
+        .map(|n| multifeed_core::crypto::SecretKey::from_seed(&[n; 32]).public())
+        .collect();
+    let first = liar.offer(&mut sim, keys[0]);
+    liar.have(&mut sim, first, 0, 100);
+    lie(&mut sim, &mut liar, 10);
+    assert_eq!(liar.closed_by_node(&sim), None);
+    liar.have(&mut sim, first, 0, 100);
+    assert_eq!(liar.requests(), [] as [u64; 0], "asked again");
+    for key in &keys[1..] {
+        if liar.closed_by_node(&sim).is_some() {
+            break;
+        }
+        let channel = liar.offer(&mut sim, *key);
+        liar.have(&mut sim, channel, 0, 100);
+        lie(&mut sim, &mut liar, 10);
+    }
+    let closed = liar.closed_by_node(&sim);
+    assert!(matches!(closed, Some(Some(PeerError::Proof { .. }))), "{closed:?}");
 }

@@ -37,6 +37,12 @@ pub enum PeerError {
         /// The key, 64 hexadecimal digits.
         key: String,
     },
+    /// The peer sent wrong answers for many feeds a while ago.
+    #[error("the peer sent wrong answers for many feeds: it is not let in for another {seconds} s")]
+    Distrusted {
+        /// How long it is not let in.
+        seconds: u64,
+    },
     /// Not a byte came in the time for a handshake, though the stream is there.
     #[error("the connection is there, and the peer said nothing")]
     NothingCame,
@@ -195,6 +201,7 @@ impl PeerError {
             | Self::HandshakePayload
             | Self::OtherProtocol { .. } => "ERR_HANDSHAKE",
             Self::NotAllowed { .. } => "ERR_PEER_NOT_ALLOWED",
+            Self::Distrusted { .. } => "ERR_PEER_DISTRUSTED",
             Self::NothingCame => "ERR_NOTHING_CAME",
             Self::HandshakeTimeout => "ERR_HANDSHAKE_TIMEOUT",
             Self::GaveWay => "ERR_GAVE_WAY",

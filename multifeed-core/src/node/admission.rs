@@ -56,10 +56,15 @@ impl Node {
     /// The Noise handshake is over: it is known who the peer is.
     pub(super) fn connected(&mut self, id: ConnectionId, remote_public_key: [u8; 32]) {
         let now = self.now;
+        let refused = self.refused_for(&remote_public_key);
         let Some(link) = self.links.get_mut(&id) else { return };
         link.remote_public_key = Some(remote_public_key);
         link.progress(self.awake);
         match &link.peers {
+            _ if refused.is_some() => {
+                let seconds = refused.unwrap_or_default();
+                link.connection.close(Some(PeerError::Distrusted { seconds }));
+            }
             Peers::Listed(peers) if peers.contains(&remote_public_key) => {
                 link.connection.admit(now);
             }

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use multifeed_proto::ChannelId;
+use multifeed_proto::{ChannelId, PeerError};
 
 use super::compare::{Compare, asks_for_proof};
 use super::link::Channel;
@@ -53,6 +53,8 @@ impl Node {
         self.feeds[feed.0 as usize].ailments.there = Some(problem);
         if many {
             self.quit_feed(id, channel);
+            let short = self.feeds[feed.0 as usize].short_key();
+            self.lose_standing(id, feed, PeerError::Proof { feed: short, index, problem });
         } else if recheck && self.may_ask(id, channel) {
             // It may be part of another log. The hashes of the block also bring what others count on.
             self.ask_hashes(id, channel, index);

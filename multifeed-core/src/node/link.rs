@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) closed: BTreeMap<DiscoveryKey, FeedId>,
     /// Feeds that ended for what the peer sent of them: not to be opened again.
     pub(super) faulty: BTreeSet<FeedId>,
+    /// Feeds with too many wrong answers.
+    pub(super) distrusted: BTreeSet<FeedId>,
     /// Channels of such feeds on which the peer is still answered.
     pub(super) quitting: BTreeSet<ChannelId>,
     /// Channels on which the two logs are to be compared.
@@ -288,6 +290,7 @@ impl Link {
             closed: BTreeMap::new(),
             wanting: Turns::default(),
             faulty: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
             quitting: BTreeSet::new(),
             to_compare: BTreeSet::new(),
             comparing: BTreeSet::new(),

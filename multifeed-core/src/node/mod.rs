@@ -21,6 +21,7 @@
 //! | `budget`, `credit`, `turns` | what a peer may have us keep, and do |
 //! | `download`, `verify` | what to ask of whom; what came |
 //! | `compare` | whether a peer's log is the one that is held here |
+//! | `standing` | what wrong answers cost their sender |
 //! | `fault` | what follows when something of a feed does not fit |
 //! | `patience` | what counts as moving, and how long a peer may take |
 //! | `refused`, `second` | what did not come; what is asked of a second peer |
@@ -78,6 +79,7 @@ mod refused;
 mod second;
 mod select;
 mod serve;
+mod standing;
 mod store;
 mod sync;
 mod table;
@@ -183,6 +185,8 @@ pub struct Node {
     closing: Option<CommandId>,
     /// Names of the application's extensions on streams.
     extensions: Vec<String>,
+    /// What peers lost by wrong answers.
+    standings: standing::Standings,
     /// Commands that end when no peer has what they wait for.
     hopeful: Hopeful,
     /// Feeds of which peers may have said something that ends one.
@@ -259,6 +263,7 @@ impl Node {
             retries: BTreeSet::new(),
             closing: None,
             extensions: Vec::new(),
+            standings: standing::Standings::default(),
             hopeful: Hopeful::new(),
             unsure: BTreeSet::new(),
         }

@@ -239,6 +239,7 @@ impl Node {
 
     fn open_channel(&mut self, id: ConnectionId, multifeed: MultifeedId, feed: FeedId) {
         let status = self.status_for(id, feed);
+        let distrusted = self.is_distrusted(id, feed);
         // It may have given way to another one meanwhile.
         let Some(entry) = self.feeds.get_mut(feed.0 as usize) else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -262,7 +263,11 @@ impl Node {
         }
         let multifeeds = Vec::from([multifeed]);
         let fetch = link.fetch(&entry.key);
-        let state = Channel { multifeeds, fetch, ..Channel::new(feed, status) };
+        let mut state = Channel { multifeeds, fetch, ..Channel::new(feed, status) };
+        if distrusted {
+            // Nothing is asked of it.
+            state.wrong.insert(0..u64::MAX);
+        }
         link.channels.insert(channel, state);
         link.progress(self.awake);
         link.counters.feeds += u64::from(link.closed.remove(&entry.key.discovery_key()).is_none());

@@ -118,7 +118,8 @@ fn said(at: usize, recording: &Recording, cut: Cut, problem: &str) -> String {
     format!("{} {cut} (--replay {}): {problem}", name(recording), replay(at, cut))
 }
 
-fn replay(at: usize, cut: Cut) -> String {
+/// Names a state.
+pub fn replay(at: usize, cut: Cut) -> String {
     use super::cut::CutKind;
     match cut.kind {
         CutKind::Between => format!("{at}:{}", cut.effects),

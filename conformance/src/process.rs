@@ -138,6 +138,30 @@ impl Process {
         self.waiting.drain(..).chain(rest).collect()
     }
 
+    /// The lines `{"event": …}` of one kind that have come, without waiting for any.
+    pub fn take_events(&mut self, event: &str) -> Vec<Value> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.waiting.extend(serde_json::from_str::<Value>(&line).ok());
+        }
+        let (taken, left) = self.waiting.drain(..).partition(|line| line["event"] == event);
+        self.waiting = left;
+        let taken: VecDeque<Value> = taken;
+        taken.into()
+    }
+
+    /// The number by which the operating system knows the child.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The memory of the child that is resident, in KiB; 0 where the system does not tell.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// Sends the child what Ctrl-C would (SIGINT).
     pub fn interrupt(&self) {
         let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();

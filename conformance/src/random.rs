@@ -19,6 +19,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Choices that follow from this seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next number below `end`, which must not be zero.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,7 +1,8 @@
 //! Simulated swarms, one for each seed: many nodes under one virtual clock, with everything going wrong.
 //!
 //! `cargo run --release -p multifeed-core --example swarm -- --seeds 1000 [--nodes 50] [--seconds 30]`, or
-//! `--seed N` for one of them, with `--trace` to see what happens; `--from N` begins later.
+//! `--seed N` for one of them, with `--trace` to see what happens; `--from N` begins later. A day of thirty nodes, two of
+//! them hostile, one with a failing disk: `--nodes 30 --seconds 86400 --pace 60 --hostile 2 --failing 1`.
 #![allow(missing_docs)]
 
 #[path = "../tests/swarm/mod.rs"]
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 use swarm::{Setup, run};
 
 fn main() -> ExitCode {
-    let mut setup = Setup { seed: 0, nodes: 50, seconds: 30, verbose: false };
+    let mut setup =
+        Setup { seed: 0, nodes: 50, seconds: 30, pace: 1, hostile: 0, failing: 0, verbose: false };
     let (mut seeds, mut from) = (1, 0);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
             "--seed" | "--from" => from = value,
             "--nodes" => setup.nodes = (value as usize).max(2),
             "--seconds" => setup.seconds = value,
+            "--pace" => setup.pace = value.max(1),
+            "--hostile" => setup.hostile = value as usize,
+            "--failing" => setup.failing = value as usize,
             _ => {
                 eprintln!("{argument} is not known");
                 return ExitCode::FAILURE;

@@ -37,7 +37,7 @@ fn opened(memory: Memory) -> Result<FeedInfo, NodeError> {
     let mut sim = Sim::new(65_536);
     let at = sim.party(memory);
     let id = sim.parties[at].node.feeds(FIRST).next().unwrap().id;
-    let load = sim.parties[at].node.load(id);
+    let load = sim.parties[at].node.load(sim.now, id);
     sim.finish(at, load)?;
     Ok(sim.parties[at].node.feed(id).unwrap())
 }
@@ -88,9 +88,9 @@ fn a_sealed_writer_that_was_kept_out_and_let_in_again_waits_for_all_that_it_once
     let feed = sim.parties[at].node.feeds(FIRST).next().unwrap().id;
     let info = sim.load(at, feed);
     assert_eq!((info.length, info.lost), (3, 2));
-    let block = sim.parties[at].node.block(info.key);
+    let block = sim.parties[at].node.block(sim.now, info.key);
     assert_eq!(sim.finish(at, block), Ok(Outcome::Blocked));
-    let unblock = sim.parties[at].node.unblock(info.key);
+    let unblock = sim.parties[at].node.unblock(sim.now, info.key);
     assert_eq!(sim.finish(at, unblock), Ok(Outcome::Unblocked));
     let feed = sim.writer(at, "w");
     let info = sim.load(at, feed);

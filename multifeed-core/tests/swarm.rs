@@ -9,7 +9,13 @@ use swarm::{Setup, run};
 
 #[track_caller]
 fn passes(seed: u64, nodes: usize, seconds: u64) -> swarm::Report {
-    match run(Setup { seed, nodes, seconds, verbose: false }) {
+    let kind = Setup { seed, nodes, seconds, pace: 1, hostile: 0, failing: 0, verbose: false };
+    goes_well(kind)
+}
+
+#[track_caller]
+fn goes_well(setup: Setup) -> swarm::Report {
+    match run(setup) {
         Ok(report) => report,
         Err(problem) => panic!("{problem}"),
     }
@@ -35,6 +41,20 @@ fn a_swarm_of_hosts_with_policies_comes_to_hold_what_each_of_them_takes() {
 #[test]
 fn a_swarm_of_fifty_comes_to_hold_the_same() {
     passes(1000, 50, 10);
+}
+
+#[test]
+fn a_swarm_with_hostile_hosts_and_a_failing_disk_comes_to_hold_the_same_beside_them() {
+    let setup = Setup {
+        seed: 2000,
+        nodes: 10,
+        seconds: 120,
+        pace: 3,
+        hostile: 2,
+        failing: 1,
+        verbose: false,
+    };
+    goes_well(setup);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use conformance::{Held, Store};
-use multifeed_core::storage::Memory;
 use multifeed_core::Layout;
+use multifeed_core::storage::Memory;
 use proofs::cut::{Cut, name, state};
 use proofs::judge::{Check, is_promised};
 use proofs::record::Recording;
@@ -111,7 +111,8 @@ fn opens(recording: &Recording, cut: Cut) -> Check {
         };
         let blocks: Vec<u64> = there.ranges.iter().flat_map(|&(a, b)| a..b).collect();
         let written = blocks.iter().all(|at| (*at as usize) < truth.len());
-        let expected = || Held::some(there.length, blocks.iter().map(|at| (*at, &truth[*at as usize])));
+        let expected =
+            || Held::some(there.length, blocks.iter().map(|at| (*at, &truth[*at as usize])));
         if !written || *there != expected() {
             return Err(format!("feed {name}: blocks that were never written: {there:?}"));
         }

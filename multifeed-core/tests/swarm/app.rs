@@ -190,6 +190,9 @@ impl World {
         let Some(&(wire, end)) = self.running(host)?.wires.get(&connection) else {
             return Ok(());
         };
+        if self.is_hostile_wire(wire) {
+            return Ok(());
+        }
         let ours = self.refresh(host)?;
         let other = self.wires[wire].ends[1 - end];
         let heard = self.wires[wire].heard(end).cloned();

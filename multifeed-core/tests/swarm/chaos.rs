@@ -9,9 +9,14 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let every = 60 * SECOND / (4 * self.hosts.len() as u64 + 10);
+        let every = self.setup.pace * 60 * SECOND / (4 * self.hosts.len() as u64 + 10);
         let at = self.now + self.rng.within(every / 2..every * 3 / 2);
         self.plan(at, Due::Chaos);
+        if self.setup.failing > 0 && self.rng.chance(25) {
+            let host = self.rng.index(self.setup.failing);
+            self.fault(host, self.setup.pace);
+            return Ok(());
+        }
         let host = self.rng.index(self.hosts.len());
         match self.rng.within(0..100) {
             0..=44 => match self.live_wire() {
@@ -24,7 +29,7 @@ impl World {
             }
             60..=69 => self.restart(host),
             70..=84 => {
-                self.fault(host);
+                self.fault(host, 1);
                 Ok(())
             }
             _ => {
@@ -65,7 +70,7 @@ impl World {
     }
 
     /// The node of a host is gone, and with it its ends of all wires.
-    fn gone(&mut self, host: usize) {
+    pub fn gone(&mut self, host: usize) {
         for wire in 0..self.wires.len() {
             for end in 0..2 {
                 let at = self.wires[wire].ends[end];
@@ -129,7 +134,7 @@ impl World {
         }
     }
 
-    fn fault(&mut self, host: usize) {
+    fn fault(&mut self, host: usize, times: u64) {
         let Some(running) = &mut self.hosts[host].running else { return };
         self.counts.faults += 1;
         if self.rng.chance(75) {
@@ -139,7 +144,7 @@ impl World {
             running.was_unreadable = true;
         }
         self.note(format!("the disk of host {host} fails"));
-        let at = self.now + self.rng.within(100 * MILLI..12 * SECOND);
+        let at = self.now + times * self.rng.within(100 * MILLI..12 * SECOND);
         self.plan(at, Due::Heal { host });
     }
 

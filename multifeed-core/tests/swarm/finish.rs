@@ -61,6 +61,9 @@ impl World {
             }
         }
         for (host, this) in self.hosts.iter().enumerate() {
+            if self.is_hostile(host) {
+                continue;
+            }
             for asked in this.running.iter().flat_map(|running| running.asked.values()) {
                 let due = match asked {
                     Asked::Wish(writer, start, end) => {
@@ -80,6 +83,9 @@ impl World {
         }
         let mut first = None;
         for (host, due) in self.reach().into_iter().enumerate() {
+            if self.is_hostile(host) {
+                continue;
+            }
             if !self.hosts[host].is_ready() {
                 return Ok(Some(format!("host {host} is not open")));
             }
@@ -194,7 +200,13 @@ impl World {
     /// A connection that is not in sync.
     fn out_of_sync(&self) -> Option<String> {
         for (host, at) in self.hosts.iter().enumerate() {
+            if self.is_hostile(host) {
+                continue;
+            }
             for (connection, (wire, _)) in &at.running.as_ref()?.wires {
+                if self.is_hostile_wire(*wire) {
+                    continue;
+                }
                 let state = at.running.as_ref()?.node.sync_state(*connection);
                 if state != SyncState::InSync {
                     let others = self.wires[*wire].ends.iter().find(|end| end.host != host);

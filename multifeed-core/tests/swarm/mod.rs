@@ -14,6 +14,7 @@
 //! | `whims` | blocks that it asks for besides, and that it gives up |
 //! | `app` | what must hold all the time |
 //! | `reach` | what each host must come to have |
+//! | `hostile` | hosts that send damaged bytes |
 //! | `finish`, `compare` | what must hold in the end |
 //!
 //! A run: the hosts are joined to a random connected graph whose wires break and are made again; writers
@@ -39,6 +40,7 @@ mod disk;
 mod due;
 mod finish;
 mod host;
+mod hostile;
 mod moves;
 mod news;
 mod policy;
@@ -62,6 +64,12 @@ pub struct Setup {
     pub nodes: usize,
     /// Virtual seconds with faults.
     pub seconds: u64,
+    /// All that is drawn happens so many times more seldom: 1 for short runs.
+    pub pace: u64,
+    /// The last so many hosts send damaged bytes.
+    pub hostile: usize,
+    /// The disks of the first so many hosts fail again and again, for long.
+    pub failing: usize,
     /// Print what happens.
     pub verbose: bool,
 }
@@ -95,6 +103,7 @@ pub fn run(setup: Setup) -> Result<Report, String> {
 fn play(world: &mut World) -> Check<Report> {
     world.run_to((1 + world.setup.seconds) * SECOND)?;
     let converged = world.converge()?;
+    world.dismiss_hostile()?;
     world.rest()?;
     world.compare()?;
     world.close_all()?;
@@ -111,9 +120,9 @@ impl Drop for Guard {
 }
 
 fn again(setup: Setup) -> String {
-    let Setup { seed, nodes, seconds, .. } = setup;
+    let Setup { seed, nodes, seconds, pace, hostile, failing, .. } = setup;
     format!(
-        "swarm with seed {seed} failed; again: cargo run --release -p multifeed-core --example swarm -- --seed {seed} --nodes {nodes} --seconds {seconds} --trace"
+        "swarm with seed {seed} failed; again: cargo run --release -p multifeed-core --example swarm -- --seed {seed} --nodes {nodes} --seconds {seconds} --pace {pace} --hostile {hostile} --failing {failing} --trace"
     )
 }
 
@@ -126,7 +135,7 @@ fn build(setup: Setup) -> World {
         world.hosts.push(Host::new(kind, writers));
     }
     for at in 0..writers {
-        let host = world.rng.index(setup.nodes);
+        let host = world.rng.index(setup.nodes - setup.hostile);
         world.hosts[host].kind.rules.own(at);
         world.writers.push(Writer::new(host, format!("writer-{at}")));
     }

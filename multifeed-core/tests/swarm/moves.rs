@@ -28,6 +28,7 @@ impl World {
         let closing = self.hosts[other.host].running.as_ref().is_none_or(|other| other.closing);
         match error {
             None => {}
+            Some(_) if self.is_hostile_wire(wire) => {}
             Some(
                 PeerError::Silent
                 | PeerError::Truncated
@@ -69,6 +70,10 @@ impl World {
 
     /// Plans a connection between two hosts that have none.
     pub fn plan_connection(&mut self, edge: usize) {
+        let hosts = self.edges[edge].hosts;
+        if self.dismissed && hosts.into_iter().any(|host| self.is_hostile(host)) {
+            return;
+        }
         if !std::mem::replace(&mut self.edges[edge].planned, true) {
             let at = self.now + 5 * MILLI + self.rng.magnitude(22);
             self.plan(at, Due::Connect { edge });
@@ -78,6 +83,9 @@ impl World {
     pub fn connect(&mut self, edge: usize) -> Check {
         self.edges[edge].planned = false;
         let mut hosts = self.edges[edge].hosts;
+        if self.dismissed && hosts.into_iter().any(|host| self.is_hostile(host)) {
+            return Ok(());
+        }
         let live = self
             .wires
             .iter()
@@ -137,10 +145,13 @@ impl World {
         let room = if this.cut { bytes.len() } else { this.room(end) };
         let count = bytes.len().min(room);
         if count > 0 {
-            (host, connection, &bytes[..count]).hash(&mut self.trace);
-            // Into nothing, if it is cut: TCP takes it, too, for a while.
-            let due = (!this.cut).then(|| this.send(end, now, &bytes[..count]));
+            let mut bytes = bytes[..count].to_vec();
+            (host, connection, &bytes[..]).hash(&mut self.trace);
             running.node.transmitted(at, connection, count);
+            self.spoil(wire, end, &mut bytes);
+            // Into nothing, if it is cut: TCP takes it, too, for a while.
+            let this = &mut self.wires[wire];
+            let due = (!this.cut).then(|| this.send(end, now, &bytes));
             if let Some(due) = due {
                 self.plan(due, Due::Arrive { wire, from: end });
             }

@@ -216,7 +216,7 @@ impl World {
             self.drain(host)?;
         }
         if !self.calm {
-            let at = self.now + self.rng.within(100 * MILLI..4 * SECOND);
+            let at = self.now + self.setup.pace * self.rng.within(100 * MILLI..4 * SECOND);
             self.plan(at, Due::Append { writer });
         }
         Ok(())

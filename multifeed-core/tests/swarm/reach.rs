@@ -16,6 +16,9 @@ impl World {
         loop {
             let mut changed = false;
             for edge in &self.edges {
+                if edge.hosts.into_iter().any(|host| self.is_hostile(host)) {
+                    continue;
+                }
                 for writer in 0..self.writers.len() {
                     let [a, b] = edge.hosts;
                     let knows = [a, b].map(|host| {

@@ -14,7 +14,7 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let every = 20 * SECOND / (self.hosts.len() as u64 + 1);
+        let every = self.setup.pace * 20 * SECOND / (self.hosts.len() as u64 + 1);
         let at = self.now + self.rng.within(every / 2..every * 3 / 2);
         self.plan(at, Due::Whim);
         let (host, writer) = (self.rng.index(self.hosts.len()), self.rng.index(self.writers.len()));

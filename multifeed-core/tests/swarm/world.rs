@@ -81,6 +81,8 @@ pub struct World {
     pub by_key: BTreeMap<FeedKey, usize>,
     /// No more faults, no more appends.
     pub calm: bool,
+    /// The hostile hosts are gone.
+    pub dismissed: bool,
     pub counts: Counts,
     pub recent: VecDeque<String>,
     due: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -100,6 +102,7 @@ impl World {
             writers: Vec::new(),
             by_key: BTreeMap::new(),
             calm: false,
+            dismissed: false,
             counts: Counts::default(),
             recent: VecDeque::new(),
             due: BinaryHeap::new(),

@@ -43,7 +43,7 @@ async fn main() {
         let peer = Multifeed::open_on(Arc::new(MemoryStorage::default()), options).await.unwrap();
         if at % links.div_ceil(writers) == 0 {
             let name = format!("w{at}");
-            let writer = peer.writer(&name).await.unwrap();
+            let writer = peer.writer(name.as_str()).await.unwrap();
             writer.append_batch((0..blocks).map(|n| line(&name, n, SIZE))).await.unwrap();
         }
         peers.push(peer);

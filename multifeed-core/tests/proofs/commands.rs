@@ -91,13 +91,13 @@ impl<'a> Case<'a> {
     }
 
     fn feeds(&self) -> Check {
-        let Some(mut store) = self.open(&self.memory)? else { return Ok(()) };
+        let Some(mut store) = self.open_to_read()? else { return Ok(()) };
         self.expected_feeds(&mut store)?;
         self.unchanged(&store.sim.parties[0].disk.memory().clone())
     }
 
     fn cat(&self) -> Check {
-        let Some(mut store) = self.open(&self.memory)? else { return Ok(()) };
+        let Some(mut store) = self.open_to_read()? else { return Ok(()) };
         let found = store.read_all()?;
         self.is_true(&found)?;
         self.has_intact(&found)?;

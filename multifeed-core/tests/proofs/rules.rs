@@ -79,10 +79,23 @@ impl Case<'_> {
         }
     }
 
+    /// Opens the damaged store as commands that read do.
+    pub fn open_to_read(&self) -> Check<Option<Store>> {
+        match self.open_with(&self.memory, StoreOptions::default().read_only(true)) {
+            Ok(store) => Ok(Some(store)),
+            Err(_) if self.touched.is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub fn open_any(&self, memory: &Memory) -> Check<Store> {
+        self.open_with(memory, StoreOptions::default())
+    }
+
+    fn open_with(&self, memory: &Memory, options: StoreOptions) -> Check<Store> {
         let mut sim = Sim::new(65_536);
         sim.parties.push(Party::new(201, memory.clone(), config(Durability::Process), sim.now));
-        try_open(&mut sim, 0, StoreOptions::default())?;
+        try_open(&mut sim, 0, options)?;
         Ok(Store { sim })
     }
 

@@ -96,7 +96,10 @@ impl Verifier {
     #[must_use]
     pub fn verify_message(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         use ed25519_dalek::Verifier as _;
-        self.0.verify(message, &Signature::from_bytes(signature)).is_ok()
+        let verify = || self.0.verify(message, &Signature::from_bytes(signature)).is_ok();
+        #[cfg(feature = "fuzzing")]
+        let verify = || crate::fuzzing::remember(self.0.as_bytes(), message, signature, verify);
+        verify()
     }
 }
 

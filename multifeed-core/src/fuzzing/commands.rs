@@ -85,6 +85,11 @@ impl World {
             87..=89 => other(host, |host| host.node.unblock(now, key)),
             90..=92 => {
                 let root = [ROOT, OTHER_ROOT, key.0, [9; 32]][input.below(4)];
+                if root == key.0 {
+                    // The feed cannot be open beside it.
+                    self.gone.insert(key);
+                }
+                let host = &mut self.hosts[at];
                 let command = host.node.join(now, RootKey::new(root));
                 host.asked.insert(command, Asked::Join);
             }

@@ -33,7 +33,9 @@ impl World {
         }
         for (at, held) in held.iter().enumerate() {
             self.close(at, reached);
-            self.reopen(at, held, reached);
+            if self.thorough {
+                self.reopen(at, held, reached);
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `files` | the target for the executor on real folders |
 //! | `host`, `disk`, `wire`, `liar` | one node, its disk, a connection between two, a peer that lies |
 //! | `prepared`, `log`, `truth` | stores made once; a log without files; what was ever seen of all logs |
+//! | `memory` | signatures that were checked before |
 //! | `reached` | names of what inputs can lead to |
 #![allow(clippy::wildcard_enum_match_arm, reason = "most inputs, outputs and events do not matter")]
 
@@ -21,6 +22,7 @@ mod finish;
 mod host;
 mod liar;
 mod log;
+mod memory;
 mod node;
 mod prepared;
 mod proofs;
@@ -31,6 +33,7 @@ mod truth;
 mod wire;
 
 pub use self::files::files;
+pub(crate) use self::memory::remember;
 pub use self::node::{node, prepare};
 pub use self::proofs::proofs;
 pub use self::reached::{

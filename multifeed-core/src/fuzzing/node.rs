@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) roots: [Vec<[u8; 32]>; 2],
     /// Numbers the blocks that are appended.
     pub(super) serial: u32,
+    /// The stores are opened once more at the end.
+    pub(super) thorough: bool,
     /// The store may be full of the liars' feeds.
     pub(super) crowded: bool,
 }
@@ -82,6 +84,7 @@ impl World {
             gone: BTreeSet::new(),
             roots,
             serial: 0,
+            thorough: more & 0xc0 == 0,
             crowded,
         }
     }
@@ -287,8 +290,9 @@ fn config(mode: u8, power: bool, crowded: bool) -> NodeConfig {
         cache_bytes: 8192,
         max_opening: 2,
         max_window: 8,
-        max_window_bytes: 4096,
-        max_held_bytes: 600,
+        max_window_bytes: 1000,
+        // More than honest peers can have in flight.
+        max_held_bytes: 4096,
         max_unstored_bytes: 2000,
         max_outbox_bytes: 2000,
         max_parked_requests: 8,

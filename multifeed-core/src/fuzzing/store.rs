@@ -81,19 +81,20 @@ impl World {
         let checked = check(&mut self.memory, false, reached);
         assert!(self.has_only_lock(&before), "a check that writes");
         let Some((reports, damaged)) = checked else { return };
-        if !damaged && reports.iter().all(Report::is_sound) && !reports.is_empty() {
+        let sound = reports.iter().all(|(report, _)| report.is_sound());
+        if !damaged && sound && !reports.is_empty() {
             reached.note("sound");
             self.check_sound(&reports, reached);
         }
     }
 
     /// What is said to be sound opens, and holds what is said.
-    fn check_sound(&self, reports: &[Report], reached: &mut Reached) {
+    fn check_sound(&self, reports: &[(Report, Report)], reached: &mut Reached) {
         let (memory, lives) = (self.memory.clone(), self.lives);
         let mut host = start(memory, lives);
         let mut truth = self.truth.clone();
         let Some(feeds) = read_all(&mut host, &mut truth, reached) else { return };
-        for report in reports {
+        for (report, _) in reports {
             let Some(info) = report.key.and_then(|key| feeds.get(&key)) else { continue };
             let info = info.as_ref().unwrap_or_else(|error| {
                 panic!("{} is said to be sound and does not open: {error}", report.folder)
@@ -105,16 +106,13 @@ impl World {
 
     /// Repairs until nothing is left to do.
     fn repair(&mut self, reached: &mut Reached) {
-        let sound = |reports: &[Report]| reports.iter().map(|report| report.sound).sum::<u64>();
         for _ in 0..ROUNDS {
             let before = self.memory.clone();
-            let Some((was, _)) = check(&mut self.memory, false, reached) else { return };
-            if check(&mut self.memory, true, reached).is_none() {
-                return;
+            let Some((found, _)) = check(&mut self.memory, true, reached) else { return };
+            for (was, is) in &found {
+                let (was, is) = (was.sound, is.sound);
+                assert!(is >= was, "a repair that loses blocks: {is} of {was} are left");
             }
-            let Some((is, _)) = check(&mut self.memory, false, reached) else { return };
-            let (was, is) = (sound(&was), sound(&is));
-            assert!(is >= was, "a repair that loses blocks: {is} of {was} are left");
             if self.has_only_lock(&before) {
                 return;
             }
@@ -284,15 +282,19 @@ fn read_all(host: &mut Host, truth: &mut Truth, reached: &mut Reached) -> Option
     Some(all)
 }
 
-/// Checks all feeds: what each is like then, and whether the store as a whole is damaged. Nothing, if that is
+/// Checks all feeds: what each was found to be and is like then, and whether the store as a whole is damaged. Nothing, if that is
 /// not possible.
-fn check(memory: &mut Memory, repair: bool, reached: &mut Reached) -> Option<(Vec<Report>, bool)> {
+fn check(
+    memory: &mut Memory,
+    repair: bool,
+    reached: &mut Reached,
+) -> Option<(Vec<(Report, Report)>, bool)> {
     let files = RefCell::new(std::mem::take(memory));
     let mut reports = Vec::new();
     let found = StoreCheck::new(&files, Some(RootKey::new(ROOT))).and_then(|mut check| {
         check.check(repair, |report| {
             report.found.findings.iter().for_each(|found| reached.note(finding(found)));
-            reports.push(report.last().clone());
+            reports.push((report.found.clone(), report.last().clone()));
         })
     });
     *memory = files.into_inner();

@@ -39,11 +39,15 @@ pub(crate) async fn with_store<T>(
     work: impl AsyncFnOnce(&Multifeed) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let store = open(context, directory, missing, Dialect::default(), None).await?;
-    warn_of_folders(context, directory, &store.store().folder_problems());
+    let at_opening = store.store().folder_problems();
+    warn_of_folders(context, directory, &at_opening);
     let result = tokio::select! {
         result = work(&store) => result,
         signal = context.signals.received() => Err(Failure::interrupted(signal)),
     };
+    // The folders of a large store are looked at beside the work.
+    let since = store.store().folder_problems();
+    warn_of_folders(context, directory, since.get(at_opening.len()..).unwrap_or_default());
     // What failed first is what the user must know.
     let closed = close(&store, directory).await;
     let value = result?;
@@ -105,7 +109,7 @@ pub(crate) async fn open_with(directory: &Path, options: Options) -> Result<Mult
 }
 
 /// Tells of folders that are damaged, missing, or on no list of feeds.
-pub(crate) fn warn_of_folders(context: &Context, directory: &Path, problems: &[FolderProblem]) {
+fn warn_of_folders(context: &Context, directory: &Path, problems: &[FolderProblem]) {
     for FolderProblem { folder, problem, .. } in problems.iter().take(SHOWN) {
         context.output.warn(format_args!("folder {folder}: {problem}"));
     }

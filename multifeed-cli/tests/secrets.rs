@@ -94,7 +94,7 @@ fn a_store_of_before_is_closed_to_others_when_it_is_written_to_or_repaired() {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let told = run(["verify", &store, "--json"]).good().lines().pop().unwrap();
-        assert!(told["findings"].to_string().contains("open-to-others"), "{told}");
+        assert!(told["notes"].to_string().contains("open-to-others"), "{told}");
         match command {
             "append" => run(["append", &store, "w", "two"]).good(),
             _ => run(["verify", &store, "--repair"]).good(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Memory, StorageErrorKind};
+use multifeed_core::tree::NodeIndex;
 use multifeed_core::{Event, Health, NodeConfig, NodeError, SyncState, WaitingFor};
 use multifeed_proto::messages::{Data, Node as TreeNode, Request, Span, Status};
 use multifeed_proto::{FeedKey, Output, PeerError};
@@ -448,8 +449,13 @@ fn lie(sim: &mut Sim, liar: &mut Liar, rounds: usize) {
             })
             .collect();
         for (channel, index) in asked {
-            let value = Some(Bytes::from_static(b"lie"));
-            let data = Data { index, value, nodes: vec![], signature: Some([1; 64]) };
+            // All that a proof in a log of 128 blocks needs.
+            let nodes = (0..7u32).map(|depth| {
+                let sibling = NodeIndex::at(depth, (index >> depth) ^ 1).0;
+                TreeNode { index: sibling, hash: [9; 32], size: 1 << depth }
+            });
+            let (value, signature) = (Some(Bytes::from_static(b"lie")), Some([1; 64]));
+            let data = Data { index, value, nodes: nodes.collect(), signature };
             let _ = liar.connection.send_data(channel, data);
         }
         liar.run(sim);

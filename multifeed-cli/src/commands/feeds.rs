@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::peers::{feed_failed, fork};
-use crate::store::{Missing, warn_of_folders, with_store};
+use crate::store::{Missing, with_store};
 
 pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
     let directory = &args.directory;
@@ -28,10 +28,8 @@ pub(super) async fn run(context: &Context, args: Feeds) -> Result<(), Failure> {
                 }
             }
         }
-        let opened = store.store().folder_problems().len();
         let problems = store.store().survey().await;
         let problems = problems.map_err(|error| Failure::store(directory, &error))?;
-        warn_of_folders(context, directory, &problems[opened.min(problems.len())..]);
         let blocked: Vec<_> = store.store().blocked().iter().map(FeedKey::to_hex).collect();
         context.output.result(|| line(&feeds, &blocked, &problems), || table(&feeds, &blocked))?;
         match problems.iter().find(|found| found.damaged) {

@@ -104,13 +104,15 @@ impl Sums {
     }
 
     fn line(&self, sound: bool, findings: &[StoreFinding]) -> Value {
-        let findings = findings.iter().map(|finding| {
+        let value = |finding: &&StoreFinding| {
             json!({
                 "code": finding.code(),
                 "damage": finding.is_damage(),
                 "message": finding.to_string(),
             })
-        });
+        };
+        let (notes, findings): (Vec<_>, Vec<_>) =
+            findings.iter().partition(|finding| finding.is_note());
         json!({
             "event": "verified",
             "sound": sound,
@@ -119,7 +121,8 @@ impl Sums {
             "repaired": self.repaired,
             "blocks": self.blocks,
             "lost": self.lost,
-            "findings": findings.collect::<Vec<_>>(),
+            "findings": findings.iter().map(value).collect::<Vec<_>>(),
+            "notes": notes.iter().map(value).collect::<Vec<_>>(),
         })
     }
 

@@ -73,7 +73,8 @@ impl Node {
         let parts = self.links.get(&id).and_then(|link| self.parts(link, channel));
         parts.is_some_and(|(feed, state, peer)| {
             let due = state.compare == Compare::Due && state.has_own && feed.length() > 0;
-            due && peer.status().uploading && peer.unanswered_wants() > 0
+            let mut wants = peer.wants_without_answer();
+            due && peer.status().uploading && wants.any(|span| span.start < feed.length())
         })
     }
 

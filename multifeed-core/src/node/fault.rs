@@ -18,6 +18,8 @@ use crate::storage::{Answer, Op, StorageError};
 
 /// Wrong answers after which a peer is asked nothing more of a feed.
 const MAX_FAULTS: u32 = 4;
+/// Blocks whose answers prove nothing, twice and one after another, after which the same follows.
+const MAX_VAIN: u32 = 32;
 
 /// A fork whose file waits for our own signature.
 #[derive(Debug)]
@@ -52,9 +54,7 @@ impl Node {
         }
         self.feeds[feed.0 as usize].ailments.there = Some(problem);
         if many {
-            self.quit_feed(id, channel);
-            let short = self.feeds[feed.0 as usize].short_key();
-            self.lose_standing(id, feed, PeerError::Proof { feed: short, index, problem });
+            self.stop_asking(id, channel, index, problem);
         } else if recheck && self.may_ask(id, channel) {
             // It may be part of another log. The hashes of the block also bring what others count on.
             self.ask_hashes(id, channel, index);
@@ -64,6 +64,33 @@ impl Node {
         }
         self.rewind_others(feed);
         self.touch_channel(id, channel);
+    }
+
+    /// Nothing more is asked of a peer for a feed.
+    fn stop_asking(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        index: u64,
+        problem: &'static str,
+    ) {
+        let Some(feed) = self.feed_of(id, channel) else { return };
+        self.quit_feed(id, channel);
+        let short = self.feeds[feed.0 as usize].short_key();
+        self.lose_standing(id, feed, PeerError::Proof { feed: short, index, problem });
+    }
+
+    /// An answer lacked what proves it. That can be our doing, as with requests that were given up; not so if
+    /// nothing else comes.
+    pub(super) fn judge_vain(&mut self, id: ConnectionId, channel: ChannelId, index: u64) {
+        let Some(feed) = self.feed_of(id, channel) else { return };
+        let state = self.channel_mut(id, channel);
+        if state.is_some_and(|state| state.quitting.is_none() && state.vain >= MAX_VAIN) {
+            let problem = "nothing that it sent could be proven";
+            self.feeds[feed.0 as usize].ailments.there = Some(problem);
+            self.stop_asking(id, channel, index, problem);
+            self.tell_health(feed, Some(id));
+        }
     }
 
     fn may_ask(&self, id: ConnectionId, channel: ChannelId) -> bool {

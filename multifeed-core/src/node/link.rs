@@ -181,6 +181,8 @@ pub(super) struct Channel {
     pub(super) quitting: Option<Now>,
     /// The peer got a full proof.
     pub(super) proof_given: bool,
+    /// The peer said that it does not upload, and has not said since that it does.
+    pub(super) stopped: bool,
     /// Wants sent cover the blocks below.
     pub(super) wanted_to: u64,
     /// Whether it is in [`Link::wanting`].
@@ -206,6 +208,8 @@ pub(super) struct Channel {
     /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
     /// long as the channel lives.
     pub(super) poisoned: bool,
+    /// Blocks whose answers proved nothing twice, since the last one that was taken.
+    pub(super) vain: u32,
     /// Requests in flight whose block came from another peer meanwhile.
     pub(super) here: usize,
     pub(super) refused: Refused,
@@ -431,6 +435,7 @@ impl Channel {
             rechecked: false,
             quitting: None,
             proof_given: false,
+            stopped: false,
             wanted_to: 0,
             queued: false,
             cursor: 0,
@@ -444,6 +449,7 @@ impl Channel {
             loading: None,
             loads: 0,
             poisoned: false,
+            vain: 0,
             here: 0,
             refused: Refused::default(),
             lost: Ranges::default(),

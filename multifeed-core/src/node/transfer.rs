@@ -79,11 +79,15 @@ impl Node {
             if let Some(state) = self.channel_mut(id, channel) {
                 // It forgot what it was asked while it was off.
                 state.wanted_to = 0;
+                state.stopped = true;
             }
         } else if let Some(link) = self.links.get_mut(&id) {
-            // A peer that flaps must not make us ask for everything each time.
-            link.resumed.entry(channel).or_insert(self.now);
-            link.tick_at.get_or_insert(self.now);
+            let state = link.channels.get_mut(&channel);
+            if state.is_some_and(|state| core::mem::replace(&mut state.stopped, false)) {
+                // A peer that flaps must not make us ask for everything each time.
+                link.resumed.entry(channel).or_insert(self.now);
+                link.tick_at.get_or_insert(self.now);
+            }
         }
         self.touch_channel(id, channel);
     }

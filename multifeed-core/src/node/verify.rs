@@ -112,6 +112,9 @@ impl Node {
             let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
             match self.judge_data(id, channel, &data) {
                 Verdict::Taken(nodes, stored) => {
+                    if let Some(state) = self.channel_mut(id, channel) {
+                        state.vain = 0;
+                    }
                     self.unstored_bytes += stored;
                     self.release_held(id, bytes);
                     if hash {
@@ -178,6 +181,7 @@ impl Node {
                         } else {
                             if state.orphaned.contains(block) {
                                 state.refused.add(block, now, timeout);
+                                state.vain += 1;
                             }
                             state.orphaned.insert(block..block + 1);
                         }
@@ -188,6 +192,7 @@ impl Node {
                     }
                     self.rewind_others(feed_id);
                     self.touch_channel(id, channel);
+                    self.judge_vain(id, channel, block);
                 }
                 Verdict::Wrong(problem) => {
                     self.release_held(id, bytes);

@@ -131,6 +131,12 @@ impl StoreFinding {
         }
     }
 
+    /// Whether it says nothing of the feeds: every store of the JavaScript is like that.
+    #[must_use]
+    pub const fn is_note(&self) -> bool {
+        matches!(self, Self::OpenToOthers { .. })
+    }
+
     /// Whether a repair undoes it.
     #[must_use]
     pub const fn is_restorable(&self) -> bool {

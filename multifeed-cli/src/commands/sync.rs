@@ -356,21 +356,16 @@ impl Session<'_> {
 
     fn stalled(&self, waiting: &WaitingFor) -> Failure {
         let message = format!("nothing moves any more: still waiting for {waiting}");
-        let advice = match waiting {
-            WaitingFor::Slow { .. } => {
-                "if the network is as slow as that, allow it with a lower --least-rate; what came of a block \
-                 that is not complete is lost, the other blocks are stored"
-            }
-            WaitingFor::GivenBack { .. } => {
-                "see whether there is room on the peer's disk; syncing again goes on from there"
-            }
-            WaitingFor::Room { .. } => {
-                "the peer may be suspended, or the network stand still; syncing again goes on from there, a longer \
-                 --patience waits longer"
-            }
-            _ => {
-                "what arrived is stored; syncing again goes on from there, a longer --patience waits longer"
-            }
+        let advice = if matches!(waiting, WaitingFor::Slow { .. }) {
+            "if the network is as slow as that, allow it with a lower --least-rate; what came of a block \
+             that is not complete is lost, the other blocks are stored"
+        } else if matches!(waiting, WaitingFor::GivenBack { .. }) {
+            "see whether there is room on the peer's disk; syncing again goes on from there"
+        } else if matches!(waiting, WaitingFor::Room { .. }) {
+            "the peer may be suspended, or the network stand still; syncing again goes on from there, a longer \
+             --patience waits longer"
+        } else {
+            "what arrived is stored; syncing again goes on from there, a longer --patience waits longer"
         };
         let failure = self.unfinished("ERR_STALLED", message).advice(advice);
         failure.detail("waiting", waiting.to_string())

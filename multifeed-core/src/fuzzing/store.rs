@@ -224,7 +224,7 @@ impl World {
         let mut host = start(self.memory.clone(), self.lives.wrapping_add(1));
         let feeds = read_all(&mut host, &mut self.truth, reached);
         let feeds = feeds.expect("a store of which only logs were damaged opens");
-        for (key, length) in &prepared().held[self.place] {
+        for (key, length) in prepared().held[self.place].iter().filter(|(_, length)| **length > 0) {
             let Some(Ok(info)) = feeds.get(key) else { panic!("{key:?}: {:?}", feeds.get(key)) };
             // What only this store had is lost with its files.
             if prepared().held[self.place ^ 1].contains_key(key) {

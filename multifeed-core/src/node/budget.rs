@@ -20,6 +20,8 @@
 use multifeed_proto::messages::{Request, Span};
 use multifeed_proto::{ChannelId, DiscoveryKey, FeedKey, PeerError};
 
+#[cfg(doc)]
+use super::NodeConfig;
 use super::link::{Channel, Link};
 use super::{ConnectionId, FeedId, Node};
 

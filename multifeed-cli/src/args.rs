@@ -85,7 +85,7 @@ pub(crate) enum Command {
     /// the list of feeds, too. Exit code 0: sound. 1: damaged, or still so after --repair.
     ///
     /// --json prints {"event":"feed",…} for each feed, with its "findings", and last
-    /// {"event":"verified","sound","feeds","damaged","blocks","lost","findings",
+    /// {"event":"verified","sound","feeds","damaged","forked","blocks","lost","findings",
     /// "notes"}: what is in "notes" says nothing of the feeds.
     Verify(Verify),
     /// Give up the end of a feed, from block N on: the way out where blocks are lost and no peer has them.

@@ -4,6 +4,7 @@
 mod util;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use util::{Folder, OTHER_KEY, Running, command, contents, ended, run, run_with_input, saved_key};
 
@@ -174,5 +175,58 @@ fn ctrl_c_takes_away_what_was_made() {
         assert_eq!(end.code, Some(130), "{end:?}");
         end.error("ERR_INTERRUPTED");
         assert_eq!(names(&folder), ["a"]);
+    }
+}
+
+/// The folder of a feed in which a file begins like this.
+fn folder_with(folder: &Path, file: &str, begins: &[u8]) -> Option<PathBuf> {
+    if fs::read(folder.join(file)).is_ok_and(|bytes| bytes.starts_with(begins)) {
+        return Some(folder.to_owned());
+    }
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_dir()).find_map(|path| folder_with(&path, file, begins))
+}
+
+#[test]
+fn a_damaged_block_is_told_and_is_not_held_in_the_new_store() {
+    for layout in ["corestore", "numbered"] {
+        let folder = store(20);
+        let (a, b) = (folder.at("a"), folder.at("b"));
+        let data = folder_with(&folder.path("a"), "data", b"line 0").unwrap().join("data");
+        let mut bytes = fs::read(&data).unwrap();
+        bytes[3] ^= 1;
+        fs::write(&data, &bytes).unwrap();
+        let end = run(["convert", &a, &b, "--layout", layout, "--json"]);
+        assert_eq!(end.code, Some(1), "{end:?}");
+        let line = end.lines().pop().unwrap();
+        assert_eq!(line["damaged"][0]["lost"], 1, "{line}");
+        assert_eq!(line["damaged"].as_array().unwrap().len(), 1, "{line}");
+        assert_eq!(fs::read(&data).unwrap(), bytes, "{layout}");
+        let feeds = run(["feeds", &b, "--json"]).good().lines().remove(0);
+        let held: Vec<_> =
+            feeds["feeds"].as_array().unwrap().iter().map(|feed| feed["blocks"].clone()).collect();
+        assert!(held.contains(&2.into()) && held.contains(&19.into()), "{feeds}");
+        run(["verify", &b]).good();
+    }
+}
+
+#[test]
+fn a_fork_is_known_in_the_new_store_too() {
+    let folder = store(3);
+    let [a, copy, new] = ["a", "copy", "new"].map(|name| folder.at(name));
+    run(["convert", &a, &copy, "--layout", "corestore"]).good();
+    run(["append", &a, "me", "three"]).good();
+    run(["append", &copy, "me", "another three"]).good();
+    let (serving, address) = Running::serve(&copy, &[]);
+    run(["sync", &a, &address]);
+    drop(serving);
+    for layout in ["corestore", "numbered"] {
+        let new = format!("{new}-{layout}");
+        run(["convert", &a, &new, "--layout", layout]).good();
+        let feeds = run(["feeds", &new, "--json"]).good().lines().remove(0);
+        let forked =
+            feeds["feeds"].as_array().unwrap().iter().filter(|it| it["health"] == "forked");
+        assert_eq!(forked.count(), 1, "{feeds}");
+        assert!(run(["verify", &new]).text().contains("\nforked: "), "{layout}");
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use multifeed_tokio::{Dialect, Feed, Multifeed, NodeConfig};
+use multifeed_tokio::{Dialect, Feed, FeedInfo, Health, Multifeed, NodeConfig};
 use serde_json::{Value, json};
 
 use crate::advice;
@@ -28,11 +28,22 @@ pub(super) async fn run(context: &Context, args: Append) -> Result<(), Failure> 
     with_store(context, directory, missing, async |store: &Multifeed| {
         let failed = |error| Failure::store(directory, &error);
         let feed = store.writer(args.writer.as_str()).await.map_err(failed)?;
+        warn_of_fork(context, &feed.load().await.map_err(failed)?);
         let range = feed.append_batch(blocks).await.map_err(failed)?;
         context.output.say(|| line(&feed, &range), || text(&feed, &range));
         Ok(())
     })
     .await
+}
+
+/// Peers that have the other log take none of what is appended.
+fn warn_of_fork(context: &Context, info: &FeedInfo) {
+    if let Health::Forked { here, .. } = info.health {
+        context.output.warn(format_args!(
+            "this writer went on in two places after a copy of it was made: peers that have the other blocks take \
+             nothing more of it, and {here} blocks are here; a writer of another name can be read by all"
+        ));
+    }
 }
 
 /// Appends the lines of standard input. Whatever ends it, it is known which of them are stored.
@@ -65,7 +76,9 @@ async fn append_lines(
 ) -> Result<(), Failure> {
     let failed = |error| Failure::store(&args.directory, &error);
     let feed = store.writer(args.writer.as_str()).await.map_err(failed)?;
-    let length = feed.load().await.map_err(failed)?.length;
+    let info = feed.load().await.map_err(failed)?;
+    warn_of_fork(context, &info);
+    let length = info.length;
     let mut whole = length..length;
     let mut batches = lines::read_stdin(max);
     loop {

@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, args: Convert) -> Result<ExitCode, Fa
     }
     let saved = !args.no_save_key && keys::save(&args.new, &root)?;
     say(context, &args, &converted, saved)?;
-    let whole = converted.left_out.is_empty();
+    let whole = converted.left_out.is_empty() && converted.damaged.is_empty();
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -139,6 +139,11 @@ fn say(
             "writers": converted.writers,
             "bytes": converted.bytes,
             "left_out": converted.left_out,
+            "damaged": converted.damaged.iter().map(|feed| json!({
+                "key": feed.key.map(|key| key.to_hex()),
+                "folder": feed.folder,
+                "lost": feed.lost,
+            })).collect::<Vec<_>>(),
             "renamed": converted.renamed.iter().map(|name| renamed(&name.from, &name.to))
                 .collect::<Vec<_>>(),
             "key_saved": saved,
@@ -160,6 +165,17 @@ fn say(
         }
         if converted.left_out.len() > SHOWN {
             let _infallible = write!(text, "\nand {} more", converted.left_out.len() - SHOWN);
+        }
+        for feed in converted.damaged.iter().take(SHOWN) {
+            let key = feed.key.map_or_else(|| feed.folder.clone(), |key| key.to_hex());
+            let lost = plural(feed.lost, "block");
+            let _infallible = write!(
+                text,
+                "\ndamaged in {old}: {key}, {lost} lost; a sync brings back what peers have"
+            );
+        }
+        if converted.damaged.len() > SHOWN {
+            let _infallible = write!(text, "\nand {} more", converted.damaged.len() - SHOWN);
         }
         let _infallible = write!(
             text,

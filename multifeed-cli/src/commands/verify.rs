@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use multifeed_tokio::core::check::{Finding, Severity, StoreCheck, StoreFinding, StoreReport};
+use multifeed_tokio::core::check::{
+    Finding, Report, Severity, StoreCheck, StoreFinding, StoreReport,
+};
 use multifeed_tokio::core::disk::Disk;
 use multifeed_tokio::core::storage::StorageError;
 use multifeed_tokio::{Error, NodeError, RootKey};
@@ -83,6 +85,8 @@ fn storage_failed(directory: &Path, error: StorageError) -> Failure {
 struct Sums {
     feeds: u64,
     damaged: u64,
+    /// Those of `damaged` of which every block is here as it was signed, and others were signed elsewhere.
+    forked: u64,
     blocks: u64,
     lost: u64,
     repaired: u64,
@@ -95,6 +99,7 @@ impl Sums {
         let last = report.last();
         self.feeds += 1;
         self.damaged += u64::from(!last.is_sound());
+        self.forked += u64::from(is_forked_only(last));
         self.repaired += u64::from(report.repaired.is_some());
         let repairable = last.findings.iter().any(Finding::is_repaired);
         self.repairable += u64::from(repairable || last.omitted > 0);
@@ -118,6 +123,7 @@ impl Sums {
             "sound": sound,
             "feeds": self.feeds,
             "damaged": self.damaged,
+            "forked": self.forked,
             "repaired": self.repaired,
             "blocks": self.blocks,
             "lost": self.lost,
@@ -133,7 +139,13 @@ impl Sums {
             let _infallible = writeln!(text, "{kind}: {}", printable(&finding.to_string()));
         }
         let (feeds, blocks) = (plural(self.feeds, "feed"), plural(self.blocks, "block"));
-        let state = if sound { "sound" } else { "damaged" };
+        let only_forked =
+            self.forked == self.damaged && !findings.iter().any(StoreFinding::is_damage);
+        let state = match (sound, only_forked) {
+            (true, _) => "sound",
+            (false, true) => "forked",
+            (false, false) => "damaged",
+        };
         let _infallible = write!(text, "{state}: {feeds}, {blocks} intact");
         if self.lost > 0 {
             let _infallible = write!(text, ", {} lost", self.lost);
@@ -145,6 +157,15 @@ impl Sums {
         }
         text
     }
+}
+
+/// Whether nothing is wrong with a feed but that its writer went on in two places.
+fn is_forked_only(report: &Report) -> bool {
+    let forked = |finding: &Finding| matches!(finding, Finding::Forked { .. });
+    let harmless = |finding: &Finding| finding.severity() == Severity::Harmless;
+    report.omitted == 0
+        && report.findings.iter().any(forked)
+        && report.findings.iter().all(|finding| forked(finding) || harmless(finding))
 }
 
 fn feed_line(report: &StoreReport) -> Value {
@@ -205,6 +226,7 @@ fn feed_text(report: &StoreReport) -> String {
     let state = match (last.is_sound(), report.repaired.is_some()) {
         (true, true) => "repaired",
         (true, false) => "sound",
+        (false, _) if is_forked_only(last) => "forked",
         (false, _) => "damaged",
     };
     let intact = last.sound;

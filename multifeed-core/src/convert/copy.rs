@@ -248,11 +248,11 @@ fn runs(bytes: &Bytes) -> Vec<core::ops::Range<usize>> {
 }
 
 /// Which of [`sleep::LOG`] are copied: all; or the bitfields, and then the others.
-const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
+const ALL: [usize; sleep::LOG.len()] = [0, 1, 2, 3, 4, 5, 6];
 const BITFIELDS: [usize; 1] = [3];
-const OTHERS: [usize; 5] = [0, 1, 2, 4, 5];
+const OTHERS: [usize; 6] = [0, 1, 2, 4, 5, 6];
 /// The others in the order in which they are measured: signatures first.
-const OTHERS_MEASURED: [usize; 5] = [2, 0, 1, 4, 5];
+const OTHERS_MEASURED: [usize; 6] = [2, 0, 1, 4, 5, 6];
 /// Bytes that are read at once.
 const CHUNK: usize = 1024 * 1024;
 /// Files that are read at once.

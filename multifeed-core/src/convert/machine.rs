@@ -372,6 +372,7 @@ impl Convert {
             bytes: self.progress.bytes_done,
             held_by: self.held_by,
             left_out: core::mem::take(&mut self.found.left_out),
+            damaged: Vec::new(),
             renamed: core::mem::take(&mut self.renamed),
         }))
     }

@@ -12,8 +12,8 @@
 //! On two folders of a file system it is run by [`convert()`] (feature `std`), whose code is in `disk`.
 //!
 //! The blocks, trees, signatures and bitfields are the same bytes in every layout, so they are copied
-//! as they are: sparse feeds, cleared blocks and what a crash left come out as they went in. Damage
-//! too: [`check`](crate::check) finds it on either side.
+//! as they are: sparse feeds, cleared blocks and what a crash left come out as they went in. [`convert()`]
+//! checks every block in the new store then, and has those that are damaged marked as not held there.
 //!
 //! **Both stores have the same writers afterwards.** Whoever appends in both signs two logs with one key,
 //! which no peer can sync: only one of the two may be written to.
@@ -64,8 +64,21 @@ pub struct Converted {
     /// The process that had the store open which was read, 0 if its number is not known: the copy is of no certain
     /// moment.
     pub held_by: Option<u32>,
+    /// Feeds of which something is damaged in the store that is read. The new one has what is sound of them.
+    pub damaged: Vec<Damaged>,
     /// Feeds of others whose names the new layout cannot keep: each is called by its number.
     pub renamed: Vec<Renamed>,
+}
+
+/// A feed of which not all was sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its key, if that is known.
+    pub key: Option<multifeed_proto::FeedKey>,
+    /// Its folder in the new store.
+    pub folder: String,
+    /// Blocks that were held according to the store that was read, and are not in the new one.
+    pub lost: u64,
 }
 
 /// A feed of others that has another name in the new store.

@@ -11,14 +11,15 @@ use multifeed_proto::RootKey;
 use super::system::make_private_folder;
 use super::{Disk, error_kind, sync_folder};
 use crate::check::{Finding, Severity, StoreCheck, StoreReport};
-use crate::convert::{Convert, ConvertError, Converted, Progress, Step};
+use crate::convert::{Convert, ConvertError, Converted, Damaged, Progress, Step};
 use crate::node::{LOCK_FILE, Layout};
 use crate::storage::{Batch, BatchId, FilePath, Op, StorageError, StorageErrorKind};
 
 /// Makes the store `to` in `layout` of the multifeed with the key `root` in the store `from`.
 ///
-/// `from` is only read: nobody can lock it meanwhile. Where a process has it open, the copy is of no certain moment,
-/// and is checked before it gets its name ([`Converted::held_by`]). `to` must not exist, or be an empty folder. It appears
+/// `from` is only read: nobody can lock it meanwhile. Every block is checked in the copy before that gets its name:
+/// those that are damaged are not held there ([`Converted::damaged`]). Where a process has `from` open, the copy is of
+/// no certain moment ([`Converted::held_by`]), and damage ends the conversion. `to` must not exist, or be an empty folder. It appears
 /// when it is complete and on stable storage: until then the folder is called `to` with `.unfinished-` and
 /// a number behind it. It is removed when something fails, and stays when the process is killed.
 /// `master` is the master key of a new store in the layout of corestore, if `from` has none: 32 random
@@ -61,7 +62,7 @@ pub fn convert(
     let mut unfinished: Option<Unfinished> = None;
     let mut step = Step::Read(ops);
     let mut number = 0;
-    let converted = loop {
+    let mut converted = loop {
         let mut run = |disk: &Disk, ops: Vec<Op>| {
             let batch = Batch { id: BatchId(number), after: None, ops };
             number += 1;
@@ -76,7 +77,7 @@ pub fn convert(
                 };
                 run(target, ops)
             }
-            Step::Done(converted) => break *converted,
+            Step::Done(converted) => break converted,
             Step::Failed(error) => return Err(error),
         };
         step = convert.answered(answers);
@@ -86,13 +87,17 @@ pub fn convert(
     };
     // Every conversion writes something, a master key or a mark at the least.
     let unfinished = unfinished.ok_or(ConvertError::NoStore)?;
-    if converted.held_by.is_some() {
-        check_copy(&unfinished.path, root)?;
+    converted.damaged = damaged(&unfinished.disk, &root, false)?;
+    if let Some(first) = converted.damaged.first() {
+        if converted.held_by.is_some() {
+            return Err(ConvertError::Changed { path: first.folder.clone() });
+        }
+        damaged(&unfinished.disk, &root, true)?;
     }
     unfinished.finish(&to).map_err(io)?;
     sync_folder(parent).map_err(io)?;
     source.close();
-    Ok(converted)
+    Ok(*converted)
 }
 
 /// The new folder cannot be made, or what is above it looked at.
@@ -107,26 +112,24 @@ fn target_failed(error: &io::Error) -> ConvertError {
     }
 }
 
-/// Refuses a copy of a store that changed so much meanwhile that the copy is damaged.
-fn check_copy(copy: &Path, root: RootKey) -> Result<(), ConvertError> {
-    let disk =
-        Disk::open(copy).map_err(|error| ConvertError::Folder(error.to_string()))?.read_only();
-    let mut damaged = None;
+/// The feeds of the new store of which not every block is sound; with `repair`, those are held no more. What
+/// opening makes anew anyway is no damage, nor is a fork.
+fn damaged(disk: &Disk, root: &RootKey, repair: bool) -> Result<Vec<Damaged>, ConvertError> {
+    let mut damaged = Vec::new();
     let mut seen = |report: &StoreReport| {
         let found = &report.found;
         let harmless = |finding: &Finding| {
-            matches!(finding.severity(), Severity::Harmless | Severity::Restorable)
+            matches!(finding, Finding::Forked { .. })
+                || matches!(finding.severity(), Severity::Harmless | Severity::Restorable)
         };
-        if found.lost > 0 || !found.findings.iter().all(harmless) {
-            damaged.get_or_insert_with(|| found.folder.clone());
+        if found.lost > 0 || found.omitted > 0 || !found.findings.iter().all(harmless) {
+            let (key, folder, lost) = (found.key, found.folder.clone(), found.lost);
+            damaged.push(Damaged { key, folder, lost });
         }
     };
-    let mut check = StoreCheck::new(&disk, Some(root)).map_err(ConvertError::Write)?;
-    check.check(false, &mut seen).map_err(ConvertError::Write)?;
-    match damaged {
-        Some(path) => Err(ConvertError::Changed { path }),
-        None => Ok(()),
-    }
+    let mut check = StoreCheck::new(disk, Some(root.clone())).map_err(ConvertError::Write)?;
+    check.check(repair, &mut seen).map_err(ConvertError::Write)?;
+    Ok(damaged)
 }
 
 /// Whether nothing is at `path`, or an empty folder.

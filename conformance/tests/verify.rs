@@ -257,6 +257,7 @@ fn numbered_folders_of_multifeed_6_and_of_rust_are_checked_and_repaired() {
             let damaged = store.copied();
             let path = damaged.path().join("0").join(file);
             let len = fs::metadata(&path).unwrap().len();
+            println!("{what}");
             act(path, len);
             let (_, lines) = verify(&damaged, &[]);
             let found =

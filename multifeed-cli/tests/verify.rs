@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use util::{Ended, Folder, Running, contents, run, saved_key};
+use util::{Ended, Folder, OTHER_KEY, Running, contents, run, saved_key};
 
 /// A store `a` with the writer `w` of five blocks, and a store `b` that has synced with it.
 struct Stores {
@@ -215,4 +215,25 @@ fn a_store_that_is_open_or_not_there_is_no_damaged_one() {
     serving.end();
     stores.verify("nowhere", &["--json"]).failed("ERR_NO_STORE");
     assert!(!stores.folder.path("nowhere").exists());
+}
+
+#[test]
+fn blocks_behind_the_bitfield_do_no_harm_where_they_complete_nodes_before_them() {
+    let folder = Folder::new();
+    let store = folder.at("store");
+    run(["append", &store, "w", "0", "1", "2", "3", "4", "--key", OTHER_KEY]).good();
+    let at = |file: &str| {
+        let feeds = run(["verify", &store, "--json"]).good().lines();
+        let feed = feeds.iter().find(|line| line["name"] == "w").unwrap();
+        folder.path("store").join(feed["folder"].as_str().unwrap()).join(file)
+    };
+    let bitfield = at("bitfield");
+    let before = fs::read(&bitfield).unwrap();
+    run(["append", &store, "w", "5", "6", "7"]).good();
+    fs::write(&bitfield, before).unwrap();
+    let lines = run(["verify", &store, "--json"]).good().lines();
+    let feed = lines.iter().find(|line| line["name"] == "w").unwrap();
+    let codes: Vec<_> =
+        feed["findings"].as_array().unwrap().iter().map(|found| found["code"].clone()).collect();
+    assert_eq!(codes, ["unrecorded"], "{feed}");
 }

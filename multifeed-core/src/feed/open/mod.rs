@@ -85,6 +85,8 @@ enum State {
     Signatures(log::Why),
     /// Are all blocks intact that the bitfield does not know of?
     Rebuild(Rebuild),
+    /// What does the tree have as nodes of these blocks that lie before them?
+    Rebuilt(Rebuild),
     /// Where does the data file end?
     Cut(Cut),
 }
@@ -153,6 +155,7 @@ impl Opening {
             State::Trial(trial) => self.tried(trial, &read),
             State::Signatures(why) => self.signatures(why, &first),
             State::Rebuild(rebuild) => self.rebuild(rebuild, first),
+            State::Rebuilt(rebuild) => self.compare(rebuild, &read),
             State::Cut(cut) => {
                 let next = cut.answered(&mut self.feed, &read);
                 return self.looked_for_cut(next);

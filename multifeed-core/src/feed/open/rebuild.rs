@@ -27,6 +27,8 @@ pub(super) struct Rebuild {
     nodes: Vec<NodeIndex>,
     /// Those that are not stored like that.
     mended: Vec<Node>,
+    /// Those before the leaves that were read when they were made: the tree is still to be asked for them.
+    earlier: Vec<Node>,
     /// What the tree has from the first leaf on whose block is read next.
     entries: Bytes,
     /// Sizes of the blocks whose data is being read; empty while their leaves are.
@@ -44,6 +46,7 @@ impl Opening {
             roots: self.feed.roots.clone(),
             nodes: Vec::new(),
             mended: Vec::new(),
+            earlier: Vec::new(),
             entries: Bytes::new(),
             sizes: Vec::new(),
         };
@@ -81,6 +84,31 @@ impl Opening {
         if rebuild.roots != rebuild.target.roots {
             return self.not_rebuilt(rebuild);
         }
+        if rebuild.earlier.is_empty() {
+            return self.rebuilt(rebuild);
+        }
+        let path = self.feed.file(sleep::TREE);
+        let read = |node: &Node| Op::Read {
+            path: path.clone(),
+            offset: sleep::tree_offset(NodeIndex(node.index)),
+            len: sleep::TREE_ENTRY_BYTES,
+        };
+        let ops = rebuild.earlier.iter().map(read).collect();
+        self.state = State::Rebuilt(rebuild);
+        Next::Read(ops)
+    }
+
+    /// What the tree has in place of nodes that were made of blocks far behind them.
+    pub(super) fn compare(&mut self, mut rebuild: Rebuild, read: &[Bytes]) -> Next {
+        for (node, entry) in core::mem::take(&mut rebuild.earlier).into_iter().zip(read) {
+            if sleep::read_node(NodeIndex(node.index), entry) != Some(node) {
+                rebuild.mended.push(node);
+            }
+        }
+        self.rebuilt(rebuild)
+    }
+
+    fn rebuilt(&mut self, rebuild: Rebuild) -> Next {
         let length = rebuild.target.length;
         for block in self.feed.length..length {
             self.feed.bits.set_block(block, true);
@@ -157,7 +185,9 @@ impl Rebuild {
         let Ok(grown) = proof::append(&self.roots, self.length, &blocks) else { return false };
         for node in &grown.nodes {
             self.nodes.push(NodeIndex(node.index));
-            if self.stored(node.index) != Some(*node) {
+            if node.index < 2 * self.length {
+                self.earlier.push(*node);
+            } else if self.stored(node.index) != Some(*node) {
                 self.mended.push(*node);
             }
         }

@@ -299,9 +299,9 @@ impl fmt::Display for Finding {
                 write!(f, "a folder is in the place of {file}")
             }
             Self::Unreadable { file, problem, .. } => write!(f, "{file} cannot be read: {problem}"),
-            Self::NothingProven => {
-                f.write_str("no signature in it fits its key: nothing proves its blocks")
-            }
+            Self::NothingProven => f.write_str(
+                "its signatures, or the nodes that they sign, are lost: nothing proves its blocks",
+            ),
             Self::LengthImpossible => f.write_str("bitfield tells an impossible length"),
             Self::SecretKey { restorable: true } => f.write_str("a part of secret_key is damaged"),
             Self::SecretKey { restorable: false } => f.write_str(

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use multifeed_proto::FeedKey;
 
 pub(crate) use heal::Heal;
-pub(crate) use open::{BITFIELD_MAX, OpenStep, Opening, TOO_LARGE};
+pub(crate) use open::{BITFIELD_MAX, NOTHING_PROVEN, OpenStep, Opening, TOO_LARGE};
 pub(crate) use prove::Proven;
 pub(crate) use read::Place;
 pub(crate) use roots::Log;

@@ -54,8 +54,8 @@ pub(super) enum Found {
     Read(Search, Vec<Op>),
     /// The log is proven; which of its roots have to be written again.
     Log(Log, Vec<Node>),
-    /// Nothing proves it; its roots if all are stored.
-    Nothing(Option<Log>),
+    /// Nothing proves it; its roots if all are stored, and whether a signature is, too, that is not theirs.
+    Nothing(Option<Log>, bool),
 }
 
 impl Search {
@@ -147,7 +147,8 @@ impl Search {
     fn nothing(&self) -> Found {
         let roots = self.roots.iter().map(|root| root[0]).collect::<Option<Vec<_>>>();
         let roots = roots.filter(|roots| hash::total_size(roots).is_some());
-        Found::Nothing(roots.map(|roots| Log { length: self.length, roots }))
+        let contradicts = roots.is_some() && self.signature.is_some();
+        Found::Nothing(roots.map(|roots| Log { length: self.length, roots }), contradicts)
     }
 
     /// As stored; with one root made anew; with all of them.

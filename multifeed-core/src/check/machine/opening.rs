@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Check, Mode, Stage, Step};
 use crate::check::finding::Finding;
-use crate::feed::{BITFIELD_MAX, Feed, Log, OpenStep, Opening, TOO_LARGE};
+use crate::feed::{BITFIELD_MAX, Feed, Log, NOTHING_PROVEN, OpenStep, Opening, TOO_LARGE};
 use crate::format::sleep;
 use crate::node::NodeError;
 use crate::storage::{Answer, StorageError};
@@ -191,8 +191,8 @@ impl Check {
             // It opens again without its blocks, and takes them back from peers.
             self.fixes.seal = Some(recorded.max(self.sealed).max(self.signed));
             self.ledger.bits.clear_from(0);
-        } else if self.subject.discovery.is_some() {
-            // The key is that of the folder, so the signatures are what is damaged.
+        } else if self.subject.discovery.is_some() || problem == NOTHING_PROVEN {
+            // The key is that of the folder, or nothing speaks against it: the log is what is damaged.
             self.ledger.find(Finding::NothingProven);
             self.ledger.bits.clear_from(0);
             self.fixes.cut_signatures = Some(0).filter(|_| self.signed > 0);

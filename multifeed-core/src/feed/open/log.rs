@@ -15,6 +15,7 @@ use crate::tree::{Node, NodeIndex};
 const SIGNATURES_MAX: u64 = (CHUNK / 64) as u64;
 /// Why a feed with blocks or signatures does not open.
 const NOTHING_FITS: &str = "no signature in it fits its key";
+pub(crate) const NOTHING_PROVEN: &str = "its tree or its signatures are lost";
 /// Signed lengths tried.
 const TRIES: usize = 64;
 
@@ -72,7 +73,8 @@ impl Opening {
                 self.state = State::Trial(Trial { why, lengths, next, search });
                 Next::Read(ops)
             }
-            Found::Nothing(stored) => {
+            Found::Nothing(stored, contradicts) => {
+                self.contradicted |= contradicts;
                 if why == Why::Told {
                     self.unproven = stored;
                 }
@@ -102,14 +104,19 @@ impl Opening {
                 if self.signed > self.told {
                     return self.read_signatures(Why::Beyond, self.first_beyond(), self.signed);
                 }
-                Next::Failed(NOTHING_FITS)
+                self.nothing_proven()
             }
-            Why::Beyond if self.told > 0 && self.feed.length == 0 => Next::Failed(NOTHING_FITS),
+            Why::Beyond if self.told > 0 && self.feed.length == 0 => self.nothing_proven(),
             Why::Beyond if self.feed.secret.is_some() => self.drop_tail(),
             // A kill before the bitfield was first written: the signature before it may be cut off.
-            Why::Beyond if self.bits_lost && self.last_signed > 0 => Next::Failed(NOTHING_FITS),
+            Why::Beyond if self.bits_lost && self.last_signed > 0 => self.nothing_proven(),
             Why::Beyond => Next::Done,
         }
+    }
+
+    /// A key that is not theirs is told from signatures or nodes that are not there.
+    fn nothing_proven(&self) -> Next {
+        Next::Failed(if self.contradicted { NOTHING_FITS } else { NOTHING_PROVEN })
     }
 
     fn read_signatures(&mut self, why: Why, start: u64, end: u64) -> Next {

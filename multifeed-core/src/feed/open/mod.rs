@@ -32,6 +32,7 @@ use crate::format::{corestore, sleep};
 use crate::node::NodeError;
 use crate::storage::{Answer, FilePath, Op, StorageError};
 use crate::tree::{Bitfield, MAX_LENGTH};
+pub(crate) use log::NOTHING_PROVEN;
 use log::Trial;
 use rebuild::Rebuild;
 
@@ -64,6 +65,8 @@ pub(crate) struct Opening {
     told: u64,
     /// The bitfield is gone or holds nothing, and is not that of a feed that was just made.
     bits_lost: bool,
+    /// A signature is there that is none of the roots that are there.
+    contradicted: bool,
     /// Entries in the signatures file.
     signed: u64,
     /// The longest log that something is stored as the signature of, beyond what is proven.
@@ -121,6 +124,7 @@ impl Opening {
             bitfield: BytesMut::new(),
             told: 0,
             bits_lost: false,
+            contradicted: false,
             signed: 0,
             last_signed: 0,
             data_len: 0,

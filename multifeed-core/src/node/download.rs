@@ -226,6 +226,7 @@ impl Node {
         state.loads = 0;
         state.rewind(0);
         state.poisoned |= !blocks.is_empty();
+        state.excused |= !blocks.is_empty();
         for &block in &blocks {
             let _ = link.connection.forget_request(channel, block, false);
         }

@@ -80,8 +80,7 @@ impl Node {
         self.lose_standing(id, feed, PeerError::Proof { feed: short, index, problem });
     }
 
-    /// An answer lacked what proves it. That can be our doing, as with requests that were given up; not so if
-    /// nothing else comes.
+    /// An answer lacked what proves it. One wrong answer can be the cause of many such, and of no more than that.
     pub(super) fn judge_vain(&mut self, id: ConnectionId, channel: ChannelId, index: u64) {
         let Some(feed) = self.feed_of(id, channel) else { return };
         let state = self.channel_mut(id, channel);

@@ -208,7 +208,9 @@ pub(super) struct Channel {
     /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
     /// long as the channel lives.
     pub(super) poisoned: bool,
-    /// Blocks whose answers proved nothing twice, since the last one that was taken.
+    /// That was our doing, as with requests that were given up.
+    pub(super) excused: bool,
+    /// Blocks whose answers proved nothing twice, since the last one that was taken, without such an excuse.
     pub(super) vain: u32,
     /// Requests in flight whose block came from another peer meanwhile.
     pub(super) here: usize,
@@ -449,6 +451,7 @@ impl Channel {
             loading: None,
             loads: 0,
             poisoned: false,
+            excused: false,
             vain: 0,
             here: 0,
             refused: Refused::default(),

@@ -162,6 +162,7 @@ impl Node {
                 let _ = link.connection.forget_request(channel, *block, false);
                 if let Some(state) = link.channels.get_mut(&channel) {
                     state.poisoned = true;
+                    state.excused = true;
                 }
             }
             self.end_flight(id, channel, *block);

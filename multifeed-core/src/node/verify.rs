@@ -181,7 +181,7 @@ impl Node {
                         } else {
                             if state.orphaned.contains(block) {
                                 state.refused.add(block, now, timeout);
-                                state.vain += 1;
+                                state.vain += u32::from(!state.excused);
                             }
                             state.orphaned.insert(block..block + 1);
                         }

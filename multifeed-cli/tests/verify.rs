@@ -199,7 +199,7 @@ fn feeds_beside_the_list_and_entries_without_a_folder_are_told_and_do_no_harm() 
     fs::remove_dir_all(&feed).unwrap();
     let lines = stores.verify("b", &["--json"]).good().lines();
     assert_eq!(codes(event(&lines, "verified", ""), "findings"), ["no-folder"]);
-    let other = util::OTHER_KEY;
+    let other = OTHER_KEY;
     fs::remove_file(stores.folder.path("a").join("root_key")).unwrap();
     let lines = stores.verify("a", &["--json", "--key", other]).good().lines();
     assert_eq!(codes(event(&lines, "verified", ""), "findings"), ["no-list"]);

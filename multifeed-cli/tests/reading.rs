@@ -216,6 +216,7 @@ fn a_store_that_is_open_elsewhere_is_read_and_that_is_said() {
         run(["append", &store, "mine", "third", "--json"]).failed("ERR_IN_USE");
         run(["verify", &store, "--repair", "--json"]).failed("ERR_IN_USE");
         serving.signal("KILL");
+        serving.end();
         let end = run(["feeds", &store]).good();
         assert_eq!(end.stderr, "", "nobody has it any more");
         run(["append", &store, "mine", "third"]).good();
@@ -299,4 +300,31 @@ fn where_there_is_no_store_nothing_is_made_by_reading() {
     }
     assert!(!folder.path("missing").exists());
     assert_eq!(fs::read_dir(folder.path("empty")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_master_key_of_zeros_or_of_another_store_is_as_good_as_none_and_nothing_is_made_with_it() {
+    for (what, master) in [("zeros", [0; 32]), ("another", [7; 32])] {
+        let folder = Folder::new();
+        let store = store(&folder, "corestore");
+        let held = contents(&store);
+        fs::write(folder.path("store/master_key"), master).unwrap();
+        let files = || -> Vec<(PathBuf, Vec<u8>)> {
+            let files = everything(Path::new(&store)).into_iter();
+            let files = files.filter(|(path, _)| !path.ends_with("multifeed.lock"));
+            files.map(|(path, about)| (path, about.4)).collect()
+        };
+        let before = files();
+        assert_eq!(contents(&store), held, "{what}");
+        let new = folder.at("new");
+        run(["convert", &store, &new, "--layout", "numbered"]).good();
+        assert_eq!(contents(&new), held, "{what}");
+        for writer in ["w", "another"] {
+            let end = run(["append", &store, writer, "more"]);
+            assert!(end.stderr.contains("master_key is damaged"), "{what}: {end:?}");
+        }
+        let end = run(["verify", &store, "--repair"]);
+        assert!(end.code == Some(1) && end.text().contains("master_key"), "{what}: {end:?}");
+        assert!(files() == before, "{what}");
+    }
 }

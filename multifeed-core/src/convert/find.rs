@@ -34,9 +34,7 @@ impl Convert {
             return self.look_at_feeds(0);
         }
         if !self.mastered {
-            let (unlisted, ops) = Unlisted::new();
-            self.stage = Stage::Unlisted(Box::new(unlisted));
-            return Ok(Step::Read(ops));
+            return Ok(self.look_by_name());
         }
         let name = corestore::list_name(&self.root);
         let key = corestore::derive(&self.master, &name).public();
@@ -46,10 +44,20 @@ impl Convert {
             return self.listed(&[], &list);
         }
         let Some(folder) = self.folders.iter().filter(feeds).find(|feed| feed.name == list) else {
-            return Err(ConvertError::NoMultifeed);
+            // The master key may be that of another store.
+            self.mastered = false;
+            self.master = self.fresh.clone();
+            return Ok(self.look_by_name());
         };
         let folder = folder.path.clone();
         Ok(self.check_list(folder, key, Some(name), list))
+    }
+
+    /// Looks for the list by its name.
+    fn look_by_name(&mut self) -> Step {
+        let (unlisted, ops) = Unlisted::new();
+        self.stage = Stage::Unlisted(Box::new(unlisted));
+        Step::Read(ops)
     }
 
     /// Reads the list of feeds.

@@ -46,6 +46,8 @@ pub struct Convert {
     pub(super) master: Zeroizing<[u8; 32]>,
     /// `master` is that of the store that is read.
     pub(super) mastered: bool,
+    /// The one for a new store that cannot have that.
+    pub(super) fresh: Zeroizing<[u8; 32]>,
     /// The file that lists the feeds that are kept out of the store, as it is.
     blocked: Option<Bytes>,
     pub(super) folders: Vec<FeedFolder>,
@@ -95,6 +97,7 @@ impl Convert {
             held_by: None,
             mastered: false,
             master: Zeroizing::new(master),
+            fresh: Zeroizing::new(master),
             blocked: None,
             folders: Vec::new(),
             found: Found { sources: Vec::new(), left_out: Vec::new() },
@@ -218,6 +221,7 @@ impl Convert {
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let master = answers.first().and_then(Answer::bytes);
         let master = master.and_then(|bytes| bytes.first_chunk::<32>());
+        let master = master.filter(|master| **master != [0; 32]);
         self.from = if let Some(master) = master {
             self.master = Zeroizing::new(*master);
             self.mastered = true;

@@ -93,6 +93,11 @@ impl Store {
         self.options.read_only
     }
 
+    /// The master key turned out to be that of another store.
+    pub(super) fn forget_master(&mut self) {
+        self.master = None;
+    }
+
     pub(super) const fn has_master(&self) -> bool {
         self.master.is_some()
     }
@@ -219,8 +224,10 @@ impl Node {
     fn look_at_master_key(&mut self, key: &[u8], feeds: bool) {
         let given = self.store.options.master_key.take();
         let read = key.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Zeroizing::new);
+        let zeros = |key: &Zeroizing<[u8; 32]>| **key == [0; 32];
+        let read = read.filter(|key| !(self.is_read_only() && zeros(key)));
         if let Some(master) = given.or(read) {
-            if *master == [0; 32] {
+            if zeros(&master) {
                 let problem = "it holds nothing but zeros; restore it from a copy";
                 return self.opened(Err(NodeError::Store { file: corestore::MASTER_KEY, problem }));
             }

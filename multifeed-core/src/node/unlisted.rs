@@ -201,7 +201,17 @@ impl Node {
 
     fn surveyed(&mut self, survey: Survey, result: Result<(), NodeError>) {
         let mut result = result;
-        if survey.joining.is_some() && survey.misnamed > 0 && survey.named == 0 {
+        let other = survey.misnamed > 0 && survey.named == 0;
+        if let Some(multifeed) = survey.joining.filter(|_| other && self.is_read_only()) {
+            // For reading, one that is of another store is as good as none.
+            self.store.forget_master();
+            self.find_feeds(multifeed);
+            for command in survey.commands {
+                self.complete(command, Ok(Outcome::Surveyed));
+            }
+            return;
+        }
+        if survey.joining.is_some() && other {
             let problem = "it is not the one that the feeds of this store were made with; restore it from a copy";
             result = Err(NodeError::Store { file: corestore::MASTER_KEY, problem });
         }

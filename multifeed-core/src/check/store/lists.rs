@@ -138,6 +138,12 @@ impl StoreCheck<'_> {
             };
             lists.names.insert(folder.name.clone(), name);
         }
+        if lists.misnamed > 0 && lists.named == 0 {
+            // It tells nothing of this store, and no list is made with it.
+            self.findings.push(StoreFinding::MasterKeyOther);
+            self.master = None;
+            return Ok(Lists::default());
+        }
         for root in roots.into_values() {
             let name = corestore::list_name(&root);
             let key = corestore::derive(&master, &name).public();
@@ -156,9 +162,6 @@ impl StoreCheck<'_> {
             }
             lists.all.push(list);
             lists.index(lists.all.len() - 1);
-        }
-        if lists.misnamed > 0 && lists.named == 0 {
-            self.findings.push(StoreFinding::MasterKeyOther);
         }
         Ok(lists)
     }

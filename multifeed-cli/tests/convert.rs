@@ -230,3 +230,23 @@ fn a_fork_is_known_in_the_new_store_too() {
         assert!(run(["verify", &new]).text().contains("\nforked: "), "{layout}");
     }
 }
+
+#[test]
+fn a_feed_of_which_a_file_cannot_be_read_is_left_out_and_told() {
+    for layout in ["corestore", "numbered"] {
+        let folder = store(20);
+        let (a, b) = (folder.at("a"), folder.at("b"));
+        let feed = folder_with(&folder.path("a"), "data", b"line 0").unwrap();
+        fs::remove_file(feed.join("data")).unwrap();
+        fs::create_dir(feed.join("data")).unwrap();
+        let end = run(["convert", &a, &b, "--layout", layout, "--json"]);
+        assert_eq!(end.code, Some(1), "{end:?}");
+        let line = end.lines().pop().unwrap();
+        let folder = feed.strip_prefix(&a).unwrap().to_str().unwrap();
+        assert_eq!(line["unreadable"], serde_json::json!([folder]), "{line}");
+        let held = contents(&b);
+        // A copy keeps the list, with the key of the feed that is left out.
+        assert_eq!(held.iter().filter(|(_, bytes)| !bytes.is_empty()).count(), 1, "{held:?}");
+        run(["append", &b, "me", "three"]).good();
+    }
+}

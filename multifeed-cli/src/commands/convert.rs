@@ -47,7 +47,8 @@ pub(super) async fn run(context: &Context, args: Convert) -> Result<ExitCode, Fa
     }
     let saved = !args.no_save_key && keys::save(&args.new, &root)?;
     say(context, &args, &converted, saved)?;
-    let whole = converted.left_out.is_empty() && converted.damaged.is_empty();
+    let left_out = !converted.left_out.is_empty() || !converted.unreadable.is_empty();
+    let whole = !left_out && converted.damaged.is_empty();
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -139,6 +140,7 @@ fn say(
             "writers": converted.writers,
             "bytes": converted.bytes,
             "left_out": converted.left_out,
+            "unreadable": converted.unreadable,
             "damaged": converted.damaged.iter().map(|feed| json!({
                 "key": feed.key.map(|key| key.to_hex()),
                 "folder": feed.folder,
@@ -165,6 +167,15 @@ fn say(
         }
         if converted.left_out.len() > SHOWN {
             let _infallible = write!(text, "\nand {} more", converted.left_out.len() - SHOWN);
+        }
+        for folder in converted.unreadable.iter().take(SHOWN) {
+            let _infallible = write!(
+                text,
+                "\nleft out, a file cannot be read: {folder}; `multifeed verify {old}` says which"
+            );
+        }
+        if converted.unreadable.len() > SHOWN {
+            let _infallible = write!(text, "\nand {} more", converted.unreadable.len() - SHOWN);
         }
         for feed in converted.damaged.iter().take(SHOWN) {
             let key = feed.key.map_or_else(|| feed.folder.clone(), |key| key.to_hex());

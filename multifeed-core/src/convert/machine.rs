@@ -100,7 +100,7 @@ impl Convert {
             fresh: Zeroizing::new(master),
             blocked: None,
             folders: Vec::new(),
-            found: Found { sources: Vec::new(), left_out: Vec::new() },
+            found: Found { sources: Vec::new(), left_out: Vec::new(), unreadable: Vec::new() },
             places: Vec::new(),
             renamed: Vec::new(),
             copy: Copy::default(),
@@ -137,6 +137,7 @@ impl Convert {
             Stage::Folders(folders) => return self.folders(folders, answers),
             Stage::Unlisted(unlisted) => return self.unlisted(unlisted, answers),
             Stage::List(check, name) => return self.list(check, name, answers),
+            Stage::Feeds(from, to) => return self.feeds(from, to, answers),
             stage => stage,
         };
         let writes = matches!(
@@ -147,7 +148,6 @@ impl Convert {
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         match stage {
             Stage::Look => self.looked(&answers),
-            Stage::Feeds(from, to) => self.feeds(from, to, answers),
             Stage::Small(next) => self.small(next),
             Stage::SmallSync(next, ops) => {
                 self.stage = Stage::Small(next);
@@ -181,6 +181,7 @@ impl Convert {
                 self.others(to)
             }
             Stage::Lock
+            | Stage::Feeds(..)
             | Stage::Folders(_)
             | Stage::Unlisted(_)
             | Stage::List(..)
@@ -254,7 +255,7 @@ impl Convert {
         &mut self,
         from: usize,
         to: usize,
-        answers: Vec<Answer>,
+        answers: Vec<Result<Answer, StorageError>>,
     ) -> Result<Step, ConvertError> {
         let master = &self.master;
         let named = self.from == Layout::Corestore && self.mastered;
@@ -272,6 +273,7 @@ impl Convert {
     }
 
     fn place(&mut self) -> Result<Step, ConvertError> {
+        self.found.leave_out_unreadable();
         if self.from == Layout::Corestore && !self.mastered {
             // Their names lead to no key.
             self.found.sources.iter_mut().for_each(|source| source.name_file = None);
@@ -376,6 +378,7 @@ impl Convert {
             bytes: self.progress.bytes_done,
             held_by: self.held_by,
             left_out: core::mem::take(&mut self.found.left_out),
+            unreadable: core::mem::take(&mut self.found.unreadable),
             damaged: Vec::new(),
             renamed: core::mem::take(&mut self.renamed),
         }))

@@ -64,6 +64,8 @@ pub struct Converted {
     /// The process that had the store open which was read, 0 if its number is not known: the copy is of no certain
     /// moment.
     pub held_by: Option<u32>,
+    /// Folders of feeds that the new store does not have, since one of their files cannot be read.
+    pub unreadable: Vec<String>,
     /// Feeds of which something is damaged in the store that is read. The new one has what is sound of them.
     pub damaged: Vec<Damaged>,
     /// Feeds of others whose names the new layout cannot keep: each is called by its number.

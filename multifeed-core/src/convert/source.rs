@@ -13,7 +13,7 @@ use crate::check::FeedFolder;
 use crate::crypto::SecretKey;
 use crate::format::{corestore, list, numbered, sleep};
 use crate::node::Layout;
-use crate::storage::{Answer, FilePath, Op};
+use crate::storage::{Answer, FilePath, Op, StorageError};
 
 /// The operations that look at one feed.
 const OPS: usize = 3 + sleep::LOG.len();
@@ -33,6 +33,8 @@ pub(super) struct Source {
     pub(super) name_file: Option<Bytes>,
     /// Bytes of each of [`sleep::LOG`] that is there.
     pub(super) lengths: [Option<u64>; sleep::LOG.len()],
+    /// One of its files cannot be read.
+    unreadable: bool,
 }
 
 /// What a feed is in the store.
@@ -56,6 +58,7 @@ impl Source {
             secret_file: None,
             name_file: None,
             lengths: [None; sleep::LOG.len()],
+            unreadable: false,
         }
     }
 
@@ -88,6 +91,8 @@ pub(super) struct Found {
     pub(super) sources: Vec<Source>,
     /// Folders of feeds that are not converted.
     pub(super) left_out: Vec<String>,
+    /// Those in which a file cannot be read.
+    pub(super) unreadable: Vec<String>,
 }
 
 impl Found {
@@ -99,7 +104,11 @@ impl Found {
         let count = all.iter().enumerate().take_while(|(at, feed)| in_order(*at, feed)).count();
         let (here, rest) = all.split_at(count);
         let source = |feed: &FeedFolder| Source::new(Some(feed.path.clone()), None, Kind::Member);
-        Self { sources: here.iter().map(source).collect(), left_out: paths(rest) }
+        Self {
+            sources: here.iter().map(source).collect(),
+            left_out: paths(rest),
+            unreadable: Vec::new(),
+        }
     }
 
     /// The feeds that the `blocks` of a list name, and with `whole` all the others too.
@@ -123,14 +132,14 @@ impl Found {
         });
         if !whole {
             let others: Vec<FeedFolder> = others.cloned().collect();
-            return Self { sources, left_out: paths(&others) };
+            return Self { sources, left_out: paths(&others), unreadable: Vec::new() };
         }
         let (here, left_out): (Vec<_>, Vec<_>) =
             others.cloned().partition(|feed| feed.layout == Layout::Corestore);
         let list = folders.get(list).map(|path| (*path).clone());
         let others = list.into_iter().chain(here.into_iter().map(|feed| feed.path));
         sources.extend(others.map(|path| Source::new(Some(path), None, Kind::Other)));
-        Self { sources, left_out: paths(&left_out) }
+        Self { sources, left_out: paths(&left_out), unreadable: Vec::new() }
     }
 
     /// What looks at these feeds.
@@ -144,7 +153,7 @@ impl Found {
     pub(super) fn looked(
         &mut self,
         from: usize,
-        answers: Vec<Answer>,
+        answers: Vec<Result<Answer, StorageError>>,
         layout: Layout,
         derive: &dyn Fn(&str) -> Option<SecretKey>,
         root: &RootKey,
@@ -153,7 +162,16 @@ impl Found {
         for at in from..self.sources.len().min(from + LOOKED_AT_ONCE) {
             let source = &mut self.sources[at];
             let Some(folder) = source.folder.clone() else { continue };
-            let mut own = answers.by_ref().take(OPS);
+            let own: Vec<Result<Answer, StorageError>> = answers.by_ref().take(OPS).collect();
+            let own = match own.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(own) => own,
+                Err(error) if error.is_of_file() => {
+                    source.unreadable = true;
+                    continue;
+                }
+                Err(error) => return Err(ConvertError::Read(error)),
+            };
+            let mut own = own.into_iter();
             source.key_file = own.next().and_then(|answer| answer.bytes().cloned());
             let secret = own.next().and_then(|answer| answer.bytes().cloned());
             source.secret_file = secret.map(|bytes| Zeroizing::new(bytes.to_vec()));
@@ -179,6 +197,17 @@ impl Found {
             source.take_keys(&folder, derive, root)?;
         }
         Ok(true)
+    }
+}
+
+impl Found {
+    /// Leaves out the feeds of which a file cannot be read.
+    pub(super) fn leave_out_unreadable(&mut self) {
+        let sources = core::mem::take(&mut self.sources).into_iter();
+        let (left, here): (Vec<_>, Vec<_>) = sources.partition(|source| source.unreadable);
+        self.sources = here;
+        let folders = left.into_iter().filter_map(|source| source.folder);
+        self.unreadable.extend(folders.map(|folder| folder.as_str().to_string()));
     }
 }
 

@@ -43,6 +43,8 @@ impl Node {
         let blocks = match blocks {
             Ok(blocks) => blocks,
             Err(_) if self.take_unlisted(multifeed) => return,
+            // What it told of is in the folders.
+            Err(_) if self.is_read_only() => return self.find_feeds(multifeed),
             Err(error) => {
                 // Lines may have to be written that are not in it.
                 if self.multi(multifeed).is_some() {
@@ -51,6 +53,13 @@ impl Node {
                 return self.loaded(multifeed, Err(of_list(error)));
             }
         };
+        if start == 0 && self.lacks_lines(list) {
+            // The folders tell more.
+            if !self.take_unlisted(multifeed) {
+                self.find_feeds(multifeed);
+            }
+            return;
+        }
         // A line that is no entry is left where it is, like in the JavaScript.
         let lines: Vec<list::Entry> =
             blocks.iter().filter_map(|block| list::decode(block)).collect();
@@ -64,6 +73,12 @@ impl Node {
             return self.lines_looked_at(list, next, lines, &[]);
         }
         self.submit(None, ops, Task::Lines(list, next, lines));
+    }
+
+    /// Whether blocks of a list are not here, of a store that is only read.
+    fn lacks_lines(&self, list: FeedId) -> bool {
+        let feed = self.feeds[list.0 as usize].feed().filter(|_| self.is_read_only());
+        feed.is_some_and(|feed| feed.bits.blocks() < feed.length())
     }
 
     /// It is known of which feeds of some lines there is anything.

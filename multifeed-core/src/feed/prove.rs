@@ -26,37 +26,46 @@ pub(crate) enum Proven {
 impl Feed {
     /// Proves a node that is held.
     pub(crate) fn prove(&mut self, node: NodeIndex) -> Proven {
-        let (mut way, mut missing) = (Vec::new(), Vec::new());
+        if self.nodes.is_proven(node) {
+            return Proven::Yes;
+        }
+        // Each with its sibling and the node above.
+        let mut way: Vec<(NodeIndex, [Option<Node>; 3])> = Vec::new();
+        let mut missing = Vec::new();
         let mut at = node;
+        let mut here = self.node(at);
         let mut result = Proven::Yes;
-        while !self.nodes.is_proven(at) {
+        loop {
             if let Some(root) = self.roots.iter().find(|root| root.index == at.0).copied() {
-                if self.node(at) != Some(root) {
-                    // Its entry in the file is damaged, or was never read.
+                // Known without being read; its entry in the file may be damaged.
+                if here != Some(root) {
                     self.put_nodes(&[root]);
+                }
+                if let Some((_, [.., parent])) = way.last_mut() {
+                    *parent = Some(root);
                 }
                 break;
             }
-            let (parent, sibling) = (at.parent(), at.sibling());
-            if parent == at || !self.bits.has_node(parent) || !self.bits.has_node(sibling) {
-                missing.extend(Some(at).filter(|node| self.node(*node).is_none()));
+            let (above, beside) = (at.parent(), at.sibling());
+            if above == at || !self.bits.has_node(above) || !self.bits.has_node(beside) {
+                missing.extend(Some(at).filter(|_| here.is_none()));
                 result = Proven::Open;
                 break;
             }
-            missing.extend(
-                [at, sibling, parent].into_iter().filter(|node| self.node(*node).is_none()),
-            );
-            way.push(at);
-            at = parent;
+            let (sibling, parent) = (self.node(beside), self.node(above));
+            missing.extend(Some(at).filter(|_| here.is_none()));
+            missing.extend(Some(beside).filter(|_| sibling.is_none()));
+            way.push((at, [here, sibling, parent]));
+            (at, here) = (above, parent);
+            if self.nodes.is_proven(at) {
+                break;
+            }
         }
-        // A root is known without being read.
-        missing.retain(|node| self.node(*node).is_none());
         if !missing.is_empty() {
             return Proven::Load(missing);
         }
-        for child in way.into_iter().rev() {
-            let nodes = (self.node(child), self.node(child.sibling()), self.node(child.parent()));
-            let (Some(one), Some(other), Some(parent)) = nodes else {
+        for (child, nodes) in way.into_iter().rev() {
+            let [Some(one), Some(other), Some(parent)] = nodes else {
                 return Proven::Load([child, child.sibling(), child.parent()].into());
             };
             if hash::parent(&one, &other) != Some(parent) {

@@ -162,32 +162,19 @@ fn say(
             let (from, to) = (printable(&name.from), &name.to);
             let _infallible = write!(text, "\nthe feed {from} is called {to} there");
         }
-        for folder in converted.left_out.iter().take(SHOWN) {
-            let _infallible = write!(text, "\nleft out, not in this multifeed: {folder}");
-        }
-        if converted.left_out.len() > SHOWN {
-            let _infallible = write!(text, "\nand {} more", converted.left_out.len() - SHOWN);
-        }
-        for folder in converted.unreadable.iter().take(SHOWN) {
-            let _infallible = write!(
-                text,
-                "\nleft out, a file cannot be read: {folder}; `multifeed verify {old}` says which"
-            );
-        }
-        if converted.unreadable.len() > SHOWN {
-            let _infallible = write!(text, "\nand {} more", converted.unreadable.len() - SHOWN);
-        }
-        for feed in converted.damaged.iter().take(SHOWN) {
+        show(&mut text, &converted.left_out, |folder| {
+            format!("left out, not in this multifeed: {folder}")
+        });
+        show(&mut text, &converted.unreadable, |folder| {
+            format!(
+                "left out, a file cannot be read: {folder}; `multifeed verify {old}` says which"
+            )
+        });
+        show(&mut text, &converted.damaged, |feed| {
             let key = feed.key.map_or_else(|| feed.folder.clone(), |key| key.to_hex());
             let lost = plural(feed.lost, "block");
-            let _infallible = write!(
-                text,
-                "\ndamaged in {old}: {key}, {lost} lost; a sync brings back what peers have"
-            );
-        }
-        if converted.damaged.len() > SHOWN {
-            let _infallible = write!(text, "\nand {} more", converted.damaged.len() - SHOWN);
-        }
+            format!("damaged in {old}: {key}, {lost} lost; a sync brings back what peers have")
+        });
         let _infallible = write!(
             text,
             "\nFrom here on append to {new} or to {old}, never to both: they have the same writers."
@@ -197,8 +184,18 @@ fn say(
     context.output.result(line, text)
 }
 
+/// A line for each of some of these, and how many more there are.
+fn show<T>(text: &mut String, all: &[T], line: impl Fn(&T) -> String) {
+    for one in all.iter().take(SHOWN) {
+        let _infallible = write!(text, "\n{}", line(one));
+    }
+    if all.len() > SHOWN {
+        let _infallible = write!(text, "\nand {} more", all.len() - SHOWN);
+    }
+}
+
 /// Time between two lines about the progress.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Folders that are left out and shown to people.
+/// Feeds or folders of a kind that are shown to people.
 const SHOWN: usize = 10;

@@ -182,17 +182,17 @@ impl Copy {
 /// What measures the files of these feeds that are copied after their bitfields. A signature is there only after
 /// what it signs.
 pub(super) fn measure_others(sources: &[Source]) -> Vec<Op> {
-    let files = sources.iter().flat_map(|source| {
-        OTHERS_MEASURED.iter().filter_map(|file| source.file(sleep::LOG[*file]))
-    });
+    let files = sources
+        .iter()
+        .flat_map(|source| OTHERS.iter().filter_map(|file| source.file(sleep::LOG[*file])));
     files.map(|path| Op::Length { path }).collect()
 }
 
 /// Takes the answers to that.
 pub(super) fn others_measured(sources: &mut [Source], answers: &[Answer]) {
     let here = sources.iter_mut().filter(|source| source.folder.is_some());
-    for (source, answers) in here.zip(answers.chunks(OTHERS_MEASURED.len())) {
-        for (file, answer) in OTHERS_MEASURED.iter().zip(answers) {
+    for (source, answers) in here.zip(answers.chunks(OTHERS.len())) {
+        for (file, answer) in OTHERS.iter().zip(answers) {
             source.lengths[*file] = match answer {
                 Answer::Length(length) => Some(*length),
                 Answer::Done | Answer::Bytes(_) | Answer::Names(_) | Answer::NotFound => None,
@@ -250,9 +250,8 @@ fn runs(bytes: &Bytes) -> Vec<core::ops::Range<usize>> {
 /// Which of [`sleep::LOG`] are copied: all; or the bitfields, and then the others.
 const ALL: [usize; sleep::LOG.len()] = [0, 1, 2, 3, 4, 5, 6];
 const BITFIELDS: [usize; 1] = [3];
-const OTHERS: [usize; 6] = [0, 1, 2, 4, 5, 6];
-/// The others in the order in which they are measured: signatures first.
-const OTHERS_MEASURED: [usize; 6] = [2, 0, 1, 4, 5, 6];
+/// In the order in which they are measured: signatures first.
+const OTHERS: [usize; sleep::LOG.len() - BITFIELDS.len()] = [2, 0, 1, 4, 5, 6];
 /// Bytes that are read at once.
 const CHUNK: usize = 1024 * 1024;
 /// Files that are read at once.

@@ -225,8 +225,7 @@ impl Node {
         link.held_bytes = link.held_bytes.saturating_sub(bytes);
         state.loads = 0;
         state.rewind(0);
-        state.poisoned |= !blocks.is_empty();
-        state.excused |= !blocks.is_empty();
+        state.gave_up |= !blocks.is_empty();
         for &block in &blocks {
             let _ = link.connection.forget_request(channel, block, false);
         }

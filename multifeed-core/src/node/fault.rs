@@ -42,8 +42,6 @@ impl Node {
         let Some(feed) = self.feed_of(id, channel) else { return };
         let Some(state) = self.channel_mut(id, channel) else { return };
         state.faults += 1;
-        // Others count on what it was to bring.
-        state.poisoned = true;
         let (first, many) = (state.faults == 1, state.faults >= MAX_FAULTS);
         let recheck =
             state.compare != Compare::Due && !core::mem::replace(&mut state.rechecked, true);

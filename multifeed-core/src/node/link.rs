@@ -205,12 +205,9 @@ pub(super) struct Channel {
     pub(super) loading: Option<BatchId>,
     /// Times that pages were read for it.
     pub(super) loads: u8,
-    /// The peer was told that we have nodes that never came: it leaves them out of its proofs for as
-    /// long as the channel lives.
-    pub(super) poisoned: bool,
-    /// That was our doing, as with requests that were given up.
-    pub(super) excused: bool,
-    /// Blocks whose answers proved nothing twice, since the last one that was taken, without such an excuse.
+    /// Requests were given up: nodes that they were to bring never came.
+    pub(super) gave_up: bool,
+    /// Blocks whose answers proved nothing twice, since the last one that was taken, where no request was given up.
     pub(super) vain: u32,
     /// Requests in flight whose block came from another peer meanwhile.
     pub(super) here: usize,
@@ -407,6 +404,12 @@ impl LinkRoot {
 }
 
 impl Channel {
+    /// Whether the peer was told that we have nodes that never came, with an answer that was wrong or a request that
+    /// was given up: it leaves them out of its proofs for as long as the channel lives.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.gave_up || self.faults > 0
+    }
+
     /// Whether nothing is asked for.
     pub(super) fn is_idle(&self) -> bool {
         self.flights.is_empty() && self.hashes.is_empty()
@@ -450,8 +453,7 @@ impl Channel {
             held: BTreeMap::new(),
             loading: None,
             loads: 0,
-            poisoned: false,
-            excused: false,
+            gave_up: false,
             vain: 0,
             here: 0,
             refused: Refused::default(),

@@ -61,10 +61,8 @@ impl Node {
             return;
         }
         // A line that is no entry is left where it is, like in the JavaScript.
-        let lines: Vec<list::Entry> =
-            blocks.iter().filter_map(|block| list::decode(block)).collect();
-        let lines: Vec<list::Entry> =
-            lines.into_iter().filter(|line| !line.key.is_weak()).collect();
+        let lines = blocks.iter().filter_map(|block| list::decode(block));
+        let lines: Vec<list::Entry> = lines.filter(|line| !line.key.is_weak()).collect();
         let next = start + (blocks.len() as u64).max(1);
         // Whoever fills a list with keys that nobody has anything of is to fill nothing else.
         let ops = lines.iter().flat_map(|line| look(&corestore::folder(&line.key.discovery_key())));

@@ -161,8 +161,7 @@ impl Node {
             if let Some(link) = self.links.get_mut(&id) {
                 let _ = link.connection.forget_request(channel, *block, false);
                 if let Some(state) = link.channels.get_mut(&channel) {
-                    state.poisoned = true;
-                    state.excused = true;
+                    state.gave_up = true;
                 }
             }
             self.end_flight(id, channel, *block);

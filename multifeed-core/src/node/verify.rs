@@ -181,7 +181,7 @@ impl Node {
                         } else {
                             if state.orphaned.contains(block) {
                                 state.refused.add(block, now, timeout);
-                                state.vain += u32::from(!state.excused);
+                                state.vain += u32::from(!state.gave_up);
                             }
                             state.orphaned.insert(block..block + 1);
                         }
@@ -311,7 +311,7 @@ impl Node {
                 });
                 match awaited {
                     Some(node) => Verdict::Hold(node),
-                    None if state.poisoned => Verdict::Orphan,
+                    None if state.is_poisoned() => Verdict::Orphan,
                     None => Verdict::Wrong(otherwise),
                 }
             }

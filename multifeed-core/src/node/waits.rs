@@ -19,12 +19,7 @@ impl Node {
             return Some(if cut_off { WaitingFor::OfferAnswer } else { WaitingFor::Handshake });
         }
         let offers = link.roots.iter().filter(open).find_map(|root| offers_wait(link, root));
-        let proving = || self.is_proving_keys().then_some(WaitingFor::OfferAnswer);
-        offers.or_else(proving).or_else(|| {
-            let id = link.unsynced.first()?;
-            let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
-            Some(waits.unwrap_or(WaitingFor::OfferAnswer))
-        })
+        offers.or_else(|| self.feeds_wait(link, link.unsynced.first(), count))
     }
 
     /// What one multifeed of a connection waits for; `None`: it is in sync.
@@ -34,12 +29,21 @@ impl Node {
         root: &LinkRoot,
         count: bool,
     ) -> Option<WaitingFor> {
-        let proving = || self.is_proving_keys().then_some(WaitingFor::OfferAnswer);
-        offers_wait(link, root).or_else(proving).or_else(|| {
-            let id = root.unsynced.first()?;
-            let waits = count.then(|| self.waits_on(link, *id, true, &mut 0)).flatten();
-            Some(waits.unwrap_or(WaitingFor::OfferAnswer))
-        })
+        offers_wait(link, root).or_else(|| self.feeds_wait(link, root.unsynced.first(), count))
+    }
+
+    /// What the feeds wait for of which `first` is not in sync, once all offers are answered.
+    fn feeds_wait(
+        &self,
+        link: &Link,
+        first: Option<&ChannelId>,
+        count: bool,
+    ) -> Option<WaitingFor> {
+        if self.is_proving_keys() {
+            return Some(WaitingFor::OfferAnswer);
+        }
+        let waits = count.then(|| self.waits_on(link, *first?, true, &mut 0)).flatten();
+        first.map(|_| waits.unwrap_or(WaitingFor::OfferAnswer))
     }
 
     pub(super) fn channel_waits(

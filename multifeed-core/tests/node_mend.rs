@@ -5,7 +5,7 @@ mod util;
 
 use bytes::Bytes;
 use multifeed_core::storage::{Batch, BatchId, FilePath, Memory, Op};
-use multifeed_core::{FeedId, Health, NodeError, Outcome, SyncState};
+use multifeed_core::{Event, FeedId, Health, NodeConfig, NodeError, Outcome, SyncState};
 use multifeed_proto::FeedKey;
 use util::Sim;
 
@@ -242,6 +242,79 @@ fn whose_own_tree_is_damaged_blames_no_peer() {
         assert_eq!(held(&mut sim, b, &key, &what).len() as u64, 2 * BLOCKS, "{what}");
         for at in [a, b] {
             assert_eq!(health(&mut sim, at, &key), Health::Sound, "{what}");
+        }
+    }
+}
+
+/// A writer of many small blocks; its store, and the folder of the feed.
+fn written_long(blocks: u64) -> (Memory, FeedKey, FilePath) {
+    let mut sim = Sim::new(65_536);
+    let a = sim.party(Memory::new());
+    let feed = sim.writer(a, "w");
+    sim.append_all(a, feed, (0..blocks).map(|n| Bytes::from(n.to_string())).collect());
+    let key = sim.parties[a].node.feed(feed).unwrap().key;
+    let memory = store(&sim, a);
+    let folder = folder(&memory, &key);
+    (memory, key, folder)
+}
+
+/// Nothing was found damaged, and everybody has everything.
+#[track_caller]
+fn all_is_well(sim: &mut Sim, key: &FeedKey, blocks: u64, what: &str) {
+    for at in 0..sim.parties.len() {
+        let damage = |event: &&Event| match event {
+            Event::FeedHealth { health, .. } => *health != Health::Sound,
+            Event::FeedFailed { .. } => true,
+            _ => false,
+        };
+        let damage: Vec<_> = sim.parties[at].events.iter().filter(damage).collect();
+        assert!(damage.is_empty(), "{what}, party {at}: {damage:?}");
+        let feed = find(sim, at, key);
+        assert_eq!(sim.load(at, feed).blocks, blocks, "{what}, party {at}");
+    }
+}
+
+#[test]
+fn a_cache_that_is_smaller_than_what_proves_a_block_costs_reads_and_nothing_else() {
+    const LENGTH: u64 = 3 * 1024 + 300;
+    let (memory, key, _) = written_long(LENGTH);
+    let mut sim = Sim::new(4096);
+    let config = || NodeConfig { cache_bytes: 4096, max_window: 16, ..NodeConfig::default() };
+    let a = sim.party_with(memory, config());
+    // They are at different places of the log at any time.
+    for start in [0, 700, 1600, 2900] {
+        let b = sim.party_with(Memory::new(), config());
+        sim.connect(a, b);
+        sim.run();
+        let feed = find(&sim, b, &key);
+        let now = sim.now;
+        for from in [start, 0] {
+            let command = sim.parties[b].node.download(now, feed, from..LENGTH);
+            sim.run();
+            assert!(sim.finish(b, command).is_ok());
+        }
+    }
+    sim.sync();
+    all_is_well(&mut sim, &key, LENGTH, "a small cache");
+}
+
+#[test]
+fn a_node_that_is_missing_in_the_file_is_made_again_from_those_below_it_whatever_is_in_memory() {
+    const LENGTH: u64 = 1024 + 35;
+    let (memory, key, folder) = written_long(LENGTH);
+    let reader = read(&memory);
+    // Over 2 to 512 blocks, each the last of a page of the cache, or the first of one.
+    for node in [1279, 1535, 1791, 1151, 1663, 1055, 1041, 1281, 511, 255, 1025] {
+        for (store, which) in [(&memory, "writer"), (&reader, "reader")] {
+            let what = format!("node {node} of the {which}");
+            let mut memory = store.clone();
+            write(&mut memory, &folder.join("tree"), 32 + 40 * node, vec![0; 40]);
+            let mut sim = Sim::new(65_536);
+            let a = sim.party(memory);
+            let b = sim.party(Memory::new());
+            sim.connect(a, b);
+            sim.sync();
+            all_is_well(&mut sim, &key, LENGTH, &what);
         }
     }
 }

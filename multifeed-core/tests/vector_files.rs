@@ -107,7 +107,7 @@ mod vectors {
                 let (offset, len) = NodeCache::byte_range(page);
                 let tree = self.get(sleep::TREE);
                 let end = tree.len().min(offset as usize + len);
-                cache.fill(page, &tree[offset as usize..end], &bits);
+                cache.fill(page, &tree[offset as usize..end], |node| bits.has_node(node));
             }
             for node in (0..nodes).map(NodeIndex) {
                 assert_eq!(cache.get(node).is_some(), bits.has_node(node), "{node} of {label}");

@@ -25,9 +25,8 @@ pub(crate) enum Heal {
 }
 
 impl Feed {
-    /// Mends the children of a node that is true. With `complete` nodes that are not in memory count as
-    /// unreadable.
-    pub(crate) fn heal(&mut self, above: NodeIndex, max_block: usize, complete: bool) -> Heal {
+    /// Mends the children of a node that is true.
+    pub(crate) fn heal(&mut self, above: NodeIndex, max_block: usize) -> Heal {
         let (Some(left), Some(right), Some(whole)) =
             (above.left_child(), above.right_child(), self.node(above))
         else {
@@ -36,7 +35,9 @@ impl Feed {
         self.cursor = (0, 0);
         if left.depth() == 0 {
             return match self.offset_with(left.blocks().start, &[]) {
-                Err(nodes) if !complete && !nodes.is_empty() => Heal::Load(nodes),
+                Err(nodes) if !nodes.is_empty() && self.lacking(&nodes).is_none() => {
+                    Heal::Load(nodes)
+                }
                 Ok(offset) if whole.size <= 2 * max_block as u64 => {
                     Heal::Read { above, offset, len: whole.size as usize }
                 }
@@ -48,8 +49,9 @@ impl Feed {
             children.map(|child| child.filter(|child| self.bits.has_node(*child)))
         });
         let wanted = below.iter().flatten().flatten().copied().chain([left, right]);
-        let missing: Vec<_> = wanted.filter(|node| self.node(*node).is_none()).collect();
-        if !missing.is_empty() && !complete {
+        let missing = wanted.filter(|node| self.node(*node).is_none());
+        let missing: Vec<_> = missing.filter(|node| self.lacking(&[*node]).is_none()).collect();
+        if !missing.is_empty() {
             return Heal::Load(missing);
         }
         let made = below.map(|[one, other]| hash::parent(&self.node(one?)?, &self.node(other?)?));
@@ -123,6 +125,7 @@ impl Feed {
                 let node = NodeIndex(index);
                 self.bits.unset_node(node);
                 self.nodes.remove(node);
+                self.lacking.remove(&node);
                 self.buffer.nodes.remove(&index);
             }
             lost.extend(top.blocks().filter(|block| self.bits.has_block(*block)));

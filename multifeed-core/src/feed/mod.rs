@@ -16,7 +16,7 @@ mod seek;
 mod write;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -27,7 +27,7 @@ use multifeed_proto::FeedKey;
 pub(crate) use heal::Heal;
 pub(crate) use open::{BITFIELD_MAX, NOTHING_PROVEN, OpenStep, Opening, TOO_LARGE};
 pub(crate) use prove::Proven;
-pub(crate) use read::Place;
+pub(crate) use read::{Loading, Place};
 pub(crate) use roots::Log;
 pub(crate) use seek::Located;
 pub(crate) use write::{Flush, FlushPlan};
@@ -39,6 +39,11 @@ use crate::ranges::Ranges;
 use crate::storage::{BatchId, FilePath};
 use crate::tree::flat::full_roots;
 use crate::tree::{self, BLOCKS_PER_PAGE, Bitfield, Node, NodeCache, NodeIndex, proof};
+
+/// Bytes of tree nodes that a feed keeps when memory is short.
+const KEPT_CACHE: usize = 16 * 1024;
+/// The same for each load that is under way: all that proves one block, in a tree of any height.
+const KEPT_FOR_LOAD: usize = 512 * 1024;
 
 /// A feed whose files were read and proven.
 #[derive(Debug)]
@@ -63,6 +68,10 @@ pub(crate) struct Feed {
     byte_length: u64,
     roots: Vec<Node>,
     nodes: NodeCache,
+    /// Nodes that the bits tell of, and that were not in the file when they were to be loaded.
+    lacking: BTreeSet<NodeIndex>,
+    /// Loads of nodes that were not answered yet.
+    loading: usize,
     buffer: write::Buffer,
     files: write::Files,
     last_batch: Option<BatchId>,
@@ -92,6 +101,8 @@ impl Feed {
             byte_length: 0,
             roots: Vec::new(),
             nodes: NodeCache::default(),
+            lacking: BTreeSet::new(),
+            loading: 0,
             buffer: write::Buffer::default(),
             files: write::Files::default(),
             last_batch: None,
@@ -310,9 +321,10 @@ impl Feed {
         self.buffer.bytes + self.flushes.iter().map(|flush| flush.bytes).sum::<usize>()
     }
 
-    /// Forgets cached nodes, the ones touched longest ago first, until `budget` bytes are left.
-    pub(crate) fn trim_cache(&mut self, budget: usize) {
-        self.nodes.evict_to(budget);
+    /// Forgets cached nodes, the ones touched longest ago first, until what a feed keeps is left. Who waits for
+    /// nodes finds those there that it loaded before.
+    pub(crate) fn trim_cache(&mut self) {
+        self.nodes.evict_to(KEPT_CACHE + self.loading * KEPT_FOR_LOAD);
     }
 
     /// Bytes of cached nodes.
@@ -330,6 +342,7 @@ impl Feed {
         for node in nodes {
             self.bits.set_node(NodeIndex(node.index));
             self.nodes.insert(*node);
+            self.lacking.remove(&NodeIndex(node.index));
             self.buffer.nodes.insert(node.index, *node);
         }
     }

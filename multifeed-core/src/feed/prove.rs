@@ -29,6 +29,9 @@ impl Feed {
         if self.nodes.is_proven(node) {
             return Proven::Yes;
         }
+        if !self.bits.has_node(node) {
+            return Proven::Open;
+        }
         // Each with its sibling and the node above.
         let mut way: Vec<(NodeIndex, [Option<Node>; 3])> = Vec::new();
         let mut missing = Vec::new();

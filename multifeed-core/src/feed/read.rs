@@ -1,6 +1,7 @@
 //! Where blocks are in the data file, and which tree nodes must be loaded to know.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use multifeed_proto::messages::Node;
 
@@ -12,6 +13,17 @@ use crate::tree::{NodeCache, NodeIndex};
 
 /// Pages of the tree file that are read together.
 const READ_AHEAD_PAGES: u64 = 8;
+/// Nodes from here up have no neighbours of their own depth within so many pages.
+const ALONE_FROM_DEPTH: u32 = 10;
+/// Nodes that are remembered as lacking.
+const MAX_LACKING: usize = 1024;
+
+/// Nodes that are read from the tree file, and the pages that they are in.
+#[derive(Debug)]
+pub(crate) struct Loading {
+    nodes: Vec<NodeIndex>,
+    pages: Vec<Range<u64>>,
+}
 
 /// A block in the data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +40,8 @@ impl Feed {
         if !self.bits.has_node(index) {
             return None;
         }
-        let buffered = || self.buffer.nodes.get(&index.0).copied();
+        let flushed = || self.flushes.iter().rev().find_map(|flush| flush.nodes.get(&index.0));
+        let buffered = || self.buffer.nodes.get(&index.0).or_else(flushed).copied();
         if self.mended {
             // What the cache has may be what the file has.
             return buffered().or_else(|| self.nodes.get(index));
@@ -81,43 +94,67 @@ impl Feed {
             .collect()
     }
 
-    /// The reads that bring `nodes` into memory, with the page that each starts with.
-    pub(crate) fn load_nodes(&self, nodes: &[NodeIndex]) -> (Vec<u64>, Vec<Op>) {
-        let mut groups: Vec<u64> = nodes
-            .iter()
-            .map(|node| NodeCache::page_of(*node) / READ_AHEAD_PAGES * READ_AHEAD_PAGES)
-            .collect();
-        groups.sort_unstable();
-        groups.dedup();
-        let ops = groups
-            .iter()
-            .map(|&page| {
-                let (offset, len) = NodeCache::byte_range(page);
-                let len = len * READ_AHEAD_PAGES as usize;
-                Op::Read { path: self.file(sleep::TREE), offset, len }
-            })
-            .collect();
-        (groups, ops)
+    /// The reads that bring `nodes` into memory, for [`Feed::nodes_loaded`].
+    pub(crate) fn load_nodes(&mut self, nodes: Vec<NodeIndex>) -> (Loading, Vec<Op>) {
+        self.loading += 1;
+        let pages_of = |node: &NodeIndex| {
+            let page = NodeCache::page_of(*node);
+            if node.depth() >= ALONE_FROM_DEPTH {
+                return (page, page + 1);
+            }
+            let first = page / READ_AHEAD_PAGES * READ_AHEAD_PAGES;
+            (first, first + READ_AHEAD_PAGES)
+        };
+        let mut pages: Vec<_> = nodes.iter().map(pages_of).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        let pages: Vec<_> = pages.into_iter().map(|(start, end)| start..end).collect();
+        let read = |pages: &Range<u64>| {
+            let (offset, len) = NodeCache::byte_range(pages.start);
+            let len = len * (pages.end - pages.start) as usize;
+            Op::Read { path: self.file(sleep::TREE), offset, len }
+        };
+        let ops = pages.iter().map(read).collect();
+        (Loading { nodes, pages }, ops)
     }
 
-    /// Takes the answers to [`Feed::load_nodes`].
+    /// Takes the answers to [`Feed::load_nodes`]. What was to be loaded and is not in the file is known as
+    /// lacking from here on.
     ///
     /// # Errors
     ///
     /// The first storage error.
     pub(crate) fn nodes_loaded(
         &mut self,
-        groups: &[u64],
+        loading: &Loading,
         answers: Vec<Result<Answer, StorageError>>,
     ) -> Result<(), StorageError> {
-        for (&group, answer) in groups.iter().zip(answers) {
+        // It may have been opened anew since.
+        self.loading = self.loading.saturating_sub(1);
+        for (pages, answer) in loading.pages.iter().zip(answers) {
             let Answer::Bytes(bytes) = answer? else { continue };
-            let (_, page_len) = NodeCache::byte_range(group);
-            for (page, bytes) in (group..).zip(bytes.chunks(page_len)) {
-                self.nodes.fill(page, bytes, &self.bits);
+            let (_, page_len) = NodeCache::byte_range(pages.start);
+            for (page, bytes) in pages.clone().zip(bytes.chunks(page_len)) {
+                // What is being written may be in the file, in part or as a whole.
+                let flushed = |node: NodeIndex| {
+                    self.flushes.iter().any(|flush| flush.nodes.contains_key(&node.0))
+                };
+                self.nodes.fill(page, bytes, |node| self.bits.has_node(node) && !flushed(node));
             }
         }
+        let lacking: Vec<_> =
+            loading.nodes.iter().filter(|node| self.node(**node).is_none()).collect();
+        if self.lacking.len() + lacking.len() > MAX_LACKING {
+            self.lacking.clear();
+        }
+        self.lacking.extend(lacking);
         Ok(())
+    }
+
+    /// The highest of these nodes that was to be loaded and is not in the file.
+    pub(crate) fn lacking(&self, nodes: &[NodeIndex]) -> Option<NodeIndex> {
+        let lacking = nodes.iter().filter(|node| self.lacking.contains(node));
+        lacking.max_by_key(|node| node.depth()).copied()
     }
 
     /// A file of this feed.

@@ -77,6 +77,8 @@ pub(crate) struct Flush {
     pub(crate) clears: Vec<CommandId>,
     /// Bytes of the blocks.
     pub(crate) bytes: usize,
+    /// Nodes that are written.
+    pub(crate) nodes: BTreeMap<u64, Node>,
     /// The first error among the batches answered so far.
     pub(crate) error: Option<StorageError>,
 }
@@ -255,6 +257,7 @@ impl Feed {
             cleared: buffer.cleared,
             clears: buffer.clears,
             bytes: buffer.bytes,
+            nodes: buffer.nodes,
             error: None,
         });
         batches

@@ -10,9 +10,6 @@ use multifeed_proto::messages::Span;
 
 use super::{After, CommandId, Event, FeedId, Node, NodeError, Outcome, Pending, Task};
 
-/// Times that tree pages are read for one run of blocks.
-const MAX_LOADS: u8 = 3;
-
 /// A clear that is under way.
 #[derive(Debug)]
 pub(super) struct ClearJob {
@@ -21,7 +18,6 @@ pub(super) struct ClearJob {
     blocks: Range<u64>,
     /// Blocks below are done.
     at: u64,
-    loads: u8,
 }
 
 impl Node {
@@ -38,7 +34,7 @@ impl Node {
             return command;
         }
         let at = blocks.start;
-        self.command_on(feed, Pending::Clear(ClearJob { command, feed, blocks, at, loads: 0 }));
+        self.command_on(feed, Pending::Clear(ClearJob { command, feed, blocks, at }));
         command
     }
 
@@ -60,9 +56,9 @@ impl Node {
         }
         loop {
             match feed.clear(job.at..job.blocks.end) {
-                Ok(Some(next)) => (job.at, job.loads) = (next, 0),
+                Ok(Some(next)) => job.at = next,
                 Ok(None) => break,
-                Err(nodes) if nodes.is_empty() || job.loads >= MAX_LOADS => {
+                Err(nodes) if nodes.is_empty() || feed.lacking(&nodes).is_some() => {
                     let feed = feed.short_key();
                     let problem = "its tree lacks a node";
                     self.tell_cleared(id, job.blocks.start..job.at);
@@ -70,9 +66,8 @@ impl Node {
                     return self.fail_clear(&job, NodeError::Damaged { feed, problem });
                 }
                 Err(nodes) => {
-                    job.loads += 1;
-                    let (groups, ops) = feed.load_nodes(&nodes);
-                    self.submit(None, ops, Task::Nodes(id, groups, After::Clear(job)));
+                    let (loading, ops) = feed.load_nodes(nodes);
+                    self.submit(None, ops, Task::Nodes(id, loading, After::Clear(job)));
                     return;
                 }
             }

@@ -223,7 +223,6 @@ impl Node {
             }
         }
         link.held_bytes = link.held_bytes.saturating_sub(bytes);
-        state.loads = 0;
         state.rewind(0);
         state.gave_up |= !blocks.is_empty();
         for &block in &blocks {

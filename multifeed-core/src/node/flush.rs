@@ -16,8 +16,6 @@ use crate::storage::{Answer, BatchId, StorageError};
 
 /// Flushes of one feed that may be under way; while they are, what changes is gathered for the next.
 const MAX_FLUSHES: usize = 2;
-/// Bytes of tree nodes that a feed keeps when memory is short.
-const KEPT_CACHE: usize = 16 * 1024;
 /// Time after which a feed whose storage failed is tried again; doubled as long as nothing can be
 /// stored, so that blocks are not downloaded in vain all the time.
 const RETRY: Duration = Duration::from_secs(5);
@@ -292,7 +290,7 @@ impl Node {
             self.trim_at = self.feeds.next_after(self.trim_at);
             looked += 1;
             if let Some(feed) = self.feeds[self.trim_at].feed_mut() {
-                feed.trim_cache(KEPT_CACHE);
+                feed.trim_cache();
                 self.count_cache(FeedId(self.trim_at as u32));
             }
         }

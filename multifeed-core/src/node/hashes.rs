@@ -23,8 +23,6 @@ use crate::tree::{NodeIndex, proof};
 pub(super) const URGENT: usize = 16;
 /// Blocks looked at for one whose hashes are not known.
 const LOOK_AT: usize = 64;
-/// Times that tree pages are read for one seek.
-const MAX_LOADS: u8 = 64;
 
 /// A seek that waits for peers.
 #[derive(Debug)]
@@ -42,7 +40,6 @@ pub(super) struct SeekJob {
     pub(super) command: CommandId,
     feed: FeedId,
     offset: u64,
-    loads: u8,
 }
 
 impl Node {
@@ -51,29 +48,28 @@ impl Node {
     /// the log not to be that long. Ends by [`Node::cancel`].
     pub fn seek(&mut self, now: Now, feed: FeedId, offset: u64) -> CommandId {
         let command = self.command(now);
-        self.command_on(feed, Pending::Seek(SeekJob { command, feed, offset, loads: 0 }));
+        self.command_on(feed, Pending::Seek(SeekJob { command, feed, offset }));
         command
     }
 
     /// Goes on with a seek. The feed is open.
-    pub(super) fn run_seek(&mut self, mut job: SeekJob) {
+    pub(super) fn run_seek(&mut self, job: SeekJob) {
         let entry = &mut self.feeds[job.feed.0 as usize];
-        let Some(feed) = entry.feed() else { return self.fail_seek(&job, NodeError::Closed) };
+        let Some(feed) = entry.feed_mut() else { return self.fail_seek(&job, NodeError::Closed) };
         let within = match feed.locate(job.offset) {
             Located::At(block, rest) => return self.sought(&job, block, rest),
             Located::End => {
                 let length = feed.length();
                 return self.sought(&job, length, 0);
             }
-            Located::Load(nodes) if nodes.is_empty() || job.loads >= MAX_LOADS => {
+            Located::Load(nodes) if nodes.is_empty() || feed.lacking(&nodes).is_some() => {
                 let feed = feed.short_key();
                 let error = NodeError::Damaged { feed, problem: "its tree lacks a node" };
                 return self.fail_seek(&job, error);
             }
             Located::Load(nodes) => {
-                job.loads += 1;
-                let (groups, ops) = feed.load_nodes(&nodes);
-                self.submit(None, ops, Task::Nodes(job.feed, groups, After::Seek(job)));
+                let (loading, ops) = feed.load_nodes(nodes);
+                self.submit(None, ops, Task::Nodes(job.feed, loading, After::Seek(job)));
                 return;
             }
             Located::Within(blocks) => Some(blocks),
@@ -106,12 +102,7 @@ impl Node {
         let seeks = &self.feeds[id.0 as usize].wishes.seeks;
         let jobs: Vec<SeekJob> = seeks
             .iter()
-            .map(|(command, seek)| SeekJob {
-                command: *command,
-                feed: id,
-                offset: seek.offset,
-                loads: 0,
-            })
+            .map(|(command, seek)| SeekJob { command: *command, feed: id, offset: seek.offset })
             .collect();
         for job in jobs {
             self.run_seek(job);

@@ -58,8 +58,8 @@ impl Node {
             Some(Task::Block(step)) => self.block_answered(step, answers),
             Some(Task::Open(feed)) => self.opening_answered(feed, answers),
             Some(Task::Flush(feed)) => self.flush_answered(feed, id, answers),
-            Some(Task::Nodes(feed, groups, after)) => {
-                self.nodes_answered(feed, id, &groups, after, answers)
+            Some(Task::Nodes(feed, loading, after)) => {
+                self.nodes_answered(feed, id, &loading, after, answers)
             }
             Some(Task::Serve(connection, channel)) => {
                 self.serve_answered(connection, channel, Some(id), answers)

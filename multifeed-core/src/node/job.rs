@@ -14,8 +14,6 @@ use crate::tree::{NodeIndex, RemoteTree};
 
 /// Blocks this close in the data file are read together.
 const GAP: u64 = 4096;
-/// Times that tree pages are read to find one byte: once for each level of the tree.
-const MAX_SEEK_LOADS: u8 = 64;
 
 /// One turn of a channel: requests that are being answered.
 #[derive(Debug)]
@@ -69,8 +67,7 @@ impl Channel {
                 continue;
             }
             match feed.locate(bytes) {
-                Located::Load(nodes) if !nodes.is_empty() && self.seek_loads < MAX_SEEK_LOADS => {
-                    self.seek_loads += 1;
+                Located::Load(nodes) if !nodes.is_empty() && feed.lacking(&nodes).is_none() => {
                     return nodes;
                 }
                 Located::At(..) if self.last_bytes == bytes => {
@@ -86,7 +83,6 @@ impl Channel {
                     request.bytes = 0;
                 }
             }
-            self.seek_loads = 0;
             place += 1;
         }
         Vec::new()

@@ -203,8 +203,6 @@ pub(super) struct Channel {
     pub(super) held: BTreeMap<u64, Vec<Data>>,
     /// The batch that reads tree pages for the first answer of the inbox.
     pub(super) loading: Option<BatchId>,
-    /// Times that pages were read for it.
-    pub(super) loads: u8,
     /// Requests were given up: nodes that they were to bring never came.
     pub(super) gave_up: bool,
     /// Blocks whose answers proved nothing twice, since the last one that was taken, where no request was given up.
@@ -226,8 +224,6 @@ pub(super) struct Channel {
     pub(super) failures: u8,
     /// Byte that the peer looked for last.
     pub(super) last_bytes: u64,
-    /// Times that tree pages were read for the byte that it looks for.
-    pub(super) seek_loads: u8,
     /// Blocks sent and not acknowledged.
     pub(super) unacked: Ranges,
     /// Ranges of blocks in all of these, as counted last.
@@ -452,7 +448,6 @@ impl Channel {
             inbox: VecDeque::new(),
             held: BTreeMap::new(),
             loading: None,
-            loads: 0,
             gave_up: false,
             vain: 0,
             here: 0,
@@ -465,7 +460,6 @@ impl Channel {
             job: None,
             failures: 0,
             last_bytes: 0,
-            seek_loads: 0,
             unacked: Ranges::default(),
             counted_ranges: 0,
             barrier: Barrier::None,

@@ -16,8 +16,6 @@ use crate::format::sleep;
 use crate::storage::{Answer, Op, StorageError};
 use crate::tree::NodeIndex;
 
-/// Times that nodes are loaded before those that are not there count as unreadable.
-const LOADS: u8 = 4;
 /// Steps of one job.
 const MAX_STEPS: u8 = 200;
 /// Steps of all jobs of one feed.
@@ -34,7 +32,6 @@ pub(super) struct Mend {
     pub(super) then: Then,
     /// The data file ends before the block does.
     short: bool,
-    loads: u8,
     steps: u8,
 }
 
@@ -54,7 +51,7 @@ impl Mend {
         block: Option<(u64, Place)>,
         then: Then,
     ) -> Self {
-        Self { feed, node, block, then, short: false, loads: 0, steps: 0 }
+        Self { feed, node, block, then, short: false, steps: 0 }
     }
 
     /// The data file ends before the block does, or not.
@@ -72,7 +69,7 @@ impl Node {
             return self.give_up_mending(job);
         }
         loop {
-            job.steps += 1;
+            job.steps = job.steps.saturating_add(1);
             let id = job.feed;
             let Some(feed) = self.feeds[id.0 as usize].feed_mut() else {
                 return self.end_mend(job, Some(NodeError::Closed));
@@ -84,19 +81,18 @@ impl Node {
                     None => self.end_mend(job, None),
                 };
             }
-            let complete = job.loads >= LOADS;
             let above = match feed.prove(job.node) {
-                Proven::Load(nodes) if !complete => return self.load_for(job, &nodes),
-                Proven::Load(nodes) => {
-                    // Those that are not there are not in the file either.
-                    let top = nodes.into_iter().max_by_key(|node| node.depth());
-                    let top = top.unwrap_or(job.node);
-                    match feed.prove(top.parent()) {
+                Proven::Load(nodes) => match feed.lacking(&nodes) {
+                    None => return self.load_for(job, nodes),
+                    Some(top) => match feed.prove(top.parent()) {
                         Proven::Broken(above) => Ok(above),
                         Proven::Yes => Ok(top.parent()),
+                        Proven::Load(nodes) if feed.lacking(&nodes).is_none() => {
+                            return self.load_for(job, nodes);
+                        }
                         Proven::Open | Proven::Load(_) => Err(top),
-                    }
-                }
+                    },
+                },
                 Proven::Broken(above) => Ok(above),
                 Proven::Yes => return self.tree_is_right(job, true),
                 Proven::Open => return self.tree_is_right(job, false),
@@ -105,11 +101,11 @@ impl Node {
                 return self.give_up_mending(job);
             }
             let healed = match above {
-                Ok(above) => feed.heal(above, self.config.max_block, complete),
+                Ok(above) => feed.heal(above, self.config.max_block),
                 Err(top) => feed.forget(&[top]),
             };
             match healed {
-                Heal::Load(nodes) => return self.load_for(job, &nodes),
+                Heal::Load(nodes) => return self.load_for(job, nodes),
                 Heal::Read { above, offset, len } => {
                     let path = feed.file(sleep::DATA);
                     let read = Op::Read { path, offset, len };
@@ -120,18 +116,17 @@ impl Node {
                 Heal::Hopeless => return self.give_up_mending(job),
             }
             // What was read is to be read again.
-            (job.block, job.loads) = (None, 0);
+            job.block = None;
         }
     }
 
-    fn load_for(&mut self, mut job: Mend, nodes: &[NodeIndex]) {
-        job.loads += 1;
+    fn load_for(&mut self, job: Mend, nodes: Vec<NodeIndex>) {
         let id = job.feed;
-        let Some(feed) = self.feeds[id.0 as usize].feed() else {
+        let Some(feed) = self.feeds[id.0 as usize].feed_mut() else {
             return self.end_mend(job, Some(NodeError::Closed));
         };
-        let (groups, ops) = feed.load_nodes(nodes);
-        self.submit(None, ops, Task::Nodes(id, groups, After::Mend(job)));
+        let (loading, ops) = feed.load_nodes(nodes);
+        self.submit(None, ops, Task::Nodes(id, loading, After::Mend(job)));
     }
 
     /// The blocks of two leaves were read.
@@ -149,7 +144,7 @@ impl Node {
         let Some(feed) = self.feeds[job.feed.0 as usize].feed_mut() else {
             return self.end_mend(job, Some(NodeError::Closed));
         };
-        (job.block, job.loads) = (None, 0);
+        job.block = None;
         match feed.heal_leaves(above, &bytes) {
             Heal::Done(lost) => {
                 self.tree_healed(job.feed, &lost);
@@ -174,9 +169,9 @@ impl Node {
         };
         feed.forget_cursor();
         match feed.place(block) {
-            Err(nodes) if !nodes.is_empty() && job.loads < LOADS => {
+            Err(nodes) if !nodes.is_empty() && feed.lacking(&nodes).is_none() => {
                 job.block = Some((block, read_at));
-                return self.load_for(job, &nodes);
+                return self.load_for(job, nodes);
             }
             // Mended meanwhile: it is to be read again.
             Ok(place) if place != read_at => return self.end_mend(job, None),
@@ -242,7 +237,6 @@ impl Node {
             Then::Verify(id, channel) => {
                 if let Some(state) = self.channel_mut(id, channel) {
                     state.loading = None;
-                    state.loads = 0;
                 }
                 self.to_verify.push_back((id, channel));
                 self.touch_channel(id, channel);

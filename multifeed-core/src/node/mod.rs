@@ -207,7 +207,7 @@ enum Task {
     Open(FeedId),
     Flush(FeedId),
     /// Tree pages: the feed, the first page of each read, and who waits.
-    Nodes(FeedId, Vec<u64>, After),
+    Nodes(FeedId, crate::feed::Loading, After),
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
     Fork(fault::ForkFound),

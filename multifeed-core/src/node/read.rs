@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::mend::{Mend, Then};
 use super::{After, CommandId, FeedId, Node, NodeError, Outcome, Pending, Task};
-use crate::feed::Place;
+use crate::feed::{Loading, Place};
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op, StorageError};
 use crate::tree::{self, NodeIndex};
@@ -16,8 +16,6 @@ use crate::tree::{self, NodeIndex};
 const MAX_READ: usize = 16 * 1024 * 1024;
 /// Blocks of one read.
 const MAX_BLOCKS: u64 = 65_536;
-/// Times that tree nodes are read for one block: others may have pushed them out of the cache.
-const MAX_LOADS: u8 = 4;
 
 /// Blocks that are being read.
 #[derive(Debug)]
@@ -36,8 +34,6 @@ pub(super) struct ReadJob {
     total: u64,
     /// [`Entry::cleared`](super::entry::Entry) when the blocks were read.
     cleared: u64,
-    /// The block whose tree nodes were read last, and how often.
-    loaded: (u64, u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +64,6 @@ impl ReadJob {
             hashes: Vec::new(),
             total: 0,
             cleared: 0,
-            loaded: (0, 0),
         }
     }
 
@@ -145,24 +140,21 @@ impl Node {
                     job.total += place.size;
                     job.sizes.push(place.size as usize);
                 }
-                Err(nodes) if nodes.is_empty() || job.loaded == (block, MAX_LOADS) => {
+                Err(nodes) if nodes.is_empty() || feed.lacking(&nodes).is_some() => {
                     // What is before it is sound; the next call tells what is wrong with it.
                     if !job.sizes.is_empty() {
                         break;
                     }
                     let lost =
                         Some((block, Place { offset: 0, size: 0 })).filter(|_| nodes.is_empty());
-                    let node = nodes.first().copied().unwrap_or(NodeIndex::leaf(block));
-                    job.loaded = (0, 0);
+                    let node = feed.lacking(&nodes).unwrap_or(NodeIndex::leaf(block));
                     let id = job.feed;
                     return self.run_mend(Mend::new(id, node, lost, Then::Read(job)));
                 }
                 Err(nodes) => {
-                    let again = if job.loaded.0 == block { job.loaded.1 } else { 0 };
-                    job.loaded = (block, again + 1);
-                    let (groups, ops) = feed.load_nodes(&nodes);
+                    let (loading, ops) = feed.load_nodes(nodes);
                     let id = job.feed;
-                    self.submit(None, ops, Task::Nodes(id, groups, After::Read(job)));
+                    self.submit(None, ops, Task::Nodes(id, loading, After::Read(job)));
                     return;
                 }
             }
@@ -255,13 +247,13 @@ impl Node {
         &mut self,
         id: FeedId,
         batch: BatchId,
-        groups: &[u64],
+        loading: &Loading,
         after: After,
         answers: Vec<Result<Answer, StorageError>>,
     ) {
         let mut result = Ok(());
         if let Some(feed) = self.feeds[id.0 as usize].feed_mut() {
-            result = feed.nodes_loaded(groups, answers);
+            result = feed.nodes_loaded(loading, answers);
             self.count_cache(id);
         }
         match after {

@@ -34,8 +34,9 @@ const TURN: usize = 64;
 const TURN_BYTES: u64 = 512 * 1024;
 /// Times that requests are tried again, one every half second, before the blocks are taken back.
 const TRIES: u8 = 6;
-/// Times that tree pages are read for one turn: nodes, then what proves them.
-const MAX_LOADS: u8 = 5;
+/// Times that tree pages are read for all requests of a turn: then they do not fit into memory together, and
+/// half of them wait.
+const MAX_LOADS: u8 = 4;
 impl Node {
     pub(super) fn requested(&mut self, id: ConnectionId, channel: ChannelId, request: Request) {
         self.reset_barrier(id, channel);
@@ -74,8 +75,6 @@ impl Node {
             }
             let Some(link) = self.links.get_mut(&id) else { return };
             let Some(state) = link.channels.get_mut(&channel) else { continue };
-            // Requests for a feed that is not open yet wait; its opening brings the channel back.
-            let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
             // What could not be read is tried alone, so that it holds up nothing else.
             let mut turn = if state.failures == 0 { TURN } else { 1 };
             if gate == Gate::Hashes {
@@ -87,19 +86,10 @@ impl Node {
                     continue;
                 }
             }
-            let waiting = state.parked.len();
-            let missing = state.find_bytes(feed, waiting.min(turn));
-            let dropped = waiting - state.parked.len();
-            link.parked -= dropped;
-            if !missing.is_empty() {
-                let (groups, ops) = feed.load_nodes(&missing);
-                let id_of_feed = state.feed;
-                let after = After::Serve(id, channel);
-                let batch = Some(self.submit(None, ops, Task::Nodes(id_of_feed, groups, after)));
-                self.keep_job(id, channel, Job { batch, ..Job::new(Vec::new()) });
-                continue;
-            }
-            let count = waiting.min(turn) - dropped;
+            let Some(count) = self.find_bytes(id, channel, turn) else { continue };
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(state) = link.channels.get_mut(&channel) else { continue };
+            let Some(feed) = self.feeds[state.feed.0 as usize].feed() else { continue };
             link.parked -= count;
             let items = state
                 .parked
@@ -122,6 +112,28 @@ impl Node {
         }
     }
 
+    /// Finds the blocks of those of the first `turn` requests that ask for a byte; how many requests that
+    /// leaves. `None` while tree pages are read for it, and while the feed is not open: its opening brings the
+    /// channel back.
+    fn find_bytes(&mut self, id: ConnectionId, channel: ChannelId, turn: usize) -> Option<usize> {
+        let link = self.links.get_mut(&id)?;
+        let state = link.channels.get_mut(&channel)?;
+        let feed_id = state.feed;
+        let feed = self.feeds[feed_id.0 as usize].feed_mut()?;
+        let waiting = state.parked.len();
+        let missing = state.find_bytes(feed, waiting.min(turn));
+        let dropped = waiting - state.parked.len();
+        link.parked -= dropped;
+        if missing.is_empty() {
+            return Some(waiting.min(turn) - dropped);
+        }
+        let (loading, ops) = feed.load_nodes(missing);
+        let after = After::Serve(id, channel);
+        let batch = Some(self.submit(None, ops, Task::Nodes(feed_id, loading, after)));
+        self.keep_job(id, channel, Job { batch, ..Job::new(Vec::new()) });
+        None
+    }
+
     /// Finds the nodes and places of a job, and reads what is missing or, at last, the blocks.
     fn go_on(&mut self, id: ConnectionId, channel: ChannelId, mut job: Job) {
         let Some(feed_id) = self.feed_of(id, channel) else { return };
@@ -135,15 +147,16 @@ impl Node {
         let max_block = self.config.max_block as u64;
         job.items.retain_mut(|item| match item.prepare(feed, max_block) {
             Ready::Yes => true,
-            Ready::Load(nodes) if job.loads < MAX_LOADS => {
-                missing.extend(nodes);
-                true
-            }
-            Ready::Load(nodes) => {
-                let leaf = NodeIndex::leaf(item.request.index);
-                damaged.push((item.request, nodes.first().copied().unwrap_or(leaf), None));
-                false
-            }
+            Ready::Load(nodes) => match feed.lacking(&nodes) {
+                None => {
+                    missing.extend(nodes);
+                    true
+                }
+                Some(node) => {
+                    damaged.push((item.request, node, None));
+                    false
+                }
+            },
             Ready::Damaged(node, block) => {
                 damaged.push((item.request, node, block));
                 false
@@ -157,10 +170,15 @@ impl Node {
             return self.park_again(id, channel, job.items);
         };
         if !missing.is_empty() {
-            job.loads += 1;
-            let (groups, ops) = feed.load_nodes(&missing);
+            if job.loads >= MAX_LOADS && job.items.len() > 1 {
+                let rest = job.items.split_off(job.items.len() / 2);
+                self.park_again(id, channel, rest);
+                return self.go_on(id, channel, job);
+            }
+            job.loads = job.loads.saturating_add(1);
+            let (loading, ops) = feed.load_nodes(missing);
             let after = After::Serve(id, channel);
-            job.batch = Some(self.submit(None, ops, Task::Nodes(feed_id, groups, after)));
+            job.batch = Some(self.submit(None, ops, Task::Nodes(feed_id, loading, after)));
             self.keep_job(id, channel, job);
             return;
         }
@@ -215,6 +233,8 @@ impl Node {
             .and_then(|state| state.job.take_if(|job| job.batch == Some(batch)));
         let Some(job) = job else { return };
         match result {
+            // At once, while what was read is in memory.
+            Ok(()) if job.items.is_empty() && self.find_bytes(id, channel, TURN).is_none() => {}
             Ok(()) => self.go_on(id, channel, job),
             Err(error) => self.serve_failed(id, channel, job, error.into()),
         }

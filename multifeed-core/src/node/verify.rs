@@ -8,16 +8,12 @@ use multifeed_proto::messages::Data;
 use super::compare::Compare;
 use super::mend::{Mend, Then};
 use super::select::Scope;
-use super::{After, ConnectionId, Node, NodeError, Task};
-use crate::feed::{Proven, short};
+use super::{After, ConnectionId, Node, Task};
+use crate::feed::Proven;
 use crate::format::forked::Head;
 use crate::storage::{BatchId, StorageError};
 use crate::tree::proof::{self, Proof, Unverified};
 use crate::tree::{Node as TreeNode, NodeIndex};
-
-/// Times that tree pages are read for one answer: its nodes, the sizes of the blocks before it, what proves
-/// our own nodes.
-const MAX_LOADS: u8 = 8;
 
 /// What became of one answer.
 pub(super) enum Verdict {
@@ -106,7 +102,6 @@ impl Node {
                 return;
             }
             let Some(data) = state.inbox.pop_front() else { return };
-            let loads = core::mem::take(&mut state.loads);
             let block = data.index;
             let hash = data.value.is_none();
             let bytes = data.value.as_ref().map_or(0, bytes::Bytes::len);
@@ -139,27 +134,22 @@ impl Node {
                     }
                     self.touch_channel(id, channel);
                 }
-                Verdict::Load(nodes) if loads >= MAX_LOADS => {
-                    if let Some(state) = self.channel_mut(id, channel) {
-                        state.loading = Some(BatchId(u64::MAX));
-                        state.inbox.push_front(data);
-                    }
-                    let Some(node) = nodes.first().copied() else {
-                        let feed = short(&self.feeds[feed_id.0 as usize].key);
-                        let problem = "its tree file lacks nodes that its bitfield tells of";
-                        return self.feed_broken(feed_id, NodeError::Damaged { feed, problem });
-                    };
-                    let then = Then::Verify(id, channel);
-                    return self.run_mend(Mend::new(feed_id, node, None, then));
-                }
                 Verdict::Load(nodes) => {
-                    let Some(feed) = self.feeds[feed_id.0 as usize].feed() else { return };
-                    let (groups, ops) = feed.load_nodes(&nodes);
+                    let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else { return };
+                    if let Some(node) = feed.lacking(&nodes) {
+                        if let Some(state) = self.channel_mut(id, channel) {
+                            // No batch has this number: the end of the mending brings the channel back.
+                            state.loading = Some(BatchId(u64::MAX));
+                            state.inbox.push_front(data);
+                        }
+                        let then = Then::Verify(id, channel);
+                        return self.run_mend(Mend::new(feed_id, node, None, then));
+                    }
+                    let (loading, ops) = feed.load_nodes(nodes);
                     let after = After::Verify(id, channel);
-                    let batch = self.submit(None, ops, Task::Nodes(feed_id, groups, after));
+                    let batch = self.submit(None, ops, Task::Nodes(feed_id, loading, after));
                     if let Some(state) = self.channel_mut(id, channel) {
                         state.loading = Some(batch);
-                        state.loads = loads + 1;
                         state.inbox.push_front(data);
                     }
                     return;
@@ -201,7 +191,6 @@ impl Node {
                 }
                 Verdict::Broken(above) => {
                     if let Some(state) = self.channel_mut(id, channel) {
-                        // No batch has this number: the end of the mending brings the channel back.
                         state.loading = Some(BatchId(u64::MAX));
                         state.inbox.push_front(data);
                     }

@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Bitfield, Node, NodeIndex};
+use super::{Node, NodeIndex};
 use crate::format::sleep;
 
 /// Nodes in a page of the cache.
@@ -72,17 +72,17 @@ impl NodeCache {
         });
     }
 
-    /// Takes in what the tree file has at [`Self::byte_range`] of `page`, as far as `held` says that it
-    /// counts. What is present is not overwritten: it may be newer than the file.
+    /// Takes in what the tree file has at [`Self::byte_range`] of `page`, as far as `counts` says that it
+    /// does. What is present is not overwritten: it may be newer than the file.
     ///
     /// `bytes` may end early. Entries that cannot be nodes (all zeros, or a size that no node can
     /// have) are left out: a node that is held and not present afterwards is missing in the file.
-    pub fn fill(&mut self, page: u64, bytes: &[u8], held: &Bitfield) {
+    pub fn fill(&mut self, page: u64, bytes: &[u8], counts: impl Fn(NodeIndex) -> bool) {
         let first = page.saturating_mul(CACHE_PAGE_NODES);
         let entries = bytes.chunks_exact(sleep::TREE_ENTRY_BYTES).take(CACHE_PAGE_NODES as usize);
         let wanted = |slot: usize, bytes: &[u8]| {
             let node = NodeIndex(first.saturating_add(slot as u64));
-            held.has_node(node) && sleep::read_node(node, bytes).is_some()
+            counts(node) && sleep::read_node(node, bytes).is_some()
         };
         self.change(page, |page| {
             for (slot, bytes) in entries.enumerate() {

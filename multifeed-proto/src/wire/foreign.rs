@@ -32,12 +32,16 @@ pub(super) fn service(first: &[u8]) -> Option<&'static str> {
 /// What sent this in place of a handshake, when it is certain that it is none.
 pub(super) fn nature(first: &[u8]) -> Option<&'static str> {
     let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
-    let text = || first.len() >= 4 && first.iter().take(TEXT).all(printable);
+    // Its first byte and some of the others of a message of ours may be printable by chance.
+    let least = if matches!(first, [58 | 122, ..]) { LONG_TEXT } else { TEXT };
+    let text = || first.len() >= least && first.iter().take(LONG_TEXT).all(printable);
     service(first).or_else(|| text().then_some("a protocol of text lines"))
 }
 
-/// Bytes that must be text.
-const TEXT: usize = 16;
+/// Bytes that must be there, all of them text: those of a Noise key are so once in 10^13 times.
+const LONG_TEXT: usize = 32;
+/// The same where the first of them begins no message of ours.
+const TEXT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -61,5 +65,18 @@ mod tests {
         assert_eq!(nature(b"hello, who is there?\n"), Some("a protocol of text lines"));
         assert_eq!(nature(b"\x3a\x01\x02\x03"), None);
         assert_eq!(nature(b"ab"), None);
+        assert_eq!(nature(b"what?"), Some("a protocol of text lines"));
+    }
+    #[test]
+    fn a_handshake_that_is_cut_off_behind_bytes_that_look_like_text_is_no_text() {
+        for message in [&b"zaB,"[..], b"z0123456789 abcdefghijk", b":~~~"] {
+            for len in 0..message.len() {
+                assert_eq!(nature(&message[..len]), None, "{len} bytes of {message:?}");
+            }
+        }
+        assert_eq!(
+            nature(b"zounds, says somebody who is no multifeed\n"),
+            Some("a protocol of text lines")
+        );
     }
 }

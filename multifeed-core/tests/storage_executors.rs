@@ -392,3 +392,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_write_below_a_file_fails_and_leaves_no_folder() {
+    let below = || FilePath::new(&["d/a/x"]);
+    on_both(|store| {
+        store.write("d", 0, b"a file");
+        let data = b"x".to_vec().into();
+        assert!(store.try_op(Op::Write { path: below(), offset: 0, data }).is_err());
+        assert!(store.try_op(Op::Rename { from: path("d"), to: below() }).is_err());
+        assert_eq!(store.all("d"), bytes(b"a file"));
+        store.op(Op::Remove { path: path("d") });
+        for name in ["d", "d/a"] {
+            let list = Op::List { path: FilePath::new(&[name]) };
+            assert_eq!(store.op(list), Answer::NotFound, "{name}");
+        }
+    });
+}

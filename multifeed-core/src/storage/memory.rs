@@ -240,14 +240,11 @@ impl Memory {
         if self.folders.contains(path) || *path == FilePath::root() {
             return Err(StorageErrorKind::NotAFile(NotAFile::Folder));
         }
-        let mut above = path.parent();
-        while let Some(folder) = above {
-            if self.files.contains_key(&folder) {
-                return Err(io("not a folder"));
-            }
-            above = folder.parent();
-            self.folders.insert(folder);
+        let above: Vec<_> = core::iter::successors(path.parent(), FilePath::parent).collect();
+        if above.iter().any(|folder| self.files.contains_key(folder)) {
+            return Err(io("not a folder"));
         }
+        self.folders.extend(above);
         Ok(self.files.entry(path.clone()).or_default())
     }
 

@@ -75,9 +75,10 @@ fn a_tree_that_cannot_be_read_while_downloading_is_told_and_tried_again_later() 
 fn a_tree_that_cannot_be_read_for_long_is_not_called_damaged() {
     let (mut sim, wire) = unreadable_tree();
     sim.pass(Duration::from_secs(200));
+    let (_, left) = sim.parties[1].unreadable.unwrap();
+    assert!(u32::MAX - left > 4, "{} tries", u32::MAX - left);
     let events = &sim.parties[1].events;
-    let tries = events.iter().filter(|event| matches!(event, Event::FeedFailed { .. })).count();
-    assert!(tries > 4, "{tries} tries");
+    assert!(events.iter().any(|event| matches!(event, Event::FeedFailed { .. })));
     let damaged = |event: &&Event| {
         matches!(event, Event::FeedFailed { error: NodeError::Damaged { .. }, .. })
     };

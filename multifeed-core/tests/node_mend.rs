@@ -262,11 +262,9 @@ fn written_long(blocks: u64) -> (Memory, FeedKey, FilePath) {
 #[track_caller]
 fn all_is_well(sim: &mut Sim, key: &FeedKey, blocks: u64, what: &str) {
     for at in 0..sim.parties.len() {
-        let damage = |event: &&Event| match event {
-            Event::FeedHealth { health, .. } => *health != Health::Sound,
-            Event::FeedFailed { .. } => true,
-            _ => false,
-        };
+        let unwell = |event: &&Event| matches!(event, Event::FeedHealth { health, .. } if *health != Health::Sound);
+        let failed = |event: &&Event| matches!(event, Event::FeedFailed { .. });
+        let damage = |event: &&Event| unwell(event) || failed(event);
         let damage: Vec<_> = sim.parties[at].events.iter().filter(damage).collect();
         assert!(damage.is_empty(), "{what}, party {at}: {damage:?}");
         let feed = find(sim, at, key);

@@ -24,19 +24,35 @@ pub(crate) enum Proven {
 }
 
 impl Feed {
+    /// A node that is true, if that is known or takes one look at those around it in memory.
+    pub(crate) fn proven(&mut self, node: NodeIndex) -> Option<Node> {
+        if self.mended {
+            return None;
+        }
+        if let Some(found) = self.nodes.proven(node) {
+            return Some(found);
+        }
+        let [found, other, above] = self.nodes.below_proven(node)?;
+        if hash::parent(&found, &other) != Some(above) {
+            return None;
+        }
+        self.nodes.set_proven(node);
+        Some(found)
+    }
+
     /// Proves a node that is held.
     pub(crate) fn prove(&mut self, node: NodeIndex) -> Proven {
         if self.nodes.is_proven(node) {
             return Proven::Yes;
         }
-        if !self.bits.has_node(node) {
+        let mut here = self.node(node);
+        if here.is_none() && !self.bits.has_node(node) {
             return Proven::Open;
         }
         // Each with its sibling and the node above.
         let mut way: Vec<(NodeIndex, [Option<Node>; 3])> = Vec::new();
         let mut missing = Vec::new();
         let mut at = node;
-        let mut here = self.node(at);
         let mut result = Proven::Yes;
         loop {
             if let Some(root) = self.roots.iter().find(|root| root.index == at.0).copied() {
@@ -50,12 +66,13 @@ impl Feed {
                 break;
             }
             let (above, beside) = (at.parent(), at.sibling());
-            if above == at || !self.bits.has_node(above) || !self.bits.has_node(beside) {
+            let [sibling, parent] = [beside, above].map(|node| self.node(node));
+            let held = |node, there: Option<Node>| there.is_some() || self.bits.has_node(node);
+            if above == at || !held(above, parent) || !held(beside, sibling) {
                 missing.extend(Some(at).filter(|_| here.is_none()));
                 result = Proven::Open;
                 break;
             }
-            let (sibling, parent) = (self.node(beside), self.node(above));
             missing.extend(Some(at).filter(|_| here.is_none()));
             missing.extend(Some(beside).filter(|_| sibling.is_none()));
             way.push((at, [here, sibling, parent]));
@@ -75,7 +92,6 @@ impl Feed {
                 return Proven::Broken(child.parent());
             }
             self.nodes.set_proven(child);
-            self.nodes.set_proven(child.sibling());
         }
         result
     }

@@ -65,6 +65,19 @@ impl Feed {
             }
             None => return Err(Vec::new()),
         };
+        self.place_with(block, size)
+    }
+
+    /// Where the block of a leaf is.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Feed::place`].
+    pub(crate) fn place_of(&mut self, leaf: &Node) -> Result<Place, Vec<NodeIndex>> {
+        self.place_with(NodeIndex(leaf.index).blocks().start, leaf.size)
+    }
+
+    fn place_with(&mut self, block: u64, size: u64) -> Result<Place, Vec<NodeIndex>> {
         let offset = self.offset_with(block, &[])?;
         self.cursor = (block + 1, offset + size);
         Ok(Place { offset, size })
@@ -95,8 +108,10 @@ impl Feed {
     }
 
     /// The reads that bring `nodes` into memory, for [`Feed::nodes_loaded`].
-    pub(crate) fn load_nodes(&mut self, nodes: Vec<NodeIndex>) -> (Loading, Vec<Op>) {
+    pub(crate) fn load_nodes(&mut self, mut nodes: Vec<NodeIndex>) -> (Loading, Vec<Op>) {
         self.loading += 1;
+        nodes.sort_unstable();
+        nodes.dedup();
         let pages_of = |node: &NodeIndex| {
             let page = NodeCache::page_of(*node);
             if node.depth() >= ALONE_FROM_DEPTH {

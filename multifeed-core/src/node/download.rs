@@ -5,7 +5,6 @@
 //! (speculative digests): so proofs stay as short as if the requests had been made one by one.
 //! An answer that comes before one that it builds on is held, see `verify`.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use multifeed_proto::ChannelId;
@@ -162,12 +161,13 @@ impl Node {
         let EntryState::Open(feed) = &entry.state else { return false };
         let Some(peer) = link.connection.peer(channel) else { return false };
         let remote = peer.remote();
-        let has =
-            |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains_key(&node.0);
-        let bit_length = feed.bits.tree_bit_length().max(peer.remote_length() * 2);
+        let has = |node: NodeIndex| feed.bits.has_node(node) || state.promised.contains(node);
+        // No node beyond is held.
+        let bit_length = 2 * feed.length().max(peer.remote_length());
         let nodes = proof::digest(has, block, bit_length);
         let expected = proof::expected_nodes(block, has, |blocks| remote.contains_all(blocks));
-        let promised = promise(&mut state.promised, block, &expected);
+        let mut promised = expected;
+        promised.retain(|node| state.promised.insert(*node, block));
         let request = Request { index: block, bytes: 0, hash: false, nodes };
         if link.connection.request(channel, request).is_err() {
             return false;
@@ -193,9 +193,9 @@ impl Node {
         state.here -= usize::from(flight.here);
         let (feed, waiting) = (state.feed, state.inbox.len());
         for node in flight.promised {
-            state.promised.remove(&node);
+            state.promised.remove(node);
             // Whoever waited for it has it by now, or must wait for something else.
-            state.inbox.extend(state.held.remove(&node).into_iter().flatten());
+            state.inbox.extend(state.held.remove(&node.0).into_iter().flatten());
         }
         if state.inbox.len() > waiting {
             self.to_verify.push_back((id, channel));
@@ -326,16 +326,4 @@ pub(super) fn next_block(
             }
         };
     }
-}
-
-/// Notes which nodes the answer for `block` is counted on for; gives those that no earlier one brings.
-fn promise(promised: &mut BTreeMap<u64, u64>, block: u64, expected: &[NodeIndex]) -> Vec<u64> {
-    let mut fresh = Vec::new();
-    for node in expected {
-        promised.entry(node.0).or_insert_with(|| {
-            fresh.push(node.0);
-            block
-        });
-    }
-    fresh
 }

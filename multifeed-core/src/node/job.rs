@@ -9,8 +9,8 @@ use super::link::Channel;
 use crate::feed::{Feed, Located, Place, Proven};
 use crate::format::sleep;
 use crate::storage::{Answer, BatchId, Op};
+use crate::tree::NodeIndex;
 use crate::tree::proof::{self, ProofPlan};
-use crate::tree::{NodeIndex, RemoteTree};
 
 /// Blocks this close in the data file are read together.
 const GAP: u64 = 4096;
@@ -98,6 +98,37 @@ pub(super) enum Ready {
     Damaged(NodeIndex, Option<(u64, Place)>),
 }
 
+impl Ready {
+    fn broken(above: NodeIndex) -> Self {
+        Self::Damaged(above.left_child().unwrap_or(above), None)
+    }
+}
+
+/// A node that is held, proven as far as something tells; notes what must be loaded for it.
+///
+/// # Errors
+///
+/// The node that what is below it does not fit.
+fn proven(
+    feed: &mut Feed,
+    node: NodeIndex,
+    missing: &mut Vec<NodeIndex>,
+) -> Result<Option<TreeNode>, NodeIndex> {
+    if let Some(found) = feed.proven(node) {
+        return Ok(Some(found));
+    }
+    match feed.prove(node) {
+        Proven::Broken(above) => return Err(above),
+        Proven::Load(nodes) => missing.extend(nodes),
+        Proven::Yes | Proven::Open => {
+            let found = feed.node(node);
+            missing.extend(Some(node).filter(|_| found.is_none()));
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 impl Item {
     /// Takes the nodes of its proof from memory, proven, and finds its block.
     pub(super) fn prepare(&mut self, feed: &mut Feed, max_block: u64) -> Ready {
@@ -105,15 +136,26 @@ impl Item {
         let leaf = NodeIndex::leaf(index);
         self.nodes.clear();
         let mut missing = Vec::new();
-        for &node in &self.plan.nodes {
-            match feed.node(node) {
-                Some(node) => self.nodes.push(node),
-                None => missing.push(node),
+        // From the top: each is beside the way, so that its parent was proven with the one before.
+        for &node in self.plan.nodes.iter().rev() {
+            match proven(feed, node, &mut missing) {
+                Ok(found) => self.nodes.extend(found),
+                Err(above) => return Ready::broken(above),
             }
         }
+        self.nodes.reverse();
         let with_block = !self.request.hash;
+        let mut found = None;
         if with_block {
-            match feed.place(index) {
+            found = match proven(feed, leaf, &mut missing) {
+                Ok(found) => found,
+                Err(above) => return Ready::broken(above),
+            };
+            let place = match &found {
+                Some(leaf) => feed.place_of(leaf),
+                None => feed.place(index),
+            };
+            match place {
                 Ok(place) => self.place = place,
                 Err(nodes) if nodes.is_empty() => {
                     return Ready::Damaged(leaf, Some((index, Place { offset: 0, size: 0 })));
@@ -124,22 +166,10 @@ impl Item {
         if !missing.is_empty() {
             return Ready::Load(missing);
         }
-        for node in self.plan.nodes.iter().copied().chain(with_block.then_some(leaf)) {
-            match feed.prove(node) {
-                Proven::Yes | Proven::Open => {}
-                Proven::Load(nodes) => missing.extend(nodes),
-                Proven::Broken(above) => {
-                    return Ready::Damaged(above.left_child().unwrap_or(above), None);
-                }
-            }
-        }
-        if !missing.is_empty() {
-            return Ready::Load(missing);
-        }
         if with_block && self.place.size > max_block {
             return Ready::Damaged(leaf, Some((index, self.place)));
         }
-        self.leaf = feed.node(leaf).map_or([0; 32], |leaf| leaf.hash);
+        self.leaf = found.map_or([0; 32], |leaf| leaf.hash);
         Ready::Yes
     }
 }
@@ -190,9 +220,8 @@ pub(super) fn plan(feed: &Feed, request: &Request) -> Option<ProofPlan> {
     if request.index >= feed.length() || !(request.hash || feed.has(request.index)) {
         return None;
     }
-    let mut claims = RemoteTree::new();
     let Request { index, hash, nodes, .. } = *request;
-    proof::plan_below(&feed.bits, &mut claims, index, hash, nodes, feed.stored_length()).ok()
+    proof::plan_below(&feed.bits, index, hash, nodes, feed.stored_length()).ok()
 }
 
 /// Cuts the block of a request out of what was read.

@@ -20,6 +20,7 @@ use super::turns::Turns;
 use super::{FeedId, MultifeedId, NodeConfig, ReplicationOptions};
 use crate::ranges::Ranges;
 use crate::storage::BatchId;
+use crate::tree::{NodeIndex, Promised};
 
 /// Requests in flight on a fresh connection; hypercore 9 never goes beyond it.
 const FIRST_WINDOW: usize = 16;
@@ -197,7 +198,7 @@ pub(super) struct Channel {
     /// No block below is worth a look when choosing the next one that somebody waits for.
     pub(super) waited_from: u64,
     /// Tree nodes that answers in flight are certain to bring, and which block's answer does.
-    pub(super) promised: BTreeMap<u64, u64>,
+    pub(super) promised: Promised,
     pub(super) inbox: VecDeque<Data>,
     /// Answers that wait for a tree node.
     pub(super) held: BTreeMap<u64, Vec<Data>>,
@@ -244,7 +245,7 @@ pub(super) struct Moved {
 #[derive(Debug)]
 pub(super) struct Flight {
     /// Nodes that only this answer is counted on for.
-    pub(super) promised: Vec<u64>,
+    pub(super) promised: Vec<NodeIndex>,
     pub(super) asked_at: Now,
     /// The block was asked of another peer as well.
     pub(super) second: bool,
@@ -444,7 +445,7 @@ impl Channel {
             hashes: BTreeMap::new(),
             no_hashes: false,
             waited_from: 0,
-            promised: BTreeMap::new(),
+            promised: Promised::default(),
             inbox: VecDeque::new(),
             held: BTreeMap::new(),
             loading: None,

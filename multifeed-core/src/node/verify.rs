@@ -295,11 +295,11 @@ impl Node {
             Err(Unverified::NotLoaded(nodes)) => Verdict::Load(nodes),
             Err(Unverified::Missing { sibling, top, otherwise }) => {
                 // Either node completes the proof; wait for the one that is on its way.
-                let awaited = [top.0, sibling.0].into_iter().find(|node| {
-                    state.promised.get(node).is_some_and(|provider| *provider != data.index)
+                let awaited = [top, sibling].into_iter().find(|node| {
+                    state.promised.get(*node).is_some_and(|provider| provider != data.index)
                 });
                 match awaited {
-                    Some(node) => Verdict::Hold(node),
+                    Some(node) => Verdict::Hold(node.0),
                     None if state.is_poisoned() => Verdict::Orphan,
                     None => Verdict::Wrong(otherwise),
                 }

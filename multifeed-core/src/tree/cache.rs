@@ -1,11 +1,11 @@
 //! Nodes of the tree that are in memory.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::pages::Pages;
 use super::{Node, NodeIndex};
 use crate::format::sleep;
 
@@ -21,7 +21,7 @@ pub const CACHE_PAGE_BYTES: usize = CACHE_PAGE_NODES as usize * sleep::TREE_ENTR
 /// Pages take up memory as far as they are filled.
 #[derive(Default)]
 pub struct NodeCache {
-    pages: BTreeMap<u64, Page>,
+    pages: Pages<Page>,
     bytes: usize,
     /// Counts the changes, so that pages can say when they were last of use.
     clock: usize,
@@ -97,29 +97,65 @@ impl NodeCache {
 
     /// Forgets nodes, as after a log was cut.
     pub fn remove(&mut self, node: NodeIndex) {
-        if let Some(page) = self.pages.get_mut(&Self::page_of(node)) {
+        if let Some(page) = self.pages.get_mut(Self::page_of(node)) {
             page.present &= !(1 << slot_of(node));
             page.proven &= !(1 << slot_of(node));
         }
     }
 
+    /// A node, if it is present and known to be true.
+    #[must_use]
+    pub fn proven(&self, node: NodeIndex) -> Option<Node> {
+        let page = self.pages.get(Self::page_of(node))?;
+        if page.proven & 1 << slot_of(node) == 0 {
+            return None;
+        }
+        self.entry(page, node)
+    }
+
+    /// A node, its sibling and the one above, which is known to be true: if all are present, and in one page,
+    /// as most are.
+    #[must_use]
+    pub fn below_proven(&self, node: NodeIndex) -> Option<[Node; 3]> {
+        let family = [node, node.sibling(), node.parent()];
+        let number = Self::page_of(node);
+        if family.iter().any(|node| Self::page_of(*node) != number) {
+            return None;
+        }
+        let page = self.pages.get(number)?;
+        let [one, other, above] = family.map(|node| 1_u128 << slot_of(node));
+        if page.present & (one | other) != one | other || page.proven & above == 0 {
+            return None;
+        }
+        let [one, other, above] = family.map(|node| self.entry(page, node));
+        Some([one?, other?, above?])
+    }
+
     /// Whether a node is present and known to be true.
     #[must_use]
     pub fn is_proven(&self, node: NodeIndex) -> bool {
-        let page = self.pages.get(&Self::page_of(node));
+        let page = self.pages.get(Self::page_of(node));
         page.is_some_and(|page| page.proven & 1 << slot_of(node) != 0)
     }
 
-    /// Notes that a node that is present is true.
+    /// Notes that two siblings are true, as far as they are present.
     pub fn set_proven(&mut self, node: NodeIndex) {
-        if let Some(page) = self.pages.get_mut(&Self::page_of(node)) {
-            page.proven |= page.present & 1 << slot_of(node);
+        let sibling = node.sibling();
+        let (one, other) = (Self::page_of(node), Self::page_of(sibling));
+        let mut bits = 1 << slot_of(node);
+        if one == other {
+            bits |= 1 << slot_of(sibling);
+        } else if let Some(page) = self.pages.get_mut(other) {
+            page.proven |= page.present & 1 << slot_of(sibling);
+        }
+        if let Some(page) = self.pages.get_mut(one) {
+            page.proven |= page.present & bits;
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.pages.clear();
+        self.pages = Pages::new();
         self.bytes = 0;
     }
 
@@ -131,29 +167,30 @@ impl NodeCache {
         let mut order: Vec<_> = self
             .pages
             .iter()
-            .map(|(&number, page)| (page.touched.load(Ordering::Relaxed), number))
+            .map(|(number, page)| (page.touched.load(Ordering::Relaxed), number))
             .collect();
         order.sort_unstable();
         for (_, number) in order {
             if self.bytes <= budget {
                 return;
             }
-            if let Some(page) = self.pages.remove(&number) {
-                self.bytes -= page.bytes();
-            }
+            self.bytes -= self.pages.remove(number).map_or(0, |page| page.bytes());
         }
     }
 
     /// A node, if it is present.
     #[must_use]
     pub fn get(&self, node: NodeIndex) -> Option<Node> {
-        let page = self.pages.get(&Self::page_of(node))?;
-        let slot = slot_of(node);
-        if page.present & 1 << slot == 0 {
+        let page = self.pages.get(Self::page_of(node))?;
+        if page.present & 1 << slot_of(node) == 0 {
             return None;
         }
+        self.entry(page, node)
+    }
+
+    fn entry(&self, page: &Page, node: NodeIndex) -> Option<Node> {
         page.touched.store(self.clock, Ordering::Relaxed);
-        sleep::read_entry(node, page.entries.get(entry(slot))?)
+        sleep::read_entry(node, page.entries.get(entry(slot_of(node)))?)
     }
 
     /// Bytes of memory used, about.
@@ -164,16 +201,17 @@ impl NodeCache {
 
     fn change(&mut self, number: u64, change: impl FnOnce(&mut Page)) {
         self.clock = self.clock.wrapping_add(1);
-        let page = self.pages.entry(number).or_default();
+        let page = self.pages.get_or_insert_with(number, Page::default);
         // A page without memory is not counted yet.
         let before = if page.entries.is_empty() { 0 } else { page.bytes() };
         change(page);
         page.touched.store(self.clock, Ordering::Relaxed);
-        if page.present == 0 {
-            self.pages.remove(&number);
-            self.bytes -= before;
+        let (present, after) = (page.present, page.bytes());
+        self.bytes -= before;
+        if present == 0 {
+            self.pages.remove(number);
         } else {
-            self.bytes = self.bytes - before + page.bytes();
+            self.bytes += after;
         }
     }
 }

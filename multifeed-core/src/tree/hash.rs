@@ -2,14 +2,21 @@
 //!
 //! Source: `hypercore-crypto@2.3.2`, `index.js`.
 
-use blake2::Blake2b;
+use blake2::digest::core_api::{Buffer, UpdateCore, VariableOutputCore};
 use blake2::digest::{Digest, consts::U32};
+use blake2::{Blake2b, Blake2bVarCore};
 
 use super::{MAX_BYTES, Node, NodeIndex};
 
 /// Hash of a block: of `00`, its length in bytes and its contents.
 #[must_use]
 pub fn leaf(data: &[u8]) -> [u8; 32] {
+    let mut message = [0; SHORT];
+    if let Some(place) = message.get_mut(9..9 + data.len()) {
+        place.copy_from_slice(data);
+        message[1..9].copy_from_slice(&(data.len() as u64).to_be_bytes());
+        return short(&message[..9 + data.len()]);
+    }
     Blake2b::<U32>::new()
         .chain_update([0])
         .chain_update((data.len() as u64).to_be_bytes())
@@ -58,8 +65,23 @@ pub fn parent(one: &Node, other: &Node) -> Option<Node> {
     message[1..9].copy_from_slice(&size.to_be_bytes());
     message[9..41].copy_from_slice(&left.hash);
     message[41..].copy_from_slice(&right.hash);
-    let hash = Blake2b::<U32>::digest(message).into();
-    Some(Node { index: NodeIndex(left.index).parent().0, hash, size })
+    Some(Node { index: NodeIndex(left.index).parent().0, hash: short(&message), size })
+}
+
+/// Bytes of one block of the hash function.
+const SHORT: usize = 128;
+
+/// What [`Digest::digest`] gives for the few bytes that most messages are, without what it does for longer
+/// ones: a fifth of its time.
+fn short(message: &[u8]) -> [u8; 32] {
+    let mut core = Blake2bVarCore::new_with_params(&[], &[], 0, 32);
+    let mut buffer = Buffer::<Blake2bVarCore>::default();
+    buffer.digest_blocks(message, |blocks| core.update_blocks(blocks));
+    let mut out = Default::default();
+    core.finalize_variable_core(&mut buffer, &mut out);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(&out[..32]);
+    hash
 }
 
 /// Hash of a whole log: of `02` and, for each root from left to right, hash, index and size.

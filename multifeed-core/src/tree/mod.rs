@@ -13,6 +13,8 @@ mod cache;
 pub mod flat;
 pub mod hash;
 mod index_bits;
+mod pages;
+mod promised;
 pub mod proof;
 mod remote;
 
@@ -21,6 +23,7 @@ pub use multifeed_proto::messages::Node;
 pub use bitfield::{BLOCKS_PER_PAGE, Bitfield, MAX_WANT_BYTES, NODES_PER_PAGE, PAGE_SIZE};
 pub use cache::{CACHE_PAGE_BYTES, CACHE_PAGE_NODES, NodeCache};
 pub use flat::{MAX_LENGTH, NodeIndex};
+pub(crate) use promised::Promised;
 pub use remote::RemoteTree;
 
 /// Sizes in bytes, of blocks and of everything below a node, are less than this: 2^53, up to where

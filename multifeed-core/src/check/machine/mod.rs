@@ -134,7 +134,7 @@ enum Mode {
     /// The log is proven.
     Check,
     /// It is not. If every block of it is intact it is signed again, else this is its proven part.
-    SignAgain(Outcome),
+    SignAgain(Box<Outcome>),
     /// Nothing is known of what is held: all that is found intact is marked again.
     Everywhere,
 }
@@ -247,7 +247,7 @@ impl Check {
                 let Some(secret) = self.secret.as_ref().filter(|_| report.sound == log.length)
                 else {
                     self.forget_walk();
-                    return self.settle(outcome);
+                    return self.settle(*outcome);
                 };
                 let (length, root) = (log.length, hash::root(&log.roots));
                 self.fixes.signature = Some((length, secret.sign_log(&root, length)));

@@ -78,7 +78,7 @@ impl Check {
                 self.findings_before = self.ledger.report.findings.len();
                 self.ledger.told = self.ledger.file.clone();
                 self.ledger.bits = self.file_bits();
-                self.start_walk(log, Mode::SignAgain(outcome))
+                self.start_walk(log, Mode::SignAgain(Box::new(outcome)))
             }
             _ => self.settle(outcome),
         }

@@ -39,7 +39,7 @@ impl Bitfield {
         let held = loaded.held;
         // A gap in the file is a gap here.
         let before = if bytes.iter().all(|&byte| byte == 0) {
-            self.pages.remove(&page)
+            self.pages.remove(page)
         } else {
             self.pages.insert(page, loaded)
         };
@@ -91,7 +91,7 @@ impl Bitfield {
         }
         let before = core::mem::replace(&mut self.file_pages, page + 1);
         let Self { pages, spans, file_pages, .. } = self;
-        let summary = |page| pages.get(&page).map_or(0, |page| page.summary);
+        let summary = |page| pages.get(page).map_or(0, |page| page.summary);
         // Bytes that span several pages have their place in the file only now. All with anything
         // below them from the pages so far are above the last one of these.
         if let Some(last) = before.checked_sub(1) {
@@ -102,19 +102,19 @@ impl Bitfield {
 
     fn refresh_summary(&mut self, number: u64, changed: &mut BTreeSet<u64>) {
         let Self { pages, spans, file_pages, .. } = self;
-        if let Some(page) = pages.get_mut(&number) {
+        if let Some(page) = pages.get_mut(number) {
             let summary = index_bits::of_page(&page.blocks);
             if core::mem::replace(&mut page.summary, summary) == summary {
                 return;
             }
         }
-        let summary = |page| pages.get(&page).map_or(0, |page| page.summary);
+        let summary = |page| pages.get(page).map_or(0, |page| page.summary);
         spans.update(number, *file_pages, summary, changed);
     }
 
     fn page_bytes(&self, number: u64) -> Bytes {
         let mut out = Vec::with_capacity(self.page_size);
-        if let Some(page) = self.pages.get(&number) {
+        if let Some(page) = self.pages.get(number) {
             out.extend(page.blocks.iter().chain(&page.nodes).flat_map(|word| word.to_be_bytes()));
             // The index of smaller pages is numbered in another way. Zeros are slow but never wrong.
             if self.page_size == PAGE_SIZE {

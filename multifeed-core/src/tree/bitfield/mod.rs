@@ -13,11 +13,12 @@ mod query;
 mod words;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use core::fmt;
 
 use super::flat::{MAX_LENGTH, NodeIndex};
 use super::index_bits::{INDEX_BYTES, Spans};
+use super::pages::Pages;
 use words::{clear_after, count, even, place};
 
 /// Blocks that one page of the file speaks of.
@@ -44,7 +45,7 @@ const NODE_BYTES: usize = 2_048;
 /// Source: `hypercore@9.12.0`, `lib/bitfield.js`, `lib/tree-index.js`.
 #[derive(Clone)]
 pub struct Bitfield {
-    pages: BTreeMap<u64, Box<Page>>,
+    pages: Pages<Box<Page>>,
     /// Number of blocks held.
     blocks: u64,
     /// Pages that the file has or must get, from 0 on.
@@ -77,7 +78,7 @@ impl Bitfield {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            pages: BTreeMap::new(),
+            pages: Pages::new(),
             blocks: 0,
             file_pages: 0,
             page_size: PAGE_SIZE,
@@ -104,7 +105,7 @@ impl Bitfield {
             return false;
         }
         let page_number = block / BLOCKS_PER_PAGE;
-        let page = self.pages.entry(page_number).or_insert_with(|| Box::new(Page::EMPTY));
+        let page = self.pages.get_or_insert_with(page_number, || Box::new(Page::EMPTY));
         let (word, bit) = place(block % BLOCKS_PER_PAGE);
         page.blocks[word] ^= bit;
         if held {
@@ -125,7 +126,7 @@ impl Bitfield {
             return false;
         }
         let page_number = node.0 / NODES_PER_PAGE;
-        let page = self.pages.entry(page_number).or_insert_with(|| Box::new(Page::EMPTY));
+        let page = self.pages.get_or_insert_with(page_number, || Box::new(Page::EMPTY));
         let (word, bit) = place(node.0 % NODES_PER_PAGE);
         page.nodes[word] |= bit;
         self.dirty.insert(page_number);
@@ -150,7 +151,7 @@ impl Bitfield {
 
         let page_number = length / BLOCKS_PER_PAGE;
         // Pages stay, if only as zeros: what the file has of them must be overwritten.
-        for (&number, page) in self.pages.range_mut(page_number..) {
+        for (number, page) in self.pages.iter_mut().filter(|(number, _)| *number >= page_number) {
             let from = if number == page_number { (length % BLOCKS_PER_PAGE) as usize } else { 0 };
             let is_held = words::first(&page.blocks, from, BLOCKS_PER_PAGE as usize, |word| word)
                 .is_some()
@@ -171,7 +172,7 @@ impl Bitfield {
     /// Forgets the blocks whose leaf is not held: a page whose writing was cut off has new blocks beside
     /// old nodes, and without its leaf a block is not found.
     pub fn clear_without_leaf(&mut self) {
-        for (&number, page) in &mut self.pages {
+        for (number, page) in self.pages.iter_mut() {
             let leaves = page.nodes.chunks_exact(2).map(|pair| even(pair[0]) << 32 | even(pair[1]));
             let mut found = false;
             for (blocks, leaves) in page.blocks.iter_mut().zip(leaves) {
@@ -190,7 +191,7 @@ impl Bitfield {
     fn clear_node(&mut self, node: NodeIndex) {
         if self.has_node(node) {
             let page_number = node.0 / NODES_PER_PAGE;
-            if let Some(page) = self.pages.get_mut(&page_number) {
+            if let Some(page) = self.pages.get_mut(page_number) {
                 let (word, bit) = place(node.0 % NODES_PER_PAGE);
                 page.nodes[word] &= !bit;
                 self.dirty.insert(page_number);
@@ -214,13 +215,13 @@ impl Bitfield {
     /// Bytes of memory used, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.pages.len() * (size_of::<Page>() + 24)
+        size_of::<Self>() + self.pages.len() * (size_of::<Page>() + 40)
     }
 
     /// Whether block `block` is held.
     #[must_use]
     pub fn has_block(&self, block: u64) -> bool {
-        self.pages.get(&(block / BLOCKS_PER_PAGE)).is_some_and(|page| {
+        self.pages.get(block / BLOCKS_PER_PAGE).is_some_and(|page| {
             let (word, bit) = place(block % BLOCKS_PER_PAGE);
             page.blocks[word] & bit != 0
         })
@@ -229,7 +230,7 @@ impl Bitfield {
     /// Whether a node is held.
     #[must_use]
     pub fn has_node(&self, node: NodeIndex) -> bool {
-        self.pages.get(&(node.0 / NODES_PER_PAGE)).is_some_and(|page| {
+        self.pages.get(node.0 / NODES_PER_PAGE).is_some_and(|page| {
             let (word, bit) = place(node.0 % NODES_PER_PAGE);
             page.nodes[word] & bit != 0
         })

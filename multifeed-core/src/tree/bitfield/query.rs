@@ -121,13 +121,13 @@ impl Bitfield {
     /// The blocks of a page that are held, the first one as the most significant bit of the first word;
     /// `None`: none of them.
     pub(crate) fn block_words(&self, page: u64) -> Option<&[u64; 128]> {
-        self.pages.get(&page).map(|page| &page.blocks)
+        self.pages.get(page).map(|page| &page.blocks)
     }
 
     /// The first page at or behind `page` of which blocks are held, and which.
     pub(crate) fn block_page_from(&self, page: u64) -> Option<(u64, &[u64; 128])> {
         let mut pages = self.pages.range(page..).filter(|(_, page)| page.held > 0);
-        pages.next().map(|(number, page)| (*number, &page.blocks))
+        pages.next().map(|(number, page)| (number, &page.blocks))
     }
 
     fn pages_of(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Page)> {
@@ -136,7 +136,7 @@ impl Bitfield {
         } else {
             range.start / BLOCKS_PER_PAGE..range.end.div_ceil(BLOCKS_PER_PAGE)
         };
-        self.pages.range(pages).map(|(&number, page)| (number, &**page))
+        self.pages.range(pages).map(|(number, page)| (number, &**page))
     }
 }
 

@@ -39,11 +39,56 @@ pub fn plan(
     hash: bool,
     digest: u64,
 ) -> Result<ProofPlan, NoProof> {
-    plan_below(bits, remote, block, hash, digest, u64::MAX)
+    plan_after(bits, remote, block, hash, digest, u64::MAX)
 }
 
-/// As [`plan`], in a log of `length` blocks: nodes of later ones, and what is signed with them, stay out.
+/// As [`plan`] where nothing was claimed before, in a log of `length` blocks: nodes of later ones, and what is
+/// signed with them, stay out.
 pub(crate) fn plan_below(
+    bits: &Bitfield,
+    block: u64,
+    hash: bool,
+    digest: u64,
+    length: u64,
+) -> Result<ProofPlan, NoProof> {
+    match plan_to_claim(bits, block, hash, digest, length) {
+        Some(plan) => Ok(plan),
+        None => plan_after(bits, &mut RemoteTree::new(), block, hash, digest, length),
+    }
+}
+
+/// The answer where the digest claims a node on the way that is held: nothing above it matters.
+fn plan_to_claim(
+    bits: &Bitfield,
+    block: u64,
+    hash: bool,
+    digest: u64,
+    length: u64,
+) -> Option<ProofPlan> {
+    let mut node = NodeIndex::leaf(block);
+    let claims = digest >> 1;
+    let top = claims.checked_ilog2().filter(|_| digest & 1 == 1)?;
+    if block >= MAX_LENGTH || !bits.has_node_below(node, length) {
+        return None;
+    }
+    let mut nodes = Vec::with_capacity(4);
+    if hash {
+        nodes.push(node);
+    }
+    for depth in 0..top {
+        let sibling = node.sibling();
+        if node == node.parent() || !bits.has_node_below(sibling, length) {
+            return None;
+        }
+        if claims >> depth & 1 == 0 {
+            nodes.push(sibling);
+        }
+        node = node.parent();
+    }
+    bits.has_node(node).then_some(ProofPlan { nodes, signature: None })
+}
+
+fn plan_after(
     bits: &Bitfield,
     remote: &mut RemoteTree,
     block: u64,

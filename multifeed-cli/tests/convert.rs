@@ -231,22 +231,45 @@ fn a_fork_is_known_in_the_new_store_too() {
     }
 }
 
+/// Puts a folder in the place of the data file of the feed whose first block begins with `line 0`; its folder.
+fn folder_for_data(store: &Path) -> PathBuf {
+    let feed = folder_with(store, "data", b"line 0").unwrap();
+    fs::remove_file(feed.join("data")).unwrap();
+    fs::create_dir(feed.join("data")).unwrap();
+    feed
+}
+
 #[test]
-fn a_feed_of_which_a_file_cannot_be_read_is_left_out_and_told() {
+fn a_feed_of_others_of_which_a_file_cannot_be_read_is_left_out_and_told() {
     for layout in ["corestore", "numbered"] {
         let folder = store(20);
-        let (a, b) = (folder.at("a"), folder.at("b"));
-        let feed = folder_with(&folder.path("a"), "data", b"line 0").unwrap();
-        fs::remove_file(feed.join("data")).unwrap();
-        fs::create_dir(feed.join("data")).unwrap();
-        let end = run(["convert", &a, &b, "--layout", layout, "--json"]);
+        let [a, copy, b] = ["a", "copy", "b"].map(|name| folder.at(name));
+        let key = fs::read_to_string(folder.path("a").join("root_key")).unwrap();
+        run(["init", &copy, "--key", key.trim()]).good();
+        let (serving, address) = Running::serve(&a, &[]);
+        run(["sync", &copy, &address]).good();
+        drop(serving);
+        let feed = folder_for_data(&folder.path("copy"));
+        let end = run(["convert", &copy, &b, "--layout", layout, "--json"]);
         assert_eq!(end.code, Some(1), "{end:?}");
         let line = end.lines().pop().unwrap();
-        let folder = feed.strip_prefix(&a).unwrap().to_str().unwrap();
+        let folder = feed.strip_prefix(&copy).unwrap().to_str().unwrap();
         assert_eq!(line["unreadable"], serde_json::json!([folder]), "{line}");
         let held = contents(&b);
         // A copy keeps the list, with the key of the feed that is left out.
         assert_eq!(held.iter().filter(|(_, bytes)| !bytes.is_empty()).count(), 1, "{held:?}");
         run(["append", &b, "me", "three"]).good();
+    }
+}
+
+#[test]
+fn a_writer_of_which_a_file_cannot_be_read_is_not_left_out_for_its_name_would_begin_another_feed() {
+    for layout in ["corestore", "numbered"] {
+        let folder = store(20);
+        let (a, b) = (folder.at("a"), folder.at("b"));
+        folder_for_data(&folder.path("a"));
+        let end = run(["convert", &a, &b, "--layout", layout, "--json"]);
+        assert_eq!(end.lines().pop().unwrap()["code"], "ERR_NOT_A_FILE", "{end:?}");
+        assert!(!folder.path("b").exists());
     }
 }

@@ -148,7 +148,8 @@ impl Found {
         (to, self.sources[from..to].iter().flat_map(|source| source.look(layout)).collect())
     }
 
-    /// Takes the answers to that. `false`: a numbered folder has no key, and counts no more than those
+    /// Takes the answers to that. A feed of others of which a file cannot be read is left out; one that is written
+    /// here ends the conversion. `false`: a numbered folder has no key, and counts no more than those
     /// behind it.
     pub(super) fn looked(
         &mut self,
@@ -163,9 +164,16 @@ impl Found {
             let source = &mut self.sources[at];
             let Some(folder) = source.folder.clone() else { continue };
             let own: Vec<Result<Answer, StorageError>> = answers.by_ref().take(OPS).collect();
+            // Under its name another feed would be begun in the new store.
+            let there = |answer: &Result<Answer, StorageError>| {
+                answer
+                    .as_ref()
+                    .map_or(true, |answer| answer.bytes().is_some_and(|file| !file.is_empty()))
+            };
+            let writes_here = own.iter().skip(1).take(2).any(there);
             let own = match own.into_iter().collect::<Result<Vec<_>, _>>() {
                 Ok(own) => own,
-                Err(error) if error.is_of_file() => {
+                Err(error) if error.is_of_file() && !writes_here => {
                     source.unreadable = true;
                     continue;
                 }

@@ -291,3 +291,34 @@ fn a_feed_with_a_huge_hole_is_converted_at_once_and_takes_no_more_space() {
         assert_eq!(answers, [Ok(Answer::Bytes(whole.into()))], "{path}");
     }
 }
+
+/// The store of [`store`] in numbered folders, with other numbers and without what says that it is one.
+fn renumbered(numbers: [&str; 4]) -> Memory {
+    let mut memory = store(Layout::Numbered);
+    let folder = |name: &str| FilePath::new(&[name]);
+    // Behind all of them, so that no name is taken.
+    let away = ["0", "1", "2", "3"].map(|name| (folder(name), folder(&format!("away-{name}"))));
+    let back = (0..4).map(|at| (away[at].1.clone(), folder(numbers[at])));
+    let renames = away.clone().into_iter().chain(back);
+    let mut ops: Vec<_> = renames.map(|(from, to)| Op::Rename { from, to }).collect();
+    ops.push(Op::Remove { path: folder("multifeed.numbered") });
+    for answer in memory.execute(&Batch { id: BatchId(0), after: None, ops }).answers {
+        assert_eq!(answer.unwrap(), Answer::Done);
+    }
+    memory
+}
+
+#[test]
+fn numbered_folders_are_converted_whatever_their_first_number_is() {
+    for numbers in [["1", "2", "3", "4"], ["10", "11", "12", "13"], ["7", "12", "345", "9999"]] {
+        let old = renumbered(numbers);
+        let (mut before, names) = open(old.clone());
+        assert_eq!(names.len(), 4, "{numbers:?}");
+        for to in BOTH {
+            let (new, converted) = convert(&old, to).unwrap();
+            assert_eq!((converted.feeds, converted.writers), (4, 2), "{numbers:?} to {to:?}");
+            let (mut after, _) = open(new);
+            assert_eq!(after.contents(0), before.contents(0), "{numbers:?} to {to:?}");
+        }
+    }
+}

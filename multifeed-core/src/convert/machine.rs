@@ -15,7 +15,8 @@ use super::source::{Found, Kind, Source};
 use super::{ConvertError, Converted, Progress, Renamed, list};
 use crate::check::{Check, FeedFolder, Folders, Unlisted};
 use crate::format::{blocked, corestore, numbered};
-use crate::node::{LOCK_FILE, Layout, is_feed_folder};
+use crate::node::layout::{self, Told};
+use crate::node::{LOCK_FILE, Layout};
 use crate::storage::{Answer, FilePath, Op, SecretBytes, StorageError, StorageErrorKind};
 
 /// What to do next.
@@ -62,6 +63,8 @@ pub struct Convert {
 pub(super) enum Stage {
     Lock,
     Look,
+    /// Are the folders with two digits numbered ones?
+    Inside,
     Folders(Folders),
     /// The master key is not known: the list is looked for by its name.
     Unlisted(Box<Unlisted>),
@@ -148,6 +151,7 @@ impl Convert {
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         match stage {
             Stage::Look => self.looked(&answers),
+            Stage::Inside => Ok(self.laid_out(layout::inside(&answers))),
             Stage::Small(next) => self.small(next),
             Stage::SmallSync(next, ops) => {
                 self.stage = Stage::Small(next);
@@ -219,27 +223,28 @@ impl Convert {
             }
             self.blocked = Some(bytes.clone());
         }
-        let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let master = answers.first().and_then(Answer::bytes);
         let master = master.and_then(|bytes| bytes.first_chunk::<32>());
         let master = master.filter(|master| **master != [0; 32]);
-        self.from = if let Some(master) = master {
+        if let Some(master) = master {
             self.master = Zeroizing::new(*master);
             self.mastered = true;
-            Layout::Corestore
-        } else if has(corestore::MASTER_KEY) {
-            // It is damaged, or may not be read.
-            Layout::Corestore
-        } else if has(numbered::FIRST) || has(numbered::MARK) {
-            Layout::Numbered
-        } else if names.iter().any(|name| is_feed_folder(name)) {
-            Layout::Corestore
-        } else {
-            return Err(ConvertError::NoStore);
-        };
+        }
+        match layout::told(names) {
+            Told::Layout(Some(from)) => Ok(self.laid_out(from)),
+            Told::Layout(None) => Err(ConvertError::NoStore),
+            Told::LookInto(folders) => {
+                self.stage = Stage::Inside;
+                Ok(Step::Read(folders.into_iter().map(|path| Op::List { path }).collect()))
+            }
+        }
+    }
+
+    fn laid_out(&mut self, from: Layout) -> Step {
+        self.from = from;
         let (folders, ops) = Folders::new();
         self.stage = Stage::Folders(folders);
-        Ok(Step::Read(ops))
+        Step::Read(ops)
     }
 
     pub(super) fn look_at_feeds(&mut self, from: usize) -> Result<Step, ConvertError> {
@@ -260,10 +265,8 @@ impl Convert {
         let master = &self.master;
         let named = self.from == Layout::Corestore && self.mastered;
         let derive = |name: &str| named.then(|| corestore::derive(master, name));
-        if self.found.looked(from, answers, self.from, &derive, &self.root)? {
-            return self.look_at_feeds(to);
-        }
-        self.place()
+        self.found.looked(from, answers, self.from, &derive, &self.root)?;
+        self.look_at_feeds(to)
     }
 
     /// Whether the new store is to be the same as the one that is read. Without its master key its writers are
@@ -273,7 +276,7 @@ impl Convert {
     }
 
     fn place(&mut self) -> Result<Step, ConvertError> {
-        self.found.leave_out_unreadable();
+        self.found.leave_out();
         if self.from == Layout::Corestore && !self.mastered {
             // Their names lead to no key.
             self.found.sources.iter_mut().for_each(|source| source.name_file = None);

@@ -59,7 +59,7 @@ pub struct Converted {
     /// Bytes that were copied, holes included.
     pub bytes: u64,
     /// Folders of feeds that the new store does not have: those of other multifeeds, feeds by name, and
-    /// numbered folders behind a gap.
+    /// numbered folders without a key.
     pub left_out: Vec<String>,
     /// The process that had the store open which was read, 0 if its number is not known: the copy is of no certain
     /// moment.

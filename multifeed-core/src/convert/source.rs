@@ -15,6 +15,8 @@ use crate::format::{corestore, list, numbered, sleep};
 use crate::node::Layout;
 use crate::storage::{Answer, FilePath, Op, StorageError};
 
+/// Bytes of a file of a log in which nothing was written yet.
+const HEADER: u64 = sleep::HEADER_BYTES as u64;
 /// The operations that look at one feed.
 const OPS: usize = 3 + sleep::LOG.len();
 
@@ -35,6 +37,8 @@ pub(super) struct Source {
     pub(super) lengths: [Option<u64>; sleep::LOG.len()],
     /// One of its files cannot be read.
     unreadable: bool,
+    /// It is a numbered folder that has no key.
+    keyless: bool,
 }
 
 /// What a feed is in the store.
@@ -59,6 +63,7 @@ impl Source {
             name_file: None,
             lengths: [None; sleep::LOG.len()],
             unreadable: false,
+            keyless: false,
         }
     }
 
@@ -98,15 +103,12 @@ pub(super) struct Found {
 impl Found {
     /// The feeds of a store with numbered folders, `all` that it has.
     pub(super) fn numbered(all: &[FeedFolder]) -> Self {
-        let in_order = |at: usize, feed: &FeedFolder| {
-            feed.layout == Layout::Numbered && feed.name == at.to_string()
-        };
-        let count = all.iter().enumerate().take_while(|(at, feed)| in_order(*at, feed)).count();
-        let (here, rest) = all.split_at(count);
-        let source = |feed: &FeedFolder| Source::new(Some(feed.path.clone()), None, Kind::Member);
+        let (here, rest): (Vec<_>, Vec<_>) =
+            all.iter().cloned().partition(|feed| feed.layout == Layout::Numbered);
+        let source = |feed: FeedFolder| Source::new(Some(feed.path), None, Kind::Member);
         Self {
-            sources: here.iter().map(source).collect(),
-            left_out: paths(rest),
+            sources: here.into_iter().map(source).collect(),
+            left_out: paths(&rest),
             unreadable: Vec::new(),
         }
     }
@@ -149,8 +151,7 @@ impl Found {
     }
 
     /// Takes the answers to that. A feed of others of which a file cannot be read is left out; one that is written
-    /// here ends the conversion. `false`: a numbered folder has no key, and counts no more than those
-    /// behind it.
+    /// here ends the conversion.
     pub(super) fn looked(
         &mut self,
         from: usize,
@@ -158,7 +159,7 @@ impl Found {
         layout: Layout,
         derive: &dyn Fn(&str) -> Option<SecretKey>,
         root: &RootKey,
-    ) -> Result<bool, ConvertError> {
+    ) -> Result<(), ConvertError> {
         let mut answers = answers.into_iter();
         for at in from..self.sources.len().min(from + LOOKED_AT_ONCE) {
             let source = &mut self.sources[at];
@@ -192,30 +193,39 @@ impl Found {
             }
             if layout == Layout::Numbered {
                 let key = source.key_file.as_ref().map_or(0, Bytes::len);
+                let holds = |length: &Option<u64>| length.is_some_and(|bytes| bytes > HEADER);
+                if key < 4 && writes_here && source.lengths.iter().any(holds) {
+                    let problem = "it is shorter than 32 bytes, and the feed is written here";
+                    let path = folder.join(sleep::KEY).as_str().to_string();
+                    return Err(ConvertError::Damaged { path, problem });
+                }
                 if key < 4 {
-                    let rest = self.sources.split_off(at);
-                    let rest = rest.into_iter().filter_map(|source| source.folder);
-                    let rest = rest.map(|folder| folder.as_str().to_string());
-                    self.left_out.splice(0..0, rest);
-                    return Ok(false);
+                    // It was begun and no more, or nothing tells whose it is.
+                    source.keyless = true;
+                    continue;
                 }
                 source.name = source.name_file.as_deref().map(numbered::decode_name);
                 source.name = source.name.take().filter(|name| !name.is_empty());
             }
             source.take_keys(&folder, derive, root)?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 
 impl Found {
-    /// Leaves out the feeds of which a file cannot be read.
-    pub(super) fn leave_out_unreadable(&mut self) {
-        let sources = core::mem::take(&mut self.sources).into_iter();
-        let (left, here): (Vec<_>, Vec<_>) = sources.partition(|source| source.unreadable);
-        self.sources = here;
-        let folders = left.into_iter().filter_map(|source| source.folder);
-        self.unreadable.extend(folders.map(|folder| folder.as_str().to_string()));
+    /// Leaves out the feeds of which a file cannot be read, and numbered folders without a key.
+    pub(super) fn leave_out(&mut self) {
+        for source in core::mem::take(&mut self.sources) {
+            let folder = source.folder.as_ref().map(|folder| folder.as_str().to_string());
+            if source.unreadable {
+                self.unreadable.extend(folder);
+            } else if source.keyless {
+                self.left_out.extend(folder);
+            } else {
+                self.sources.push(source);
+            }
+        }
     }
 }
 

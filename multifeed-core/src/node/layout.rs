@@ -9,7 +9,7 @@ use crate::storage::{Answer, FilePath};
 
 /// What the names at the root of a directory tell.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// The layout of the store; none if there is no store yet.
     Layout(Option<Layout>),
     /// These may be numbered folders, or the first level of corestore's.
@@ -17,7 +17,7 @@ pub(super) enum Told {
 }
 
 /// Tells the layout from the names at the root. Folder 0 may be missing.
-pub(super) fn told(names: &[String]) -> Told {
+pub(crate) fn told(names: &[String]) -> Told {
     let has = |name: &str| names.iter().any(|found| found == name);
     if has(corestore::MASTER_KEY) {
         return Told::Layout(Some(Layout::Corestore));
@@ -34,7 +34,7 @@ pub(super) fn told(names: &[String]) -> Told {
 }
 
 /// Tells the layout from the names in the folders that [`told`] wants to look into.
-pub(super) fn inside(answers: &[Answer]) -> Layout {
+pub(crate) fn inside(answers: &[Answer]) -> Layout {
     let files = [sleep::KEY, sleep::TREE, sleep::DATA, sleep::SIGNATURES, sleep::BITFIELD];
     let has_files = answers.iter().any(|answer| match answer {
         Answer::Names(names) => names.iter().any(|name| files.contains(&name.as_str())),

@@ -317,8 +317,31 @@ fn numbered_folders_are_converted_whatever_their_first_number_is() {
         for to in BOTH {
             let (new, converted) = convert(&old, to).unwrap();
             assert_eq!((converted.feeds, converted.writers), (4, 2), "{numbers:?} to {to:?}");
-            let (mut after, _) = open(new);
+            let (mut after, names_after) = open(new);
+            assert_eq!(names_after, names, "{numbers:?} to {to:?}");
             assert_eq!(after.contents(0), before.contents(0), "{numbers:?} to {to:?}");
         }
+    }
+}
+
+#[test]
+fn a_feed_that_two_numbered_folders_hold_is_converted_from_the_first_as_it_is_opened() {
+    let mut old = store(Layout::Numbered);
+    let (mut before, _) = open(old.clone());
+    let of_first: Vec<_> =
+        files(&old).into_iter().filter(|(path, _)| path.starts_with("0/")).collect();
+    let copy = |(path, bytes): (String, Vec<u8>)| Op::Write {
+        path: FilePath::new(&["7", path.trim_start_matches("0/")]),
+        offset: 0,
+        // Of the copy little is left, but its key.
+        data: Bytes::from(bytes.into_iter().take(64).collect::<Vec<_>>()),
+    };
+    let ops = of_first.into_iter().map(copy).collect();
+    old.execute(&Batch { id: BatchId(0), after: None, ops });
+    for to in BOTH {
+        let (new, converted) = convert(&old, to).unwrap();
+        assert_eq!((converted.feeds, converted.left_out), (4, vec!["7".to_owned()]), "{to:?}");
+        let (mut after, _) = open(new);
+        assert_eq!(after.contents(0), before.contents(0), "{to:?}");
     }
 }

@@ -204,8 +204,10 @@ impl Found {
                     source.keyless = true;
                     continue;
                 }
-                source.name = source.name_file.as_deref().map(numbered::decode_name);
-                source.name = source.name.take().filter(|name| !name.is_empty());
+                // One without a name has that of its folder, which need not be its place among them.
+                let name = source.name_file.as_deref().map(numbered::decode_name);
+                let number = || folder.as_str().to_string();
+                source.name = Some(name.filter(|name| !name.is_empty()).unwrap_or_else(number));
             }
             source.take_keys(&folder, derive, root)?;
         }
@@ -214,13 +216,15 @@ impl Found {
 }
 
 impl Found {
-    /// Leaves out the feeds of which a file cannot be read, and numbered folders without a key.
+    /// Leaves out the feeds of which a file cannot be read, numbered folders without a key, and those that hold
+    /// the feed of another once more: opening takes the first, too.
     pub(super) fn leave_out(&mut self) {
+        let mut keys = BTreeSet::new();
         for source in core::mem::take(&mut self.sources) {
             let folder = source.folder.as_ref().map(|folder| folder.as_str().to_string());
             if source.unreadable {
                 self.unreadable.extend(folder);
-            } else if source.keyless {
+            } else if source.keyless || source.key.is_some_and(|key| !keys.insert(key.0)) {
                 self.left_out.extend(folder);
             } else {
                 self.sources.push(source);

@@ -44,6 +44,8 @@ use crate::tree::{self, BLOCKS_PER_PAGE, Bitfield, Node, NodeCache, NodeIndex, p
 const KEPT_CACHE: usize = 16 * 1024;
 /// The same for each load that is under way: all that proves one block, in a tree of any height.
 const KEPT_FOR_LOAD: usize = 512 * 1024;
+/// Loads that are counted for it: peers choose how many there are.
+const MAX_KEPT: usize = 4;
 
 /// A feed whose files were read and proven.
 #[derive(Debug)]
@@ -324,7 +326,7 @@ impl Feed {
     /// Forgets cached nodes, the ones touched longest ago first, until what a feed keeps is left. Who waits for
     /// nodes finds those there that it loaded before.
     pub(crate) fn trim_cache(&mut self) {
-        self.nodes.evict_to(KEPT_CACHE + self.loading * KEPT_FOR_LOAD);
+        self.nodes.evict_to(KEPT_CACHE + self.loading.min(MAX_KEPT) * KEPT_FOR_LOAD);
     }
 
     /// Bytes of cached nodes.

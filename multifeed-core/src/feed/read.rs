@@ -150,11 +150,12 @@ impl Feed {
             let Answer::Bytes(bytes) = answer? else { continue };
             let (_, page_len) = NodeCache::byte_range(pages.start);
             for (page, bytes) in pages.clone().zip(bytes.chunks(page_len)) {
-                // What is being written may be in the file, in part or as a whole.
-                let flushed = |node: NodeIndex| {
-                    self.flushes.iter().any(|flush| flush.nodes.contains_key(&node.0))
+                // What is in the file is older, or there in part.
+                let newer = |node: NodeIndex| {
+                    self.buffer.nodes.contains_key(&node.0)
+                        || self.flushes.iter().any(|flush| flush.nodes.contains_key(&node.0))
                 };
-                self.nodes.fill(page, bytes, |node| self.bits.has_node(node) && !flushed(node));
+                self.nodes.fill(page, bytes, |node| self.bits.has_node(node) && !newer(node));
             }
         }
         let lacking: Vec<_> =

@@ -376,6 +376,11 @@ impl Node {
             link.tick_at.get_or_insert(next_tick);
             self.park_again(id, channel, job.items);
         } else {
+            // The block of a byte that cannot be found is the one that is named.
+            let bytes = state.parked.iter_mut().find(|request| request.bytes != 0);
+            if let (true, Some(request)) = (job.items.is_empty(), bytes) {
+                request.bytes = 0;
+            }
             for item in job.items {
                 let index = item.request.index;
                 let _ = link.connection.unhave(channel, Span { start: index, length: 1 });

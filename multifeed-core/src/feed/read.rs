@@ -56,16 +56,15 @@ impl Feed {
     /// The nodes that must be loaded first; none if the tree lacks a node that it should have.
     pub(crate) fn place(&mut self, block: u64) -> Result<Place, Vec<NodeIndex>> {
         let leaf = NodeIndex::leaf(block);
-        let size = match self.node(leaf) {
-            Some(node) => node.size,
+        match self.node(leaf) {
+            Some(leaf) => self.place_of(&leaf),
             None if self.bits.has_node(leaf) => {
                 let mut wanted = self.missing_roots(block);
                 wanted.push(leaf);
-                return Err(wanted);
+                Err(wanted)
             }
-            None => return Err(Vec::new()),
-        };
-        self.place_with(block, size)
+            None => Err(Vec::new()),
+        }
     }
 
     /// Where the block of a leaf is.
@@ -74,10 +73,7 @@ impl Feed {
     ///
     /// As those of [`Feed::place`].
     pub(crate) fn place_of(&mut self, leaf: &Node) -> Result<Place, Vec<NodeIndex>> {
-        self.place_with(NodeIndex(leaf.index).blocks().start, leaf.size)
-    }
-
-    fn place_with(&mut self, block: u64, size: u64) -> Result<Place, Vec<NodeIndex>> {
+        let (block, size) = (NodeIndex(leaf.index).blocks().start, leaf.size);
         let offset = self.offset_with(block, &[])?;
         self.cursor = (block + 1, offset + size);
         Ok(Place { offset, size })

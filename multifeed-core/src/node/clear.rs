@@ -8,7 +8,7 @@ use core::ops::Range;
 use multifeed_proto::Now;
 use multifeed_proto::messages::Span;
 
-use super::{After, CommandId, Event, FeedId, Node, NodeError, Outcome, Pending, Task};
+use super::{After, CommandId, Event, FeedId, Node, NodeError, Outcome, Pending};
 
 /// A clear that is under way.
 #[derive(Debug)]
@@ -66,8 +66,7 @@ impl Node {
                     return self.fail_clear(&job, NodeError::Damaged { feed, problem });
                 }
                 Err(nodes) => {
-                    let (loading, ops) = feed.load_nodes(nodes);
-                    self.submit(None, ops, Task::Nodes(id, loading, After::Clear(job)));
+                    self.load_nodes(id, nodes, After::Clear(job));
                     return;
                 }
             }

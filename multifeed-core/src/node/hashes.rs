@@ -15,7 +15,7 @@ use multifeed_proto::{ChannelId, Now};
 
 use super::compare::Compare;
 use super::link::HashFlight;
-use super::{After, CommandId, ConnectionId, FeedId, Node, NodeError, Outcome, Pending, Task};
+use super::{After, CommandId, ConnectionId, FeedId, Node, NodeError, Outcome, Pending};
 use crate::feed::{Feed, Located};
 use crate::tree::{NodeIndex, proof};
 
@@ -68,8 +68,7 @@ impl Node {
                 return self.fail_seek(&job, error);
             }
             Located::Load(nodes) => {
-                let (loading, ops) = feed.load_nodes(nodes);
-                self.submit(None, ops, Task::Nodes(job.feed, loading, After::Seek(job)));
+                self.load_nodes(job.feed, nodes, After::Seek(job));
                 return;
             }
             Located::Within(blocks) => Some(blocks),

@@ -121,12 +121,7 @@ impl Node {
     }
 
     fn load_for(&mut self, job: Mend, nodes: Vec<NodeIndex>) {
-        let id = job.feed;
-        let Some(feed) = self.feeds[id.0 as usize].feed_mut() else {
-            return self.end_mend(job, Some(NodeError::Closed));
-        };
-        let (loading, ops) = feed.load_nodes(nodes);
-        self.submit(None, ops, Task::Nodes(id, loading, After::Mend(job)));
+        self.load_nodes(job.feed, nodes, After::Mend(job));
     }
 
     /// The blocks of two leaves were read.

@@ -110,6 +110,7 @@ pub use policy::{Decision, Fetch, Policy, Question, QuestionId};
 pub use problems::FolderProblem;
 pub use progress::PeerInfo;
 
+use crate::feed::Loading;
 use crate::lobby::Lobby;
 use crate::storage::{Batch, BatchId, Op};
 use crate::tree::NodeIndex;
@@ -206,7 +207,7 @@ enum Task {
     Open(FeedId),
     Flush(FeedId),
     /// Tree pages: the feed, the first page of each read, and who waits.
-    Nodes(FeedId, crate::feed::Loading, After),
+    Nodes(FeedId, Loading, After),
     Serve(ConnectionId, ChannelId),
     Read(ReadJob),
     Fork(fault::ForkFound),

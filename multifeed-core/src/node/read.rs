@@ -152,9 +152,7 @@ impl Node {
                     return self.run_mend(Mend::new(id, node, lost, Then::Read(job)));
                 }
                 Err(nodes) => {
-                    let (loading, ops) = feed.load_nodes(nodes);
-                    let id = job.feed;
-                    self.submit(None, ops, Task::Nodes(id, loading, After::Read(job)));
+                    self.load_nodes(job.feed, nodes, After::Read(job));
                     return;
                 }
             }
@@ -240,6 +238,18 @@ impl Node {
             Kind::Blocks | Kind::Wait => self.complete(job.command, Err(error)),
             Kind::List => self.list_read(job.feed, job.index, Err(error)),
         }
+    }
+
+    /// Reads nodes of a feed, which is open, for whoever goes on after that.
+    pub(super) fn load_nodes(
+        &mut self,
+        id: FeedId,
+        nodes: Vec<NodeIndex>,
+        after: After,
+    ) -> Option<BatchId> {
+        let feed = self.feeds[id.0 as usize].feed_mut()?;
+        let (loading, ops) = feed.load_nodes(nodes);
+        Some(self.submit(None, ops, Task::Nodes(id, loading, after)))
     }
 
     /// Tree pages came: whoever waits for them goes on.

@@ -127,9 +127,7 @@ impl Node {
         if missing.is_empty() {
             return Some(waiting.min(turn) - dropped);
         }
-        let (loading, ops) = feed.load_nodes(missing);
-        let after = After::Serve(id, channel);
-        let batch = Some(self.submit(None, ops, Task::Nodes(feed_id, loading, after)));
+        let batch = self.load_nodes(feed_id, missing, After::Serve(id, channel));
         self.keep_job(id, channel, Job { batch, ..Job::new(Vec::new()) });
         None
     }
@@ -176,9 +174,7 @@ impl Node {
                 return self.go_on(id, channel, job);
             }
             job.loads = job.loads.saturating_add(1);
-            let (loading, ops) = feed.load_nodes(missing);
-            let after = After::Serve(id, channel);
-            job.batch = Some(self.submit(None, ops, Task::Nodes(feed_id, loading, after)));
+            job.batch = self.load_nodes(feed_id, missing, After::Serve(id, channel));
             self.keep_job(id, channel, job);
             return;
         }

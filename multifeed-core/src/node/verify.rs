@@ -8,7 +8,7 @@ use multifeed_proto::messages::Data;
 use super::compare::Compare;
 use super::mend::{Mend, Then};
 use super::select::Scope;
-use super::{After, ConnectionId, Node, Task};
+use super::{After, ConnectionId, Node};
 use crate::feed::Proven;
 use crate::format::forked::Head;
 use crate::storage::{BatchId, StorageError};
@@ -135,21 +135,13 @@ impl Node {
                     self.touch_channel(id, channel);
                 }
                 Verdict::Load(nodes) => {
-                    let Some(feed) = self.feeds[feed_id.0 as usize].feed_mut() else { return };
+                    let Some(feed) = self.feeds[feed_id.0 as usize].feed() else { return };
                     if let Some(node) = feed.lacking(&nodes) {
-                        if let Some(state) = self.channel_mut(id, channel) {
-                            // No batch has this number: the end of the mending brings the channel back.
-                            state.loading = Some(BatchId(u64::MAX));
-                            state.inbox.push_front(data);
-                        }
-                        let then = Then::Verify(id, channel);
-                        return self.run_mend(Mend::new(feed_id, node, None, then));
+                        return self.mend_first(id, channel, data, node);
                     }
-                    let (loading, ops) = feed.load_nodes(nodes);
-                    let after = After::Verify(id, channel);
-                    let batch = self.submit(None, ops, Task::Nodes(feed_id, loading, after));
+                    let batch = self.load_nodes(feed_id, nodes, After::Verify(id, channel));
                     if let Some(state) = self.channel_mut(id, channel) {
-                        state.loading = Some(batch);
+                        state.loading = batch;
                         state.inbox.push_front(data);
                     }
                     return;
@@ -190,13 +182,8 @@ impl Node {
                     self.answer_is_wrong(id, channel, value, block, problem);
                 }
                 Verdict::Broken(above) => {
-                    if let Some(state) = self.channel_mut(id, channel) {
-                        state.loading = Some(BatchId(u64::MAX));
-                        state.inbox.push_front(data);
-                    }
                     let node = above.left_child().unwrap_or(above);
-                    let then = Then::Verify(id, channel);
-                    return self.run_mend(Mend::new(feed_id, node, None, then));
+                    return self.mend_first(id, channel, data, node);
                 }
                 Verdict::Forked(there) => {
                     self.release_held(id, bytes);
@@ -223,6 +210,16 @@ impl Node {
             return self.look_closer(id, channel, data, problem);
         }
         verdict
+    }
+
+    /// An answer waits until a node of our own tree is mended.
+    fn mend_first(&mut self, id: ConnectionId, channel: ChannelId, data: Data, node: NodeIndex) {
+        let Some(state) = self.channel_mut(id, channel) else { return };
+        // No batch has this number: the end of the mending brings the channel back.
+        state.loading = Some(BatchId(u64::MAX));
+        state.inbox.push_front(data);
+        let feed = state.feed;
+        self.run_mend(Mend::new(feed, node, None, Then::Verify(id, channel)));
     }
 
     /// An answer does not fit: what is held may be damaged, or the answer part of another log that is

@@ -1,6 +1,6 @@
 //! What the other side of a channel claims to have of the tree.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 use core::fmt;
 
 use super::NodeIndex;
@@ -20,15 +20,14 @@ const MAX_PAGES: usize = 1_024;
 /// Source: `hypercore@9.12.0`, `lib/tree-index.js`, `set`; `lib/replicate.js`, `remoteTree`.
 #[derive(Clone, Default)]
 pub struct RemoteTree {
-    /// In ascending order. A request claims nodes of few of them.
-    pages: Vec<(u64, [u64; (PAGE_NODES / 64) as usize])>,
+    pages: BTreeMap<u64, [u64; (PAGE_NODES / 64) as usize]>,
 }
 
 impl RemoteTree {
     /// Nothing claimed.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pages: Vec::new() }
+        Self { pages: BTreeMap::new() }
     }
 
     /// Notes a claim. Nodes that no log can have are left out.
@@ -42,9 +41,9 @@ impl RemoteTree {
     /// Whether the remote claimed a node.
     #[must_use]
     pub fn contains(&self, node: NodeIndex) -> bool {
-        self.find(node.0 / PAGE_NODES).is_ok_and(|at| {
+        self.pages.get(&(node.0 / PAGE_NODES)).is_some_and(|page| {
             let (word, bit) = place(node);
-            self.pages[at].1[word] & bit != 0
+            page[word] & bit != 0
         })
     }
 
@@ -61,27 +60,14 @@ impl RemoteTree {
 
     fn insert_one(&mut self, node: NodeIndex) -> bool {
         let number = node.0 / PAGE_NODES;
-        let at = match self.find(number) {
-            Ok(at) => at,
-            Err(_) if self.pages.len() >= MAX_PAGES => {
-                self.pages.clear();
-                self.pages.push((number, Default::default()));
-                0
-            }
-            Err(at) => {
-                self.pages.insert(at, (number, Default::default()));
-                at
-            }
-        };
-        let page = &mut self.pages[at].1;
+        if self.pages.len() >= MAX_PAGES && !self.pages.contains_key(&number) {
+            self.pages.clear();
+        }
+        let page = self.pages.entry(number).or_default();
         let (word, bit) = place(node);
         let fresh = page[word] & bit == 0;
         page[word] |= bit;
         fresh
-    }
-
-    fn find(&self, number: u64) -> Result<usize, usize> {
-        self.pages.binary_search_by_key(&number, |(number, _)| *number)
     }
 }
 

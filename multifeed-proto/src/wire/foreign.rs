@@ -33,15 +33,18 @@ pub(super) fn service(first: &[u8]) -> Option<&'static str> {
 pub(super) fn nature(first: &[u8]) -> Option<&'static str> {
     let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
     // Its first byte and some of the others of a message of ours may be printable by chance.
-    let least = if matches!(first, [58 | 122, ..]) { LONG_TEXT } else { TEXT };
-    let text = || first.len() >= least && first.iter().take(LONG_TEXT).all(printable);
+    let least = if matches!(first, [58 | 122, ..]) { LONG_TEXT } else { SHORT_TEXT };
+    let text = || first.len() >= least && first.iter().take(least.max(TEXT)).all(printable);
     service(first).or_else(|| text().then_some("a protocol of text lines"))
 }
 
-/// Bytes that must be there, all of them text: those of a Noise key are so once in 10^13 times.
+/// Bytes that must be text, as far as they are there.
+const TEXT: usize = 16;
+/// Bytes that must be there.
+const SHORT_TEXT: usize = 4;
+/// The same where the first of them may begin a message of ours, and all of them text: those of a Noise key are so once
+/// in 10^13 times.
 const LONG_TEXT: usize = 32;
-/// The same where the first of them begins no message of ours.
-const TEXT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +70,7 @@ mod tests {
         assert_eq!(nature(b"ab"), None);
         assert_eq!(nature(b"what?"), Some("a protocol of text lines"));
     }
+
     #[test]
     fn a_handshake_that_is_cut_off_behind_bytes_that_look_like_text_is_no_text() {
         for message in [&b"zaB,"[..], b"z0123456789 abcdefghijk", b":~~~"] {
